@@ -1,0 +1,229 @@
+//! How a domain is born on one member and comes to the others.
+
+use super::{DomainKey, DomainKeys, WRAPPED_CAPACITY};
+use crate::{
+    Error,
+    algorithm::KeyType,
+    pkcs11::{Attribute, CallMechanism, ObjectHandle, Session, Template},
+    public_key::{read_public_key, rsa_components},
+    template::{self, Extraction, Lifetime, Usage},
+};
+use cryptoki_sys::*;
+use std::fmt;
+
+/// The hash of RSA-OAEP between two members. SHA-256 is preferred; some tokens have SHA-1 only, which is not known to be
+/// weak in this use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OaepHash {
+    /// SHA-256 with MGF1-SHA-256.
+    Sha256,
+    /// SHA-1 with MGF1-SHA-1.
+    Sha1,
+}
+
+impl OaepHash {
+    fn call(self) -> CallMechanism<'static> {
+        match self {
+            Self::Sha256 => CallMechanism::Oaep {
+                hash: CKM_SHA256,
+                mask: CKG_MGF1_SHA256,
+            },
+            Self::Sha1 => CallMechanism::Oaep {
+                hash: CKM_SHA_1,
+                mask: CKG_MGF1_SHA1,
+            },
+        }
+    }
+}
+
+impl fmt::Display for OaepHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Sha256 => "SHA-256",
+            Self::Sha1 => "SHA-1",
+        })
+    }
+}
+
+/// The three keys on their way to one member, each encrypted by RSA-OAEP to its transport key.
+#[derive(Debug, Clone)]
+pub struct WrappedDomain {
+    /// The domain's epoch.
+    pub epoch: u32,
+    /// The hash that was used.
+    pub oaep_hash: OaepHash,
+    /// The seal key.
+    pub seal: Vec<u8>,
+    /// The portable key.
+    pub portable: Vec<u8>,
+    /// The mac key.
+    pub mac: Vec<u8>,
+}
+
+/// A domain at its birth: session objects of one session, which can do nothing but be wrapped.
+#[derive(Debug)]
+pub struct Origin {
+    epoch: u32,
+    keys: [ObjectHandle; 3],
+}
+
+impl Origin {
+    /// Generates the three keys of an epoch.
+    pub fn create(session: &mut Session, epoch: u32) -> Result<Self, Error> {
+        let mut keys = Vec::new();
+        for key in DomainKey::ALL {
+            let key_type = key.key_type();
+            // Invariant: both key types of a domain are secret keys.
+            let length = key_type.secret_length().expect("domain keys are secret keys");
+            let template = template::key(key_type, Lifetime::Session, Extraction::Allowed, Usage::NONE)
+                .with(Attribute::number(CKA_VALUE_LEN, length as u64));
+            let mechanism = CallMechanism::Plain(template::generation_mechanism(key_type));
+            keys.push(session.generate_key(mechanism, &template)?);
+        }
+        // Invariant: one key was pushed for each of the three.
+        let keys = keys.try_into().expect("three keys were generated");
+        Ok(Self { epoch, keys })
+    }
+
+    /// Wraps the three keys to a member's transport key (SubjectPublicKeyInfo in DER).
+    ///
+    /// Whoever holds the private half can choose the templates of what it unwraps, so the caller has made sure whose
+    /// key it is.
+    pub fn wrap_to(
+        &self,
+        session: &mut Session,
+        transport_key: &[u8],
+        oaep_hash: OaepHash,
+    ) -> Result<WrappedDomain, Error> {
+        let (modulus, exponent) = rsa_components(transport_key)
+            .map_err(|error| Error::Refused(format!("the transport key is not an RSA public key: {error}")))?;
+        let transport = session.create_object(&Template::new([
+            Attribute::number(CKA_CLASS, CKO_PUBLIC_KEY),
+            Attribute::number(CKA_KEY_TYPE, CKK_RSA),
+            Attribute::flag(CKA_TOKEN, false),
+            Attribute::flag(CKA_PRIVATE, false),
+            Attribute::bytes(CKA_MODULUS, modulus),
+            Attribute::bytes(CKA_PUBLIC_EXPONENT, exponent),
+            Attribute::flag(CKA_ENCRYPT, false),
+            Attribute::flag(CKA_VERIFY, false),
+            Attribute::flag(CKA_VERIFY_RECOVER, false),
+            Attribute::flag(CKA_WRAP, true),
+            Attribute::flag(CKA_DERIVE, false),
+            Attribute::mechanisms(CKA_ALLOWED_MECHANISMS, [CKM_RSA_PKCS_OAEP]),
+        ]))?;
+        let [seal, portable, mac] = self
+            .keys
+            .map(|key| session.wrap_key(oaep_hash.call(), transport, key, WRAPPED_CAPACITY));
+        session.destroy_object(transport)?;
+        Ok(WrappedDomain {
+            epoch: self.epoch,
+            oaep_hash,
+            seal: seal?,
+            portable: portable?,
+            mac: mac?,
+        })
+    }
+
+    /// Destroys the origin's keys: from now on only the members' copies exist.
+    pub fn destroy(self, session: &mut Session) -> Result<(), Error> {
+        for key in self.keys {
+            session.destroy_object(key)?;
+        }
+        Ok(())
+    }
+}
+
+/// A member's key for receiving a domain: a session pair that can only unwrap, and only sensitive keys.
+#[derive(Debug)]
+pub struct Transport {
+    public: ObjectHandle,
+    private: ObjectHandle,
+    public_key: Vec<u8>,
+}
+
+impl Transport {
+    /// Generates the pair (RSA-3072).
+    pub fn generate(session: &mut Session) -> Result<Self, Error> {
+        let usage = Usage {
+            unwrap: true,
+            ..Usage::NONE
+        };
+        let private = template::key(KEY_TYPE, Lifetime::Session, Extraction::Forbidden, usage)
+            .with(Attribute::attributes(CKA_UNWRAP_TEMPLATE, common_template()));
+        let (public, private) = session.generate_key_pair(
+            CallMechanism::Plain(template::generation_mechanism(KEY_TYPE)),
+            &template::public_half(KEY_TYPE, Lifetime::Session),
+            &template::frozen(private, &[CKM_RSA_PKCS_OAEP]),
+        )?;
+        let public_key = read_public_key(session, KEY_TYPE, public)?;
+        Ok(Self {
+            public,
+            private,
+            public_key,
+        })
+    }
+
+    /// SubjectPublicKeyInfo in DER.
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    /// Unwraps a domain as token objects with their final templates. `key_wrap` is the token's mechanism for RFC 5649.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DomainExists`] when the token has keys of this epoch; nothing is changed then. After another failure
+    /// what was made is destroyed again.
+    pub fn receive(
+        &self,
+        session: &mut Session,
+        wrapped: &WrappedDomain,
+        key_wrap: CK_MECHANISM_TYPE,
+    ) -> Result<DomainKeys, Error> {
+        match DomainKeys::find(session, wrapped.epoch, key_wrap) {
+            Err(Error::NoDomain(_)) => {}
+            Ok(_) | Err(Error::TokenSelection(_)) => return Err(Error::DomainExists(wrapped.epoch)),
+            Err(error) => return Err(error),
+        }
+        let mut made = Vec::new();
+        for (key, bytes) in DomainKey::ALL
+            .into_iter()
+            .zip([&wrapped.seal, &wrapped.portable, &wrapped.mac])
+        {
+            let template = key.member_template(wrapped.epoch, key_wrap);
+            match session.unwrap_key(wrapped.oaep_hash.call(), self.private, bytes, &template) {
+                Ok(handle) => made.push(handle),
+                Err(error) => {
+                    for handle in made {
+                        session.destroy_object(handle)?;
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+        DomainKeys::find(session, wrapped.epoch, key_wrap)
+    }
+
+    /// Destroys the pair.
+    pub fn destroy(self, session: &mut Session) -> Result<(), Error> {
+        session.destroy_object(self.private)?;
+        session.destroy_object(self.public)?;
+        Ok(())
+    }
+}
+
+/// What all three domain keys have in common and the transport key therefore forces.
+///
+/// It cannot force the seal key's own unwrap template: tokens refuse nested templates. So the joining member is trusted
+/// at the moment of joining.
+fn common_template() -> Template {
+    Template::new([
+        Attribute::flag(CKA_SENSITIVE, true),
+        Attribute::flag(CKA_EXTRACTABLE, false),
+        Attribute::flag(CKA_ENCRYPT, false),
+        Attribute::flag(CKA_DECRYPT, false),
+        Attribute::flag(CKA_DERIVE, false),
+    ])
+}
+
+const KEY_TYPE: KeyType = KeyType::Rsa3072;

@@ -1,0 +1,286 @@
+//! Tries on a member's domain keys what must fail, with the user's login, and says what happened.
+
+use super::{DomainKey, DomainKeys, WRAPPED_CAPACITY};
+use crate::{
+    Error,
+    algorithm::KeyType,
+    pkcs11::{Attribute, CallMechanism, CallResult, ObjectHandle, Session, SessionKind, Template},
+    return_code::ReturnCode,
+    template::{self, Extraction, Lifetime, Usage},
+};
+use cryptoki_sys::*;
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The token refused it, as it must.
+    Refused(ReturnCode),
+    /// The token allowed it.
+    Allowed,
+}
+
+/// One thing that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// The key and the deed, in words.
+    pub what: String,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// Tries everything that someone with the user PIN must not be able to do with the domain keys and with keys loaded under
+/// them. First does what must work, so that a token that refuses everything does not pass.
+///
+/// # Errors
+///
+/// [`Error::Call`] when what must work fails. An attempt that the token allowed is an entry with
+/// [`Verdict::Allowed`], not an error: the caller decides.
+pub fn try_forbidden(session: &mut Session, domain: &DomainKeys) -> Result<Vec<Attempt>, Error> {
+    let mut trial = Trial { attempts: Vec::new() };
+    trial.loaded_keys(session, domain)?;
+    for (key, handle) in DomainKey::ALL
+        .into_iter()
+        .zip([domain.seal, domain.portable, domain.mac])
+    {
+        trial.use_against_its_purpose(session, domain, key, handle)?;
+        trial.take_out(session, domain, key, handle)?;
+        trial.change(session, key, handle)?;
+    }
+    Ok(trial.attempts)
+}
+
+struct Trial {
+    attempts: Vec<Attempt>,
+}
+
+impl Trial {
+    /// Runs one attempt on a session of its own, because a refused operation may leave a session stuck.
+    fn attempt<T>(
+        &mut self,
+        near: &Session,
+        what: String,
+        deed: impl FnOnce(&mut Session) -> CallResult<T>,
+    ) -> Result<(), Error> {
+        let mut session = Session::open(near.module(), near.slot(), SessionKind::ReadWrite)?;
+        let verdict = match deed(&mut session) {
+            Ok(_) => Verdict::Allowed,
+            Err(error) => Verdict::Refused(error.code),
+        };
+        self.attempts.push(Attempt { what, verdict });
+        Ok(())
+    }
+
+    /// Keys that are unwrapped under the seal and portable keys.
+    fn loaded_keys(&mut self, session: &mut Session, domain: &DomainKeys) -> Result<(), Error> {
+        for (key, wrapping) in [(DomainKey::Seal, domain.seal), (DomainKey::Portable, domain.portable)] {
+            let name = key.name();
+            let victim = temporary_key(session, Usage::NONE)?;
+            let wrapped = session.wrap_key(domain.key_wrap(), wrapping, victim, WRAPPED_CAPACITY)?;
+            session.destroy_object(victim)?;
+            let proper = template::key(KeyType::Aes256, Lifetime::Session, Extraction::Forbidden, Usage::NONE);
+            let loaded = session.unwrap_key(domain.key_wrap(), wrapping, &wrapped, &proper)?;
+
+            let mut wrong = vec![
+                (
+                    "not sensitive",
+                    proper.clone().with(Attribute::flag(CKA_SENSITIVE, false)),
+                ),
+                (
+                    "with nothing said of sensitivity",
+                    proper.clone().without(CKA_SENSITIVE),
+                ),
+            ];
+            if key == DomainKey::Seal {
+                wrong.push((
+                    "extractable",
+                    proper.clone().with(Attribute::flag(CKA_EXTRACTABLE, true)),
+                ));
+                wrong.push((
+                    "with nothing said of extraction",
+                    proper.clone().without(CKA_EXTRACTABLE),
+                ));
+            }
+            for (how, template) in wrong {
+                self.attempt(session, format!("{name}: unwrap a key {how}"), |session| {
+                    session.unwrap_key(domain.key_wrap(), wrapping, &wrapped, &template)
+                })?;
+            }
+            for mechanism in [CKM_AES_KEY_WRAP, CKM_AES_CBC_PAD, CKM_AES_ECB] {
+                self.attempt(
+                    session,
+                    format!("{name}: unwrap by mechanism 0x{mechanism:x}"),
+                    |session| session.unwrap_key(CallMechanism::Plain(mechanism), wrapping, &wrapped, &proper),
+                )?;
+            }
+            self.attempt(session, format!("{name}: read the value of a loaded key"), |session| {
+                session.attribute(loaded, CKA_VALUE, 64)
+            })?;
+            self.attempt(session, format!("{name}: wrap a loaded key again"), |session| {
+                session.wrap_key(domain.key_wrap(), wrapping, loaded, WRAPPED_CAPACITY)
+            })?;
+            let own = temporary_key(
+                session,
+                Usage {
+                    wrap: true,
+                    ..Usage::NONE
+                },
+            )?;
+            self.attempt(
+                session,
+                format!("{name}: wrap a loaded key under another key"),
+                |session| session.wrap_key(domain.key_wrap(), own, loaded, WRAPPED_CAPACITY),
+            )?;
+            session.destroy_object(own)?;
+            for (attribute, value) in [(CKA_EXTRACTABLE, true), (CKA_SENSITIVE, false)] {
+                let template = Template::new([Attribute::flag(attribute, value)]);
+                self.attempt(
+                    session,
+                    format!("{name}: set attribute 0x{attribute:x} of a loaded key"),
+                    |session| session.set_attributes(loaded, &template),
+                )?;
+                self.attempt(
+                    session,
+                    format!("{name}: copy a loaded key with attribute 0x{attribute:x}"),
+                    |session| session.copy_object(loaded, &template),
+                )?;
+            }
+            session.destroy_object(loaded)?;
+        }
+        Ok(())
+    }
+
+    fn use_against_its_purpose(
+        &mut self,
+        session: &mut Session,
+        domain: &DomainKeys,
+        key: DomainKey,
+        handle: ObjectHandle,
+    ) -> Result<(), Error> {
+        let name = key.name();
+        let block = [0u8; 16];
+        let nonce = [0u8; 12];
+        let modes = [
+            ("ECB", CallMechanism::Plain(CKM_AES_ECB)),
+            ("CBC", CallMechanism::Bytes(CKM_AES_CBC, &block)),
+            (
+                "GCM",
+                CallMechanism::Gcm {
+                    nonce: &nonce,
+                    associated_data: &[],
+                },
+            ),
+        ];
+        for (mode, mechanism) in modes {
+            self.attempt(session, format!("{name}: encrypt by {mode}"), |session| {
+                session.encrypt(mechanism, handle, &block, 32)
+            })?;
+            self.attempt(session, format!("{name}: decrypt by {mode}"), |session| {
+                session.decrypt(mechanism, handle, &[0; 32])
+            })?;
+        }
+        self.attempt(
+            session,
+            format!("{name}: decrypt by its own wrapping mechanism"),
+            |session| session.decrypt(domain.key_wrap(), handle, &[0; 40]),
+        )?;
+        self.attempt(session, format!("{name}: derive a key"), |session| {
+            let template = template::key(KeyType::Aes256, Lifetime::Session, Extraction::Allowed, Usage::NONE);
+            session.derive_key(
+                CallMechanism::Bytes(CKM_AES_ECB_ENCRYPT_DATA, &[0; 32]),
+                handle,
+                &template,
+            )
+        })?;
+        if key == DomainKey::Mac {
+            self.attempt(session, format!("{name}: MAC with another hash"), |session| {
+                session.sign(CallMechanism::Plain(CKM_SHA512_HMAC), handle, &block, 64)
+            })?;
+            let victim = temporary_key(session, Usage::NONE)?;
+            self.attempt(session, format!("{name}: wrap a key"), |session| {
+                session.wrap_key(domain.key_wrap(), handle, victim, WRAPPED_CAPACITY)
+            })?;
+            session.destroy_object(victim)?;
+        } else {
+            self.attempt(session, format!("{name}: compute a CMAC"), |session| {
+                session.sign(CallMechanism::Plain(CKM_AES_CMAC), handle, &block, 16)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn take_out(
+        &mut self,
+        session: &mut Session,
+        domain: &DomainKeys,
+        key: DomainKey,
+        handle: ObjectHandle,
+    ) -> Result<(), Error> {
+        let name = key.name();
+        self.attempt(session, format!("{name}: read the value"), |session| {
+            session.attribute(handle, CKA_VALUE, 64)
+        })?;
+        let own = temporary_key(
+            session,
+            Usage {
+                wrap: true,
+                ..Usage::NONE
+            },
+        )?;
+        for (wrapper, wrapping) in [
+            ("a key of one's own", own),
+            ("the seal key", domain.seal),
+            ("the portable key", domain.portable),
+        ] {
+            self.attempt(session, format!("{name}: wrap it under {wrapper}"), |session| {
+                session.wrap_key(domain.key_wrap(), wrapping, handle, WRAPPED_CAPACITY)
+            })?;
+        }
+        session.destroy_object(own)?;
+        Ok(())
+    }
+
+    fn change(&mut self, session: &mut Session, key: DomainKey, handle: ObjectHandle) -> Result<(), Error> {
+        let name = key.name();
+        let mut changes = vec![
+            ("extractable", Attribute::flag(CKA_EXTRACTABLE, true)),
+            ("not sensitive", Attribute::flag(CKA_SENSITIVE, false)),
+            ("able to encrypt", Attribute::flag(CKA_ENCRYPT, true)),
+            ("able to decrypt", Attribute::flag(CKA_DECRYPT, true)),
+            ("able to derive", Attribute::flag(CKA_DERIVE, true)),
+            ("modifiable", Attribute::flag(CKA_MODIFIABLE, true)),
+            ("copyable", Attribute::flag(CKA_COPYABLE, true)),
+            (
+                "free in its mechanisms",
+                Attribute::mechanisms(CKA_ALLOWED_MECHANISMS, [CKM_AES_ECB, CKM_AES_CBC]),
+            ),
+        ];
+        if key != DomainKey::Mac {
+            changes.push((
+                "free in what it unwraps",
+                Attribute::attributes(
+                    CKA_UNWRAP_TEMPLATE,
+                    Template::new([Attribute::flag(CKA_SENSITIVE, false)]),
+                ),
+            ));
+        }
+        for (how, attribute) in changes {
+            let template = Template::new([attribute]);
+            self.attempt(session, format!("{name}: make it {how}"), |session| {
+                session.set_attributes(handle, &template)
+            })?;
+            self.attempt(session, format!("{name}: copy it {how}"), |session| {
+                session.copy_object(handle, &template)
+            })?;
+        }
+        self.attempt(session, format!("{name}: copy it as it is"), |session| {
+            session.copy_object(handle, &Template::default())
+        })
+    }
+}
+
+/// An AES key of one's own, which may be wrapped.
+fn temporary_key(session: &mut Session, usage: Usage) -> Result<ObjectHandle, Error> {
+    let template = template::key(KeyType::Aes256, Lifetime::Session, Extraction::Allowed, usage)
+        .with(Attribute::number(CKA_VALUE_LEN, 32));
+    Ok(session.generate_key(CallMechanism::Plain(CKM_AES_KEY_GEN), &template)?)
+}

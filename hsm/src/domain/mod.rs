@@ -1,0 +1,249 @@
+//! The domain: three keys that every member of a cluster holds, and that never leave the HSMs.
+//!
+//! | key | type | use |
+//! |---|---|---|
+//! | seal | AES-256 | wraps keys that are never exportable; its unwrap template forces SENSITIVE and not EXTRACTABLE |
+//! | portable | AES-256 | wraps keys that may be exported under another HSM key; its unwrap template forces SENSITIVE |
+//! | mac | HMAC-SHA-256 | authenticates key tokens, rows and probes |
+//!
+//! A domain is born on one member as an [`Origin`] of session objects that can do nothing but be wrapped. Each member,
+//! the origin's own included, makes a [`Transport`] key, receives the three keys under it with their final templates,
+//! and forgets the transport key; then the origin is destroyed. From then on no copy can be wrapped.
+
+mod clone;
+mod forbidden;
+
+pub use clone::{OaepHash, Origin, Transport, WrappedDomain};
+pub use forbidden::{Attempt, Verdict, try_forbidden};
+
+use crate::{
+    Error,
+    algorithm::KeyType,
+    pkcs11::{Attribute, CallMechanism, ObjectHandle, Session, Template},
+    record::{self, CanonicalWriter, RecordKind, Tag},
+    template::{self, Extraction, Lifetime, Usage},
+};
+use cryptoki_sys::*;
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// One of the three domain keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DomainKey {
+    /// Wraps keys that are never exportable.
+    Seal,
+    /// Wraps keys that may be exported.
+    Portable,
+    /// Authenticates tokens, rows and probes.
+    Mac,
+}
+
+impl DomainKey {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Seal, Self::Portable, Self::Mac];
+
+    /// The key's name, as it stands in its label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seal => "seal",
+            Self::Portable => "portable",
+            Self::Mac => "mac",
+        }
+    }
+
+    /// The `CKA_LABEL` and, as bytes, the `CKA_ID` of the key.
+    pub fn label(self, epoch: u32) -> String {
+        format!("portcullis-domain-{epoch}-{}", self.name())
+    }
+
+    /// The template of the key as a member holds it.
+    fn member_template(self, epoch: u32, key_wrap: CK_MECHANISM_TYPE) -> Template {
+        let label = self.label(epoch);
+        let usage = match self {
+            Self::Seal | Self::Portable => Usage {
+                wrap: true,
+                unwrap: true,
+                ..Usage::NONE
+            },
+            Self::Mac => Usage {
+                sign: true,
+                verify: true,
+                ..Usage::NONE
+            },
+        };
+        let mut template = template::key(self.key_type(), Lifetime::Token, Extraction::Forbidden, usage)
+            .with(Attribute::bytes(CKA_LABEL, label.as_bytes()))
+            .with(Attribute::bytes(CKA_ID, label.as_bytes()));
+        if let Some(unwrap) = self.unwrap_template() {
+            template = template.with(Attribute::attributes(CKA_UNWRAP_TEMPLATE, unwrap));
+        }
+        let mechanism = match self {
+            Self::Seal | Self::Portable => key_wrap,
+            Self::Mac => CKM_SHA256_HMAC,
+        };
+        template::frozen(template, &[mechanism])
+    }
+
+    /// What the HSM forces on every key that this one unwraps.
+    fn unwrap_template(self) -> Option<Template> {
+        match self {
+            Self::Seal => Some(Template::new([
+                Attribute::flag(CKA_SENSITIVE, true),
+                Attribute::flag(CKA_EXTRACTABLE, false),
+            ])),
+            Self::Portable => Some(Template::new([Attribute::flag(CKA_SENSITIVE, true)])),
+            Self::Mac => None,
+        }
+    }
+
+    fn key_type(self) -> KeyType {
+        match self {
+            Self::Seal | Self::Portable => KeyType::Aes256,
+            Self::Mac => KeyType::HmacSha256,
+        }
+    }
+}
+
+/// The domain keys of one epoch on one member.
+#[derive(Debug, Clone, Copy)]
+pub struct DomainKeys {
+    epoch: u32,
+    seal: ObjectHandle,
+    portable: ObjectHandle,
+    mac: ObjectHandle,
+    key_wrap: CK_MECHANISM_TYPE,
+}
+
+impl DomainKeys {
+    /// Finds the domain keys of an epoch. `key_wrap` is the token's mechanism for RFC 5649.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoDomain`] when the token has none of them; [`Error::TokenSelection`] when one is missing or there
+    /// several times, which no ceremony leaves behind.
+    pub fn find(session: &mut Session, epoch: u32, key_wrap: CK_MECHANISM_TYPE) -> Result<Self, Error> {
+        let mut found = Vec::new();
+        for key in DomainKey::ALL {
+            let label = key.label(epoch);
+            let template = Template::new([
+                Attribute::number(CKA_CLASS, CKO_SECRET_KEY),
+                Attribute::flag(CKA_TOKEN, true),
+                Attribute::bytes(CKA_LABEL, label.as_bytes()),
+            ]);
+            found.push(session.find_objects(&template, 2)?);
+        }
+        if found.iter().all(Vec::is_empty) {
+            return Err(Error::NoDomain(epoch));
+        }
+        match found.as_slice() {
+            [seal, portable, mac] if found.iter().all(|one| one.len() == 1) => Ok(Self {
+                epoch,
+                seal: seal[0],
+                portable: portable[0],
+                mac: mac[0],
+                key_wrap,
+            }),
+            _ => Err(Error::TokenSelection(format!(
+                "the token holds {} seal, {} portable and {} mac keys of domain epoch {epoch} (2 means 2 or more); \
+                 expected one of each",
+                found[0].len(),
+                found[1].len(),
+                found[2].len()
+            ))),
+        }
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The key that authenticates.
+    pub fn mac(&self) -> ObjectHandle {
+        self.mac
+    }
+
+    /// The key that wraps keys of this exportability.
+    pub fn wrapping_key(&self, extraction: Extraction) -> ObjectHandle {
+        match extraction {
+            Extraction::Forbidden => self.seal,
+            Extraction::Allowed => self.portable,
+        }
+    }
+
+    /// The wrapping mechanism: RFC 5649 under the name that the token has for it.
+    pub fn key_wrap(&self) -> CallMechanism<'static> {
+        CallMechanism::Plain(self.key_wrap)
+    }
+
+    /// Computes the fingerprint of all three keys: a known key wrapped by each wrapping key, and a tag by the mac key.
+    pub fn fingerprint(&self, session: &mut Session) -> Result<Fingerprint, Error> {
+        let known = session.create_object(
+            &template::key(KeyType::Aes256, Lifetime::Session, Extraction::Allowed, Usage::NONE)
+                .with(Attribute::bytes(CKA_VALUE, KNOWN_KEY)),
+        )?;
+        let seal = session.wrap_key(self.key_wrap(), self.seal, known, WRAPPED_CAPACITY)?;
+        let portable = session.wrap_key(self.key_wrap(), self.portable, known, WRAPPED_CAPACITY)?;
+        session.destroy_object(known)?;
+        let mac = record::authenticate(session, self.mac, RecordKind::Fingerprint, &self.epoch.to_be_bytes())?;
+        let parts = CanonicalWriter::new()
+            .bytes(b"portcullis domain fingerprint v1")
+            .u32(self.epoch)
+            .bytes(&seal)
+            .bytes(&portable)
+            .bytes(&mac)
+            .finish();
+        Ok(Fingerprint(Sha256::digest(parts).into()))
+    }
+
+    /// The tag of a fixed message: equal on every member of the domain, and so a test that the mac key answers right.
+    pub fn known_answer(&self, session: &mut Session) -> Result<Tag, Error> {
+        Ok(record::authenticate(
+            session,
+            self.mac,
+            RecordKind::Probe,
+            &self.epoch.to_be_bytes(),
+        )?)
+    }
+}
+
+/// Identifies a domain: equal on two members exactly when all three keys are equal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// From its 32 bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// From 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// Public: any constant would do. It is only ever wrapped, to compare wrapping keys.
+const KNOWN_KEY: &[u8; 32] = b"portcullis-known-fingerprint-key";
+
+/// More than any wrapped key has: RSA-4096 in PKCS#8 has about 2,400 bytes.
+pub(crate) const WRAPPED_CAPACITY: usize = 8192;

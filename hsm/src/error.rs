@@ -1,0 +1,87 @@
+//! What goes wrong at an HSM, grouped by what the caller can do about it.
+
+use crate::{
+    algorithm::{KeyType, Mechanism, Operation},
+    key_token::TokenError,
+    pkcs11::{CallError, LoadError},
+    public_key::PublicKeyError,
+    return_code::Class,
+};
+
+/// A failed HSM operation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The module could not be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// No token, or several, match what was configured.
+    #[error("{0}")]
+    TokenSelection(String),
+    /// The token refused the PIN. It is never tried again without a person: tokens lock.
+    #[error("the token refused the user PIN ({0}); it was tried once and will not be tried again")]
+    PinRefused(CallError),
+    /// A PKCS#11 call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A public key could not be read.
+    #[error(transparent)]
+    PublicKey(#[from] PublicKeyError),
+    /// The token holds no domain of this epoch.
+    #[error("the token holds no domain keys of epoch {0}")]
+    NoDomain(u32),
+    /// The token holds a domain already.
+    #[error("the token already holds domain keys of epoch {0}; nothing was changed")]
+    DomainExists(u32),
+    /// Something that must fail on domain keys worked.
+    #[error("the token allows what it must forbid: {0}")]
+    ForbiddenAllowed(String),
+    /// What the caller asked for cannot be done with what is at hand, whoever does it.
+    #[error("{0}")]
+    Refused(String),
+    /// A key token is malformed.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A key token's or record's tag is wrong: it was changed, or made under another domain.
+    #[error("{0} is not authentic: it was changed, swapped, or made under another domain")]
+    NotAuthentic(&'static str),
+    /// The member has only the digest of a key token and needs the token.
+    #[error("the key is not loaded")]
+    NotLoaded,
+    /// The key may not do this.
+    #[error("the key does not permit {0} with {1}")]
+    NotPermitted(Operation, Mechanism),
+    /// The token lacks a mechanism.
+    #[error("the token does not support {0}")]
+    Unsupported(String),
+    /// The wrapped key cannot be kept outside this kind of token.
+    #[error("the token cannot wrap keys of type {0}: create it with protection RESIDENT")]
+    NotWrappable(KeyType),
+    /// A resident key is not on this token.
+    #[error("the token does not hold this resident key")]
+    ResidentMissing,
+    /// Ciphertext or associated data are wrong.
+    #[error("the ciphertext or its associated data are wrong")]
+    DecryptionFailed,
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Call(error) | Self::PublicKey(PublicKeyError::Call(error)) => error.code.class(),
+            Self::PublicKey(PublicKeyError::Invalid(..)) => Class::MemberFault,
+            Self::ResidentMissing => Class::HandleLost,
+            Self::Load(_) | Self::TokenSelection(_) | Self::PinRefused(_) | Self::ForbiddenAllowed(_) => Class::Fatal,
+            Self::NoDomain(_) | Self::DomainExists(_) => Class::Fatal,
+            Self::Refused(_)
+            | Self::Token(_)
+            | Self::NotAuthentic(_)
+            | Self::NotLoaded
+            | Self::NotPermitted(..)
+            | Self::Unsupported(_)
+            | Self::NotWrappable(_)
+            | Self::DecryptionFailed => Class::CallerFault,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Key tokens: the form in which a key version is stored outside the HSM.
+//!
+//! A token binds the wrapped key to everything that decides what it is and may do, under a tag by the domain's mac key:
+//! a PKCS#11 token itself would unwrap an elliptic-curve key as a generic secret. A resident version has a token too,
+//! with nothing wrapped in it. The layout is fixed in `docs/formats.md`, with test vectors.
+
+use crate::{
+    algorithm::{KeyType, Mechanism, Operation, PermittedUse, PermittedUses, UsesError},
+    record::{CanonicalError, CanonicalReader, CanonicalWriter, TAG_LENGTH, Tag},
+};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// How a version's secret half is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Storage {
+    /// Wrapped in the token under the domain's seal key: it can never be wrapped again.
+    Sealed = 1,
+    /// Wrapped in the token under the domain's portable key: it may be exported under another HSM key.
+    Portable = 2,
+    /// A token object on a member; the token only names it.
+    Resident = 3,
+}
+
+impl Storage {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Sealed, Self::Portable, Self::Resident]
+            .into_iter()
+            .find(|one| *one as u8 == number)
+    }
+}
+
+/// Where a key came from. A key that was not born in an HSM may never wrap others for export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Generated in an HSM.
+    Generated = 1,
+    /// Imported wrapped.
+    ImportedWrapped = 2,
+    /// Imported in clear.
+    ImportedClear = 3,
+}
+
+impl Origin {
+    /// The origin with this number, if it is known.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Generated, Self::ImportedWrapped, Self::ImportedClear]
+            .into_iter()
+            .find(|one| *one as u8 == number)
+    }
+}
+
+/// A key version outside the HSM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyToken {
+    /// The domain epoch whose keys wrap and authenticate it.
+    pub epoch: u32,
+    /// The key's identity.
+    pub uid: Uuid,
+    /// The version's number, from 1.
+    pub version: u32,
+    /// What the key is.
+    pub key_type: KeyType,
+    /// How the secret half is kept.
+    pub storage: Storage,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What it may do.
+    pub uses: PermittedUses,
+    /// The wrapped key (RFC 5649); empty for a resident version.
+    pub wrapped: Vec<u8>,
+    /// SubjectPublicKeyInfo in DER; empty for secret keys.
+    pub public_key: Vec<u8>,
+}
+
+/// Why bytes are not a key token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// The bytes do not have the layout.
+    #[error("the key token is malformed: {0}")]
+    Layout(#[from] CanonicalError),
+    /// A format that this version does not know.
+    #[error("the key token has the unknown format {0}")]
+    Format(u8),
+    /// A field has a value that no token has.
+    #[error("the key token is malformed: {0} has an unknown value")]
+    Field(&'static str),
+    /// The uses are not a valid set in canonical order.
+    #[error("the key token is malformed: {0}")]
+    Uses(#[from] UsesError),
+}
+
+/// Identifies the exact bytes of a token: SHA-256 of all of them.
+pub type TokenDigest = [u8; 32];
+
+/// The digest under which a member keeps a loaded token.
+pub fn token_digest(sealed: &[u8]) -> TokenDigest {
+    Sha256::digest(sealed).into()
+}
+
+impl KeyToken {
+    /// The canonical form without its tag.
+    pub fn body(&self) -> Vec<u8> {
+        let mut body = CanonicalWriter::new()
+            .u8(FORMAT)
+            .u32(self.epoch)
+            .fixed(self.uid.as_bytes())
+            .u32(self.version)
+            .u16(self.key_type.number())
+            .u8(self.storage as u8)
+            .u8(self.origin as u8)
+            .u16(self.uses.iter().len() as u16);
+        for permitted_use in self.uses.iter() {
+            body = body
+                .u8(permitted_use.operation.number())
+                .u16(permitted_use.mechanism.number());
+        }
+        // The secret's true length, because RFC 5649 as some tokens do it pads to eight bytes.
+        let secret_length = self.key_type.secret_length().unwrap_or(0) as u16;
+        body.u16(secret_length)
+            .bytes(&self.wrapped)
+            .bytes(&self.public_key)
+            .finish()
+    }
+
+    /// The body with its tag at the end: what is stored.
+    pub fn sealed(&self, tag: &Tag) -> Vec<u8> {
+        let mut sealed = self.body();
+        sealed.extend_from_slice(tag);
+        sealed
+    }
+
+    /// Splits stored bytes into the body and the tag to be checked over it.
+    pub fn split(sealed: &[u8]) -> Result<(&[u8], &[u8]), TokenError> {
+        let at = sealed.len().checked_sub(TAG_LENGTH).ok_or(CanonicalError::Truncated)?;
+        Ok(sealed.split_at(at))
+    }
+
+    /// Reads a body. What it says may be believed only after its tag was checked.
+    pub fn parse(body: &[u8]) -> Result<Self, TokenError> {
+        let mut reader = CanonicalReader::new(body);
+        let format = reader.u8()?;
+        if format != FORMAT {
+            return Err(TokenError::Format(format));
+        }
+        let epoch = reader.u32()?;
+        let uid = Uuid::from_bytes(reader.array()?);
+        let version = reader.u32()?;
+        let key_type = KeyType::from_number(reader.u16()?).ok_or(TokenError::Field("the key type"))?;
+        let storage = Storage::from_number(reader.u8()?).ok_or(TokenError::Field("the storage"))?;
+        let origin = Origin::from_number(reader.u8()?).ok_or(TokenError::Field("the origin"))?;
+        let mut listed = Vec::new();
+        for _ in 0..reader.u16()? {
+            let operation = Operation::from_number(reader.u8()?).ok_or(TokenError::Field("an operation"))?;
+            let mechanism = Mechanism::from_number(reader.u16()?).ok_or(TokenError::Field("a mechanism"))?;
+            listed.push(PermittedUse { operation, mechanism });
+        }
+        if !listed.is_sorted_by(|a, b| a < b) {
+            return Err(TokenError::Field("the order of the uses"));
+        }
+        let uses = PermittedUses::new(key_type, listed)?;
+        if usize::from(reader.u16()?) != key_type.secret_length().unwrap_or(0) {
+            return Err(TokenError::Field("the secret length"));
+        }
+        let wrapped = reader.bytes()?.to_vec();
+        let public_key = reader.bytes()?.to_vec();
+        reader.finish()?;
+        if wrapped.is_empty() != (storage == Storage::Resident) {
+            return Err(TokenError::Field("the wrapped key"));
+        }
+        if public_key.is_empty() == key_type.is_asymmetric() {
+            return Err(TokenError::Field("the public key"));
+        }
+        Ok(Self {
+            epoch,
+            uid,
+            version,
+            key_type,
+            storage,
+            origin,
+            uses,
+            wrapped,
+            public_key,
+        })
+    }
+
+    /// The `CKA_ID` of the version's object where it is resident: the uid and the version.
+    pub fn object_id(&self) -> Vec<u8> {
+        object_id(self.uid, self.version)
+    }
+}
+
+/// The `CKA_ID` that a resident version's objects have: 16 bytes of uid, 4 of version.
+pub fn object_id(uid: Uuid, version: u32) -> Vec<u8> {
+    CanonicalWriter::new().fixed(uid.as_bytes()).u32(version).finish()
+}
+
+const FORMAT: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn example() -> KeyToken {
+        KeyToken {
+            epoch: 1,
+            uid: Uuid::from_bytes(*b"0123456789abcdef"),
+            version: 7,
+            key_type: KeyType::EcP256,
+            storage: Storage::Sealed,
+            origin: Origin::Generated,
+            uses: PermittedUses::new(
+                KeyType::EcP256,
+                [PermittedUse::new(Operation::Sign, Mechanism::EcdsaSha256)],
+            )
+            .expect("the use fits"),
+            wrapped: vec![0xaa; 80],
+            public_key: vec![0xbb; 91],
+        }
+    }
+
+    #[test]
+    fn a_body_reads_back() {
+        let token = example();
+        assert_eq!(KeyToken::parse(&token.body()), Ok(token));
+    }
+
+    #[test]
+    fn a_resident_token_has_nothing_wrapped() {
+        let token = KeyToken {
+            storage: Storage::Resident,
+            ..example()
+        };
+        assert_eq!(
+            KeyToken::parse(&token.body()),
+            Err(TokenError::Field("the wrapped key"))
+        );
+        let token = KeyToken {
+            storage: Storage::Resident,
+            wrapped: Vec::new(),
+            ..example()
+        };
+        assert_eq!(KeyToken::parse(&token.body()), Ok(token));
+    }
+
+    #[test]
+    fn uses_out_of_order_are_refused() {
+        let mut token = example();
+        token.uses = PermittedUses::new(
+            KeyType::EcP256,
+            [
+                PermittedUse::new(Operation::Sign, Mechanism::EcdsaSha256),
+                PermittedUse::new(Operation::Derive, Mechanism::Ecdh),
+            ],
+        )
+        .expect("the uses fit");
+        let body = token.body();
+        let at = body
+            .windows(3)
+            .position(|window| window == [1, 0, 1])
+            .expect("the first use");
+        let mut swapped = body.clone();
+        swapped[at..at + 6].rotate_left(3);
+        assert_eq!(
+            KeyToken::parse(&swapped),
+            Err(TokenError::Field("the order of the uses"))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_is_canonical(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(token) = KeyToken::parse(&bytes) {
+                prop_assert_eq!(token.body(), bytes);
+            }
+        }
+
+        #[test]
+        fn a_changed_byte_is_another_token_or_none(at in 0usize..220, flip in 1u8..) {
+            let body = example().body();
+            let mut changed = body.clone();
+            let at = at % changed.len();
+            changed[at] ^= flip;
+            if let Ok(token) = KeyToken::parse(&changed) {
+                prop_assert_ne!(&token, &example());
+                prop_assert_eq!(token.body(), changed);
+            }
+        }
+
+        #[test]
+        fn a_truncated_body_is_refused(length in 0usize..220) {
+            let body = example().body();
+            prop_assert!(KeyToken::parse(&body[..length.min(body.len() - 1)]).is_err());
+        }
+    }
+}

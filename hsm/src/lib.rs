@@ -1,0 +1,40 @@
+//! All that speaks to an HSM.
+//!
+//! From the C library upwards:
+//!
+//! - [`pkcs11`]: the only `unsafe` code. Loads a module and gives safe, blocking calls on it, one C call each.
+//! - [`return_code`]: what every PKCS#11 return code means for the caller, in one table.
+//! - [`algorithm`]: key types, operations and mechanisms with their permanent numbers, and the uses a key may have.
+//! - [`template`]: complete attribute templates; nothing is left to a module's defaults.
+//! - [`public_key`]: public keys between PKCS#11 attributes and SubjectPublicKeyInfo.
+//! - [`capability`]: what a token can really do, found by asking and trying.
+//! - [`domain`]: the seal, portable and mac keys that all members of a cluster share: creation, cloning, fingerprint,
+//!   and the operations that must fail on them.
+//! - [`key_token`]: the authenticated, wrapped form in which a key is stored outside the HSM.
+//! - [`record`]: messages that the domain's mac key authenticates: key tokens, stored rows, probes.
+//! - [`loaded`]: key tokens loaded into a member: a bounded, pinned LRU behind the keeper session.
+//! - [`resident`]: keys that live on a member as token objects.
+//! - [`member`]: an open token: login, guard and keeper sessions, and each operation on keys.
+//! - [`worker`]: the process that wraps a member: its framed protocol, its threads, its hardening.
+//!
+//! Everything here is synchronous. The gateway speaks to [`worker`] processes over a socket; a ceremony may use
+//! [`member`] and [`domain`] in its own process.
+
+#![deny(unsafe_code)]
+
+pub mod algorithm;
+pub mod capability;
+pub mod domain;
+pub mod error;
+pub mod key_token;
+pub mod loaded;
+pub mod member;
+pub mod pkcs11;
+pub mod public_key;
+pub mod record;
+pub mod resident;
+pub mod return_code;
+pub mod template;
+pub mod worker;
+
+pub use error::Error;

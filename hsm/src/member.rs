@@ -1,0 +1,521 @@
+//! An open member: a token found by label or serial, logged in once, with its domain, and what can be done with it.
+//!
+//! A guard session keeps the login for the member's life; `C_Logout` is never called. Operations take a session of the
+//! caller's, so that each thread brings its own.
+
+use crate::{
+    Error,
+    algorithm::{KeyType, Mechanism, Operation, PermittedUses},
+    capability::Capabilities,
+    domain::{DomainKeys, Fingerprint},
+    key_token::{KeyToken, Origin, Storage, TokenDigest, token_digest},
+    loaded::{LoadedKey, LoadedKeys},
+    pkcs11::{Attribute, CallError, CallMechanism, Module, Session, SessionKind, SlotId, TokenInfo, UserType},
+    public_key::read_public_key,
+    record::{self, RecordKind, Tag},
+    resident,
+    return_code::{Class, ReturnCode},
+    template::{self, Extraction, Lifetime, Usage},
+};
+use cryptoki_sys::*;
+use secrecy::SecretSlice;
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, OnceLock},
+    thread,
+    time::Duration,
+};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+/// Which token a member is: slot ids change, so it is found by what it says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenSelector {
+    /// `CK_TOKEN_INFO.label`, without padding.
+    pub label: Option<String>,
+    /// `CK_TOKEN_INFO.serialNumber`, without padding.
+    pub serial_number: Option<String>,
+}
+
+/// A key as a caller refers to it: by the digest of its token, with the token itself where the member lacks it.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyReference<'a> {
+    /// Identifies the exact token.
+    pub digest: &'a TokenDigest,
+    /// The token with its tag.
+    pub sealed: Option<&'a [u8]>,
+}
+
+/// What AES-GCM encryption returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GcmOutput {
+    /// The random nonce.
+    pub nonce: [u8; 12],
+    /// The ciphertext with the 16-byte tag at its end.
+    pub ciphertext: Vec<u8>,
+}
+
+/// The associated data of AES-GCM in its two parts: the nonce stands between them, so that a header that holds the nonce
+/// is authenticated whole.
+#[derive(Debug, Clone, Copy)]
+pub struct GcmAssociatedData<'a> {
+    /// Before the nonce.
+    pub before_nonce: &'a [u8],
+    /// After the nonce.
+    pub after_nonce: &'a [u8],
+}
+
+impl GcmAssociatedData<'_> {
+    fn around(&self, nonce: &[u8; 12]) -> Vec<u8> {
+        [self.before_nonce, nonce, self.after_nonce].concat()
+    }
+}
+
+/// What to generate.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// The key's identity.
+    pub uid: Uuid,
+    /// The version's number.
+    pub version: u32,
+    /// What the key is.
+    pub key_type: KeyType,
+    /// What it may do.
+    pub uses: PermittedUses,
+    /// How its secret half is kept.
+    pub storage: Storage,
+}
+
+/// An open member.
+#[derive(Debug)]
+pub struct Member {
+    module: Arc<Module>,
+    slot: SlotId,
+    info: TokenInfo,
+    capabilities: Capabilities,
+    pin: SecretSlice<u8>,
+    guard: Mutex<Session>,
+    domain: OnceLock<DomainKeys>,
+    known_answer: OnceLock<Tag>,
+    loaded: LoadedKeys,
+}
+
+impl Member {
+    /// Finds the token, logs in with the user PIN (once), and asks the token what it can do.
+    pub fn open(
+        module: Arc<Module>,
+        selector: &TokenSelector,
+        pin: SecretSlice<u8>,
+        loaded_capacity: NonZeroUsize,
+    ) -> Result<Self, Error> {
+        let (slot, info) = find_token(&module, selector)?;
+        let mut guard = Session::open(&module, slot, SessionKind::ReadWrite)?;
+        match guard.login(UserType::User, &pin) {
+            Ok(()) => {}
+            Err(error) if error.code.class() == Class::Fatal => return Err(Error::PinRefused(error)),
+            Err(error) => return Err(error.into()),
+        }
+        let mut capabilities = Capabilities::ask(&module, slot)?;
+        capabilities.try_wrapping(&guard)?;
+        Ok(Self {
+            loaded: LoadedKeys::new(&module, slot, loaded_capacity),
+            module,
+            slot,
+            info,
+            capabilities,
+            pin,
+            guard: Mutex::new(guard),
+            domain: OnceLock::new(),
+            known_answer: OnceLock::new(),
+        })
+    }
+
+    /// What the token said of itself when it was opened.
+    pub fn token_info(&self) -> &TokenInfo {
+        &self.info
+    }
+
+    /// What the token can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Opens a session for an operation's thread.
+    pub fn open_session(&self, kind: SessionKind) -> Result<Session, Error> {
+        Ok(Session::open(&self.module, self.slot, kind)?)
+    }
+
+    /// Finds the domain of an epoch and computes its fingerprint. Keys can be used only after this.
+    pub fn find_domain(&self, epoch: u32) -> Result<Fingerprint, Error> {
+        let mut session = self.open_session(SessionKind::ReadOnly)?;
+        let domain = DomainKeys::find(&mut session, epoch, self.key_wrap()?)?;
+        let fingerprint = domain.fingerprint(&mut session)?;
+        let answer = domain.known_answer(&mut session)?;
+        if *self.known_answer.get_or_init(|| answer) != answer || self.domain.get_or_init(|| domain).epoch() != epoch {
+            return Err(Error::NotAuthentic("the domain of a member that already has one"));
+        }
+        Ok(fingerprint)
+    }
+
+    /// The token's mechanism for RFC 5649, which a domain needs.
+    pub fn key_wrap(&self) -> Result<CK_MECHANISM_TYPE, Error> {
+        self.capabilities.key_wrap().ok_or_else(|| {
+            Error::Unsupported("AES key wrap with padding (RFC 5649), without which it cannot hold a domain".to_owned())
+        })
+    }
+
+    /// Reads the token and computes the known answer: real work, because sessions open on a token that has gone.
+    pub fn probe(&self) -> Result<Tag, Error> {
+        self.module.token_info(self.slot)?;
+        let mut session = self.open_session(SessionKind::ReadOnly)?;
+        self.domain()?.known_answer(&mut session)
+    }
+
+    /// Logs in again after the token lost the login.
+    pub fn log_in_again(&self) -> Result<(), Error> {
+        let mut guard = self.guard.lock().unwrap_or_else(|lock| lock.into_inner());
+        match guard.login(UserType::User, &self.pin) {
+            Ok(()) => Ok(()),
+            // Another thread was here first.
+            Err(error) if error.code == ReturnCode::USER_ALREADY_LOGGED_IN => Ok(()),
+            Err(error) if error.code.class() == Class::Fatal => Err(Error::PinRefused(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The keys that are loaded.
+    pub fn loaded(&self) -> &LoadedKeys {
+        &self.loaded
+    }
+
+    /// The domain keys, once [`Member::find_domain`] has found them.
+    pub fn domain(&self) -> Result<&DomainKeys, Error> {
+        self.domain.get().ok_or(Error::NoDomain(0))
+    }
+
+    /// Signs or MACs. `data` is the digest where the mechanism hashes, else the message.
+    pub fn sign(
+        &self,
+        session: &mut Session,
+        key: KeyReference<'_>,
+        operation: Operation,
+        mechanism: Mechanism,
+        data: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let key = self.key_for(session, key, operation, mechanism)?;
+        let input = template::signing_input(mechanism, data);
+        Ok(session.sign(
+            template::signing_call(mechanism),
+            key.handle(),
+            &input,
+            SIGNATURE_CAPACITY,
+        )?)
+    }
+
+    /// Encrypts by AES-GCM under a fresh random nonce from the token.
+    pub fn encrypt_gcm(
+        &self,
+        session: &mut Session,
+        key: KeyReference<'_>,
+        associated_data: GcmAssociatedData<'_>,
+        plaintext: &[u8],
+    ) -> Result<GcmOutput, Error> {
+        let key = self.key_for(session, key, Operation::Encrypt, Mechanism::AesGcm)?;
+        let mut nonce = [0; 12];
+        session.generate_random(&mut nonce)?;
+        let associated_data = associated_data.around(&nonce);
+        let mechanism = CallMechanism::Gcm {
+            nonce: &nonce,
+            associated_data: &associated_data,
+        };
+        let ciphertext = session.encrypt(mechanism, key.handle(), plaintext, GCM_TAG_LENGTH)?;
+        Ok(GcmOutput { nonce, ciphertext })
+    }
+
+    /// Decrypts AES-GCM.
+    ///
+    /// Tokens answer a wrong tag with anything from `CKR_ENCRYPTED_DATA_INVALID` to `CKR_GENERAL_ERROR`. A code that
+    /// could also mean a broken member is judged by the known answer: if the member still gives it, the ciphertext was
+    /// wrong. Otherwise anyone could take members out of use by sending rubbish.
+    pub fn decrypt_gcm(
+        &self,
+        session: &mut Session,
+        key: KeyReference<'_>,
+        associated_data: GcmAssociatedData<'_>,
+        nonce: &[u8; 12],
+        ciphertext: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let key = self.key_for(session, key, Operation::Decrypt, Mechanism::AesGcm)?;
+        let associated_data = associated_data.around(nonce);
+        let mechanism = CallMechanism::Gcm {
+            nonce,
+            associated_data: &associated_data,
+        };
+        session
+            .decrypt(mechanism, key.handle(), ciphertext)
+            .map_err(|error| self.judge_decryption(error))
+    }
+
+    /// Fills a buffer from the token's random generator.
+    pub fn random(&self, session: &mut Session, length: usize) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; length];
+        session.generate_random(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Generates a key and returns its token with the tag. What a failure leaves behind are objects of `session`, so drop
+    /// it then.
+    pub fn generate(&self, session: &mut Session, new: &NewKey) -> Result<Vec<u8>, Error> {
+        for permitted_use in new.uses.iter() {
+            if !self
+                .capabilities
+                .supports(permitted_use.operation, permitted_use.mechanism)
+            {
+                return Err(Error::Unsupported(permitted_use.to_string()));
+            }
+        }
+        if !self.capabilities.generates(new.key_type) {
+            return Err(Error::Unsupported(format!("generating keys of type {}", new.key_type)));
+        }
+        let domain = self.domain()?;
+        let (wrapped, public_key) = match new.storage {
+            Storage::Resident => {
+                let public_key = resident::adopt_or_create(session, new.uid, new.version, new.key_type, &new.uses)?;
+                (Vec::new(), public_key)
+            }
+            Storage::Sealed => self.generate_wrapped(session, new.key_type, Extraction::Forbidden)?,
+            Storage::Portable => self.generate_wrapped(session, new.key_type, Extraction::Allowed)?,
+        };
+        let token = KeyToken {
+            epoch: domain.epoch(),
+            uid: new.uid,
+            version: new.version,
+            key_type: new.key_type,
+            storage: new.storage,
+            origin: Origin::Generated,
+            uses: new.uses.clone(),
+            wrapped,
+            public_key,
+        };
+        let tag = record::authenticate(session, domain.mac(), RecordKind::KeyToken, &token.body())?;
+        Ok(token.sealed(&tag))
+    }
+
+    /// Checks the tag of a stored message.
+    pub fn is_authentic(
+        &self,
+        session: &mut Session,
+        kind: RecordKind,
+        message: &[u8],
+        tag: &[u8],
+    ) -> Result<bool, Error> {
+        Ok(record::is_authentic(session, self.domain()?.mac(), kind, message, tag)?)
+    }
+
+    /// Computes the tag of a message to be stored. Key tokens get theirs only where they are made.
+    pub fn authenticate_row(&self, session: &mut Session, message: &[u8]) -> Result<Tag, Error> {
+        Ok(record::authenticate(
+            session,
+            self.domain()?.mac(),
+            RecordKind::Row,
+            message,
+        )?)
+    }
+
+    fn generate_wrapped(
+        &self,
+        session: &mut Session,
+        key_type: KeyType,
+        exportable: Extraction,
+    ) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let domain = self.domain()?;
+        // Extractable, because it must be wrapped once, and able to do nothing else until it is loaded again.
+        let secret = template::key(key_type, Lifetime::Session, Extraction::Allowed, Usage::NONE);
+        let mechanism = CallMechanism::Plain(template::generation_mechanism(key_type));
+        let (key, public) = match key_type.secret_length() {
+            Some(length) => {
+                let template = secret.with(Attribute::number(CKA_VALUE_LEN, length as u64));
+                (session.generate_key(mechanism, &template)?, None)
+            }
+            None => {
+                let public = template::public_half(key_type, Lifetime::Session);
+                let (public, private) = session.generate_key_pair(mechanism, &public, &secret)?;
+                (private, Some(public))
+            }
+        };
+        let wrapped = session.wrap_key(
+            domain.key_wrap(),
+            domain.wrapping_key(exportable),
+            key,
+            crate::domain::WRAPPED_CAPACITY,
+        );
+        let public_key = public
+            .map(|public| read_public_key(session, key_type, public))
+            .transpose();
+        session.destroy_object(key)?;
+        if let Some(public) = public {
+            session.destroy_object(public)?;
+        }
+        match wrapped {
+            Err(error) if NOT_WRAPPABLE.contains(&error.code) => Err(Error::NotWrappable(key_type)),
+            wrapped => Ok((wrapped?, public_key?.unwrap_or_default())),
+        }
+    }
+
+    /// Finds or loads a key, and checks that its token permits the operation.
+    fn key_for(
+        &self,
+        session: &mut Session,
+        reference: KeyReference<'_>,
+        operation: Operation,
+        mechanism: Mechanism,
+    ) -> Result<Arc<LoadedKey>, Error> {
+        let key = match (self.loaded.pin(reference.digest), reference.sealed) {
+            (Some(key), _) => key,
+            (None, None) => return Err(Error::NotLoaded),
+            (None, Some(sealed)) => self.load(session, reference.digest, sealed)?,
+        };
+        if key.uses().permit(operation, mechanism) {
+            Ok(key)
+        } else {
+            Err(Error::NotPermitted(operation, mechanism))
+        }
+    }
+
+    fn load(&self, session: &mut Session, digest: &TokenDigest, sealed: &[u8]) -> Result<Arc<LoadedKey>, Error> {
+        let domain = self.domain()?;
+        let (body, tag) = KeyToken::split(sealed)?;
+        let digest_matches: bool = token_digest(sealed).ct_eq(digest).into();
+        if !digest_matches || !self.is_authentic(session, RecordKind::KeyToken, body, tag)? {
+            return Err(Error::NotAuthentic("the key token"));
+        }
+        let token = KeyToken::parse(body)?;
+        if token.epoch != domain.epoch() {
+            return Err(Error::NoDomain(token.epoch));
+        }
+        self.loaded.load(digest, &token, domain)
+    }
+
+    fn judge_decryption(&self, error: CallError) -> Error {
+        match error.code {
+            ReturnCode::ENCRYPTED_DATA_INVALID
+            | ReturnCode::ENCRYPTED_DATA_LEN_RANGE
+            | ReturnCode::AEAD_DECRYPT_FAILED
+            | ReturnCode::DATA_INVALID
+            | ReturnCode::SIGNATURE_INVALID => Error::DecryptionFailed,
+            code if code.class() == Class::MemberFault => match (self.probe(), self.known_answer.get()) {
+                (Ok(answer), Some(expected)) if answer == *expected => Error::DecryptionFailed,
+                _ => error.into(),
+            },
+            _ => error.into(),
+        }
+    }
+}
+
+/// Finds the one token that matches. An empty slot list is asked for again for a moment: a token that another process
+/// logs in to can be invisible while it is rewritten.
+pub fn find_token(module: &Module, selector: &TokenSelector) -> Result<(SlotId, TokenInfo), Error> {
+    let matches = |info: &TokenInfo| {
+        selector.label.as_ref().is_none_or(|label| *label == info.label)
+            && selector
+                .serial_number
+                .as_ref()
+                .is_none_or(|serial| *serial == info.serial_number)
+    };
+    let mut seen = Vec::new();
+    for attempt in 0..TOKEN_SEARCHES {
+        if attempt > 0 {
+            thread::sleep(TOKEN_SEARCH_PAUSE);
+        }
+        seen.clear();
+        let mut found = Vec::new();
+        for slot in module.slots_with_token()? {
+            // A slot whose token cannot be read is somebody else's broken token, unless nothing is found.
+            let Ok(info) = module.token_info(slot) else { continue };
+            if info.initialised && matches(&info) {
+                found.push((slot, info));
+            } else if info.initialised {
+                seen.push(format!("\"{}\" (serial {})", info.label, info.serial_number));
+            }
+        }
+        match found.len() {
+            0 => {}
+            1 => return Ok(found.remove(0)),
+            several => {
+                return Err(Error::TokenSelection(format!(
+                    "{several} tokens match {selector}: name the serial number of the one that is meant"
+                )));
+            }
+        }
+    }
+    let seen = if seen.is_empty() {
+        "no initialised token".to_owned()
+    } else {
+        seen.join(", ")
+    };
+    Err(Error::TokenSelection(format!(
+        "no token matches {selector}; the module shows {seen}"
+    )))
+}
+
+/// Initialises the first uninitialised token of the module: label, security officer's PIN, user's PIN.
+///
+/// # Errors
+///
+/// [`Error::TokenSelection`] when there is no uninitialised token: nothing is ever overwritten.
+pub fn initialise_token(
+    module: &Arc<Module>,
+    label: &str,
+    so_pin: &SecretSlice<u8>,
+    user_pin: &SecretSlice<u8>,
+) -> Result<TokenInfo, Error> {
+    let mut free = None;
+    for slot in module.slots_with_token()? {
+        let info = module.token_info(slot)?;
+        if !info.initialised {
+            free = Some(slot);
+        } else if info.label == label {
+            return Err(Error::TokenSelection(format!(
+                "a token with the label \"{label}\" exists already (serial {}); nothing was changed",
+                info.serial_number
+            )));
+        }
+    }
+    let slot = free.ok_or_else(|| Error::TokenSelection("the module shows no uninitialised token".to_owned()))?;
+    module.init_token(slot, so_pin, label)?;
+    // The slot may have another number now.
+    let (slot, _) = find_token(
+        module,
+        &TokenSelector {
+            label: Some(label.to_owned()),
+            serial_number: None,
+        },
+    )?;
+    let mut session = Session::open(module, slot, SessionKind::ReadWrite)?;
+    session.login(UserType::SecurityOfficer, so_pin)?;
+    session.init_pin(user_pin)?;
+    session.logout()?;
+    Ok(module.token_info(slot)?)
+}
+
+impl std::fmt::Display for TokenSelector {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.label, &self.serial_number) {
+            (Some(label), Some(serial)) => write!(formatter, "the label \"{label}\" and the serial number {serial}"),
+            (Some(label), None) => write!(formatter, "the label \"{label}\""),
+            (None, Some(serial)) => write!(formatter, "the serial number {serial}"),
+            (None, None) => write!(formatter, "anything"),
+        }
+    }
+}
+
+/// More than an RSA-4096 signature has.
+const SIGNATURE_CAPACITY: usize = 1024;
+const GCM_TAG_LENGTH: usize = 16;
+const TOKEN_SEARCHES: u32 = 5;
+const TOKEN_SEARCH_PAUSE: Duration = Duration::from_millis(100);
+const NOT_WRAPPABLE: [ReturnCode; 3] = [
+    ReturnCode::KEY_NOT_WRAPPABLE,
+    ReturnCode::KEY_UNEXTRACTABLE,
+    ReturnCode::WRAPPING_KEY_TYPE_INCONSISTENT,
+];

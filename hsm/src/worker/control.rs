@@ -1,0 +1,274 @@
+//! The control thread: opens the token, probes it, and changes token objects, one at a time.
+//!
+//! Probes do not wait behind the work of the queue, and token objects have one writer, because tokens race there.
+
+use super::{
+    hardening,
+    protocol::{
+        AttemptResult, Attempts, CloneStep, CloneStepBody, DestroyResident, Domain, DomainFound, Empty, Failure,
+        FailureKind, InitialiseToken, Open, Opened, ReplyBody, RequestBody, WrapTo,
+    },
+    reply::failure,
+    session_thread::{malformed, new_key},
+};
+use crate::{
+    Error,
+    algorithm::{KeyType, Mechanism, Operation},
+    capability::Capabilities,
+    domain::{OaepHash, Origin, Transport, Verdict, WrappedDomain, try_forbidden},
+    key_token::Storage,
+    member::{Member, TokenSelector, initialise_token},
+    pkcs11::{Module, Session, SessionKind, TokenInfo},
+    resident,
+    return_code::Class,
+};
+use secrecy::SecretSlice;
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
+use uuid::Uuid;
+
+/// What the control thread keeps between requests.
+#[derive(Default)]
+pub(super) struct Control {
+    member: Option<Arc<Member>>,
+    // For what must outlive a request: an origin and a transport key are session objects.
+    provisioning: Option<Provisioning>,
+}
+
+struct Provisioning {
+    session: Session,
+    origin: Option<Origin>,
+    transport: Option<Transport>,
+}
+
+/// What opening asks the process to start.
+pub(super) struct Started {
+    pub(super) member: Arc<Member>,
+    pub(super) sessions: u32,
+    pub(super) queue: usize,
+}
+
+impl Control {
+    /// Opens the member.
+    pub(super) fn open(&mut self, request: &mut Open) -> Result<(Started, ReplyBody), Failure> {
+        if self.member.is_some() {
+            return Err(failure(FailureKind::Refused, "the worker has opened its token already"));
+        }
+        self.try_open(request).map_err(|error| Failure::from(&error))
+    }
+
+    fn try_open(&mut self, request: &mut Open) -> Result<(Started, ReplyBody), Error> {
+        let pin = SecretSlice::from(std::mem::take(&mut request.user_pin));
+        let unprotected = hardening::harden();
+        let module = Arc::new(Module::load(Path::new(&request.module))?);
+        let selector = TokenSelector {
+            label: request.token_label.clone(),
+            serial_number: request.token_serial_number.clone(),
+        };
+        let capacity = NonZeroUsize::new(request.loaded_keys as usize).ok_or_else(|| malformed("the capacity"))?;
+        let member = Arc::new(Member::open(module, &selector, pin, capacity)?);
+        // The guard, the keeper, the control thread and a probe have sessions of their own.
+        let limit = member
+            .token_info()
+            .session_limit
+            .map_or(u64::MAX, |limit| limit.saturating_sub(4))
+            .max(1);
+        let sessions = u64::from(request.sessions).clamp(1, limit) as u32;
+        self.member = Some(Arc::clone(&member));
+        let opened = Opened {
+            capabilities: member.capabilities().describe(),
+            uses: supported_uses(member.capabilities()),
+            generates: KeyType::ALL
+                .iter()
+                .filter(|one| member.capabilities().generates(**one))
+                .map(|one| one.number().into())
+                .collect(),
+            sessions,
+            unprotected,
+            ..token_message(member.token_info())
+        };
+        let started = Started {
+            member,
+            sessions,
+            queue: request.queue as usize,
+        };
+        Ok((started, ReplyBody::Opened(opened)))
+    }
+
+    /// Answers a request that is not for the queue.
+    pub(super) fn answer(&mut self, body: &mut RequestBody) -> Result<ReplyBody, Failure> {
+        let result = self.perform(body).or_else(|error| {
+            // The same repair as a session thread makes: the token lost the login.
+            if error.class() == Class::LoginLost
+                && let Some(member) = &self.member
+            {
+                member.log_in_again()?;
+                return self.perform(body);
+            }
+            Err(error)
+        });
+        result.map_err(|error| Failure::from(&error))
+    }
+
+    fn perform(&mut self, body: &mut RequestBody) -> Result<ReplyBody, Error> {
+        match body {
+            RequestBody::InitialiseToken(request) => self.initialise_token(request),
+            RequestBody::FindDomain(request) => {
+                let member = self.member()?;
+                let fingerprint = member.find_domain(request.epoch)?;
+                Ok(ReplyBody::DomainFound(DomainFound {
+                    fingerprint: fingerprint.as_bytes().to_vec(),
+                    known_answer: member.probe()?.to_vec(),
+                }))
+            }
+            RequestBody::Probe(_) => Ok(ReplyBody::Bytes(self.member()?.probe()?.to_vec())),
+            RequestBody::GenerateResident(request) => {
+                let new = new_key(request, Storage::Resident)?;
+                let member = self.member()?;
+                let mut session = member.open_session(SessionKind::ReadWrite)?;
+                member.generate(&mut session, &new).map(ReplyBody::Bytes)
+            }
+            RequestBody::DestroyResident(DestroyResident { uid, version }) => {
+                let uid = Uuid::from_slice(uid).map_err(|_| malformed("the uid"))?;
+                let mut session = self.member()?.open_session(SessionKind::ReadWrite)?;
+                resident::destroy(&mut session, uid, *version)?;
+                Ok(ReplyBody::Done(Empty {}))
+            }
+            RequestBody::CreateOrigin(request) => {
+                let provisioning = self.provisioning()?;
+                provisioning.origin = Some(Origin::create(&mut provisioning.session, request.epoch)?);
+                Ok(ReplyBody::Done(Empty {}))
+            }
+            RequestBody::DestroyOrigin(_) => {
+                let provisioning = self.provisioning()?;
+                let origin = provisioning.origin.take().ok_or_else(|| no("origin"))?;
+                origin.destroy(&mut provisioning.session)?;
+                Ok(ReplyBody::Done(Empty {}))
+            }
+            RequestBody::Clone(CloneStep { step: Some(step) }) => self.clone_step(step),
+            RequestBody::TryForbidden(_) => {
+                let member = self.member()?;
+                let mut session = member.open_session(SessionKind::ReadWrite)?;
+                let attempts = try_forbidden(&mut session, member.domain()?)?
+                    .into_iter()
+                    .map(|attempt| AttemptResult {
+                        what: attempt.what,
+                        refused_with: match attempt.verdict {
+                            Verdict::Refused(code) => code.value(),
+                            Verdict::Allowed => 0,
+                        },
+                    })
+                    .collect();
+                Ok(ReplyBody::Attempts(Attempts { attempts }))
+            }
+            _ => Err(malformed("the request")),
+        }
+    }
+
+    fn clone_step(&mut self, step: &CloneStepBody) -> Result<ReplyBody, Error> {
+        let key_wrap = self.member()?.key_wrap()?;
+        let provisioning = self.provisioning()?;
+        let session = &mut provisioning.session;
+        match step {
+            CloneStepBody::MakeTransport(_) => {
+                let transport = Transport::generate(session)?;
+                let public_key = transport.public_key().to_vec();
+                provisioning.transport = Some(transport);
+                Ok(ReplyBody::Bytes(public_key))
+            }
+            CloneStepBody::WrapTo(WrapTo { transport_key, sha1 }) => {
+                let origin = provisioning.origin.as_ref().ok_or_else(|| no("origin"))?;
+                let wrapped = origin.wrap_to(session, transport_key, oaep_hash(*sha1))?;
+                Ok(ReplyBody::Domain(Domain {
+                    epoch: wrapped.epoch,
+                    sha1: *sha1,
+                    seal: wrapped.seal,
+                    portable: wrapped.portable,
+                    mac: wrapped.mac,
+                }))
+            }
+            CloneStepBody::Receive(Domain {
+                epoch,
+                sha1,
+                seal,
+                portable,
+                mac,
+            }) => {
+                let wrapped = WrappedDomain {
+                    epoch: *epoch,
+                    oaep_hash: oaep_hash(*sha1),
+                    seal: seal.clone(),
+                    portable: portable.clone(),
+                    mac: mac.clone(),
+                };
+                let transport = provisioning.transport.as_ref().ok_or_else(|| no("transport key"))?;
+                transport.receive(session, &wrapped, key_wrap)?;
+                if let Some(transport) = provisioning.transport.take() {
+                    transport.destroy(session)?;
+                }
+                Ok(ReplyBody::Done(Empty {}))
+            }
+        }
+    }
+
+    fn initialise_token(&mut self, request: &mut InitialiseToken) -> Result<ReplyBody, Error> {
+        if self.member.is_some() {
+            return Err(Error::Refused("the worker has opened its token already".to_owned()));
+        }
+        let so_pin = SecretSlice::from(std::mem::take(&mut request.so_pin));
+        let user_pin = SecretSlice::from(std::mem::take(&mut request.user_pin));
+        let module = Arc::new(Module::load(Path::new(&request.module))?);
+        let info = initialise_token(&module, &request.label, &so_pin, &user_pin)?;
+        Ok(ReplyBody::Opened(token_message(&info)))
+    }
+
+    fn member(&self) -> Result<&Arc<Member>, Error> {
+        self.member
+            .as_ref()
+            .ok_or_else(|| Error::Refused("the worker has not opened its token".to_owned()))
+    }
+
+    fn provisioning(&mut self) -> Result<&mut Provisioning, Error> {
+        if self.provisioning.is_none() {
+            let session = self.member()?.open_session(SessionKind::ReadWrite)?;
+            self.provisioning = Some(Provisioning {
+                session,
+                origin: None,
+                transport: None,
+            });
+        }
+        // Invariant: set above.
+        Ok(self.provisioning.as_mut().expect("the provisioning session is open"))
+    }
+}
+
+fn token_message(info: &TokenInfo) -> Opened {
+    Opened {
+        label: info.label.clone(),
+        serial_number: info.serial_number.clone(),
+        manufacturer: info.manufacturer.clone(),
+        model: info.model.clone(),
+        firmware_version: info.firmware_version.clone(),
+        hardware_version: info.hardware_version.clone(),
+        ..Opened::default()
+    }
+}
+
+fn supported_uses(capabilities: &Capabilities) -> Vec<u32> {
+    let mut uses = Vec::new();
+    for operation in Operation::ALL {
+        for mechanism in Mechanism::ALL {
+            if capabilities.supports(*operation, *mechanism) {
+                uses.push(u32::from(operation.number()) << 16 | u32::from(mechanism.number()));
+            }
+        }
+    }
+    uses
+}
+
+fn oaep_hash(sha1: bool) -> OaepHash {
+    if sha1 { OaepHash::Sha1 } else { OaepHash::Sha256 }
+}
+
+fn no(what: &str) -> Error {
+    Error::Refused(format!("the worker holds no {what}"))
+}

@@ -1,0 +1,19 @@
+//! The worker process: one vendor library, one token, outside the gateway.
+//!
+//! A PKCS#11 call cannot be cancelled, and vendor libraries crash, hang and keep global state. So each runs in a process
+//! of its own that the gateway can kill. The worker is small and synchronous: the main thread reads frames, a control
+//! thread opens the token, probes it and changes token objects, and one thread for each session does the work from a
+//! bounded queue. It is told everything over its socket, the PIN included, and it dies when the socket closes.
+//!
+//! - [`protocol`]: the messages and their frames.
+//! - [`run`]: the process's life.
+//! - [`hardening`]: what the process gives up before it reads the PIN.
+
+mod control;
+pub mod hardening;
+mod process;
+pub mod protocol;
+mod reply;
+mod session_thread;
+
+pub use process::{SocketError, run, socket_from_stdin};

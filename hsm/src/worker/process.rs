@@ -1,0 +1,187 @@
+//! The worker process from its first frame to its end.
+
+use super::{
+    control::{Control, Started},
+    protocol::{Empty, FailureKind, ReplyBody, Request, RequestBody, read_frame},
+    reply::{Replies, failure},
+    session_thread::{self, Job},
+};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use rustix::process::{Signal, getpid, kill_process};
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    os::{fd::AsFd, unix::net::UnixStream},
+    panic,
+    sync::{Arc, Mutex, OnceLock},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// Standard input is not the socket that a gateway hands to its worker.
+#[derive(Debug, thiserror::Error)]
+#[error("a worker is started by portcullisd, which hands it a socket as standard input: {0}")]
+pub struct SocketError(#[from] io::Error);
+
+/// Takes the socket that the gateway passed as standard input, and puts `/dev/null` in its place, so that no vendor library
+/// reads from it.
+pub fn socket_from_stdin() -> Result<UnixStream, SocketError> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // Fails on anything that is not a Unix socket.
+    socket.peer_addr()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?).map_err(io::Error::from)?;
+    Ok(socket)
+}
+
+/// Serves requests until the gateway says stop; ends the process at once when the gateway is gone.
+///
+/// A panic in any thread ends the process: the gateway sees the socket close, moves the work and starts another worker.
+pub fn run(socket: UnixStream) -> io::Result<()> {
+    let default_hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        default_hook(info);
+        die();
+    }));
+    let replies = Replies::new(socket.try_clone()?);
+    let queue: Arc<OnceLock<Queue>> = Arc::default();
+    let (control, requests) = bounded::<Request>(CONTROL_QUEUE);
+    let control_thread = spawn("control", {
+        let (queue, replies) = (Arc::clone(&queue), replies.clone());
+        move || serve_control(&requests, &queue, &replies)
+    })?;
+    let mut reader = BufReader::new(socket);
+    loop {
+        let request = match read_frame::<Request>(&mut reader) {
+            Ok(Some(request)) => request,
+            Ok(None) | Err(_) => die(),
+        };
+        let id = request.id;
+        match request.body {
+            None => replies.send(id, Err(failure(FailureKind::Refused, "the request is empty"))),
+            Some(RequestBody::Stop(_)) => {
+                drop(control);
+                join(control_thread);
+                if let Some(queue) = queue.get() {
+                    queue.finish();
+                }
+                replies.send(id, Ok(ReplyBody::Done(Empty {})));
+                return Ok(());
+            }
+            Some(body) if is_queued(&body) => {
+                let start_by =
+                    (request.time_left_us > 0).then(|| Instant::now() + Duration::from_micros(request.time_left_us));
+                let refused = match queue.get() {
+                    None => Some(failure(FailureKind::Refused, "the worker has not opened its token")),
+                    Some(queue) => queue.add(Job { id, start_by, body }),
+                };
+                if let Some(failure) = refused {
+                    replies.send(id, Err(failure));
+                }
+            }
+            body => {
+                if control
+                    .try_send(Request {
+                        id,
+                        time_left_us: 0,
+                        body,
+                    })
+                    .is_err()
+                {
+                    replies.send(id, Err(failure(FailureKind::Busy, "too many control requests wait")));
+                }
+            }
+        }
+    }
+}
+
+/// The session threads and the queue that they serve.
+#[derive(Debug)]
+struct Queue {
+    // Taken when the process stops, which closes the queue.
+    sender: Mutex<Option<Sender<Job>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Queue {
+    fn start(started: Started, replies: &Replies) -> io::Result<Self> {
+        let (sender, receiver) = bounded::<Job>(started.queue.max(1));
+        let mut threads = Vec::new();
+        for number in 0..started.sessions {
+            let (member, receiver, replies) = (Arc::clone(&started.member), receiver.clone(), replies.clone());
+            let name = format!("session-{number}");
+            threads.push(spawn(&name, move || {
+                session_thread::work(&member, &receiver, &replies)
+            })?);
+        }
+        Ok(Self {
+            sender: Mutex::new(Some(sender)),
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Adds a job; says why if it cannot.
+    fn add(&self, job: Job) -> Option<super::protocol::Failure> {
+        let sender = self.sender.lock().unwrap_or_else(|lock| lock.into_inner());
+        match sender.as_ref()?.try_send(job) {
+            Ok(()) => None,
+            Err(TrySendError::Full(_)) => Some(failure(FailureKind::Busy, "the worker's queue is full")),
+            Err(TrySendError::Disconnected(_)) => Some(failure(FailureKind::MemberFault, "no session thread is left")),
+        }
+    }
+
+    /// Closes the queue and waits until all accepted work is answered.
+    fn finish(&self) {
+        self.sender.lock().unwrap_or_else(|lock| lock.into_inner()).take();
+        for thread in self.threads.lock().unwrap_or_else(|lock| lock.into_inner()).drain(..) {
+            join(thread);
+        }
+    }
+}
+
+fn serve_control(requests: &Receiver<Request>, queue: &OnceLock<Queue>, replies: &Replies) {
+    let mut control = Control::default();
+    for Request { id, body, .. } in requests {
+        let result = match body {
+            Some(RequestBody::Open(mut request)) => control.open(&mut request).and_then(|(started, reply)| {
+                let started = Queue::start(started, replies)
+                    .map_err(|error| failure(FailureKind::Fatal, format!("cannot start session threads: {error}")))?;
+                // Opening is refused a second time, so the queue is not set yet.
+                let _ = queue.set(started);
+                Ok(reply)
+            }),
+            Some(mut body) => control.answer(&mut body),
+            None => Err(failure(FailureKind::Refused, "the request is empty")),
+        };
+        replies.send(id, result);
+    }
+}
+
+fn is_queued(body: &RequestBody) -> bool {
+    matches!(
+        body,
+        RequestBody::Sign(_)
+            | RequestBody::Encrypt(_)
+            | RequestBody::Decrypt(_)
+            | RequestBody::GenerateWrapped(_)
+            | RequestBody::Random(_)
+            | RequestBody::CheckRecords(_)
+            | RequestBody::AuthenticateRows(_)
+    )
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+fn join(thread: JoinHandle<()>) {
+    // A panicking thread has ended the process.
+    let _ = thread.join();
+}
+
+/// Ends the process without running the vendor library's exit handlers, which crash in some.
+fn die() -> ! {
+    let _ = kill_process(getpid(), Signal::KILL);
+    std::process::abort()
+}
+
+const CONTROL_QUEUE: usize = 64;

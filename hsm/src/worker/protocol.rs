@@ -1,0 +1,610 @@
+//! The messages between the gateway and a worker, and their frames.
+//!
+//! A frame is four bytes of length, big-endian, and a protobuf message. Requests and replies are matched by id and may
+//! overtake each other. The protocol joins two processes of one build, so it has no versions.
+
+use std::io::{self, Read, Write};
+use zeroize::{Zeroize, Zeroizing};
+
+/// The longest frame: the largest payload that the gateway accepts, and room for a token and the fields around it.
+pub const MAX_FRAME: usize = 4 * 1024 * 1024;
+
+/// A request to the worker.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Request {
+    /// Repeated in the reply.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// How long the work may wait for its start, in microseconds; 0 is no limit.
+    #[prost(uint64, tag = "2")]
+    pub time_left_us: u64,
+    /// What to do.
+    #[prost(
+        oneof = "RequestBody",
+        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46"
+    )]
+    pub body: Option<RequestBody>,
+}
+
+/// What a request asks for.
+#[derive(Clone, PartialEq, prost::Oneof)]
+#[prost(skip_debug)]
+pub enum RequestBody {
+    /// Load the module, find the token, log in, ask what it can do, start the session threads. First and once.
+    #[prost(message, tag = "10")]
+    Open(Open),
+    /// Find the domain of an epoch and compute its fingerprint.
+    #[prost(message, tag = "11")]
+    FindDomain(FindDomain),
+    /// Read the token and compute the known answer.
+    #[prost(message, tag = "12")]
+    Probe(Empty),
+    /// Finish what was accepted and exit.
+    #[prost(message, tag = "13")]
+    Stop(Empty),
+
+    /// Sign or MAC.
+    #[prost(message, tag = "20")]
+    Sign(Sign),
+    /// Encrypt by AES-GCM.
+    #[prost(message, tag = "21")]
+    Encrypt(Encrypt),
+    /// Decrypt by AES-GCM.
+    #[prost(message, tag = "22")]
+    Decrypt(Decrypt),
+    /// Generate a wrapped key.
+    #[prost(message, tag = "23")]
+    GenerateWrapped(Generate),
+    /// Random bytes.
+    #[prost(message, tag = "24")]
+    Random(Random),
+    /// Check the tags of stored messages.
+    #[prost(message, tag = "25")]
+    CheckRecords(CheckRecords),
+    /// Compute the tags of rows.
+    #[prost(message, tag = "26")]
+    AuthenticateRows(AuthenticateRows),
+
+    /// Find or generate a resident key.
+    #[prost(message, tag = "40")]
+    GenerateResident(Generate),
+    /// Destroy a resident key.
+    #[prost(message, tag = "41")]
+    DestroyResident(DestroyResident),
+    /// Initialise a token (development and tests). Instead of `Open`.
+    #[prost(message, tag = "42")]
+    InitialiseToken(InitialiseToken),
+    /// Generate a domain's origin.
+    #[prost(message, tag = "43")]
+    CreateOrigin(FindDomain),
+    /// Generate a transport key, wrap the origin to one, or receive a domain.
+    #[prost(message, tag = "44")]
+    Clone(CloneStep),
+    /// Destroy the origin.
+    #[prost(message, tag = "45")]
+    DestroyOrigin(Empty),
+    /// Try what must fail on the domain keys.
+    #[prost(message, tag = "46")]
+    TryForbidden(Empty),
+}
+
+/// Nothing to say.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Empty {}
+
+/// See [`RequestBody::Open`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Open {
+    /// The PKCS#11 module's path.
+    #[prost(string, tag = "1")]
+    pub module: String,
+    /// The token's label, if it is found by that.
+    #[prost(string, optional, tag = "2")]
+    pub token_label: Option<String>,
+    /// The token's serial number, if it is found by that.
+    #[prost(string, optional, tag = "3")]
+    pub token_serial_number: Option<String>,
+    /// The user PIN.
+    #[prost(bytes = "vec", tag = "4")]
+    pub user_pin: Vec<u8>,
+    /// How many session threads to start.
+    #[prost(uint32, tag = "5")]
+    pub sessions: u32,
+    /// How many requests may wait.
+    #[prost(uint32, tag = "6")]
+    pub queue: u32,
+    /// How many keys stay loaded.
+    #[prost(uint32, tag = "7")]
+    pub loaded_keys: u32,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.user_pin.zeroize();
+    }
+}
+
+/// See [`RequestBody::FindDomain`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct FindDomain {
+    /// The domain's epoch.
+    #[prost(uint32, tag = "1")]
+    pub epoch: u32,
+}
+
+/// A key by the digest of its token.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Key {
+    /// SHA-256 of the token.
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: Vec<u8>,
+    /// The token, where the worker may not have it loaded.
+    #[prost(bytes = "vec", optional, tag = "2")]
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// See [`RequestBody::Sign`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Sign {
+    /// The key.
+    #[prost(message, required, tag = "1")]
+    pub key: Key,
+    /// The number of the operation: SIGN or MAC_SIGN.
+    #[prost(uint32, tag = "2")]
+    pub operation: u32,
+    /// The number of the mechanism.
+    #[prost(uint32, tag = "3")]
+    pub mechanism: u32,
+    /// The digest where the mechanism hashes, else the message.
+    #[prost(bytes = "vec", tag = "4")]
+    pub data: Vec<u8>,
+}
+
+/// See [`RequestBody::Encrypt`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Encrypt {
+    /// The key.
+    #[prost(message, required, tag = "1")]
+    pub key: Key,
+    /// The associated data before the nonce.
+    #[prost(bytes = "vec", tag = "2")]
+    pub before_nonce: Vec<u8>,
+    /// The associated data after the nonce.
+    #[prost(bytes = "vec", tag = "3")]
+    pub after_nonce: Vec<u8>,
+    /// The plaintext.
+    #[prost(bytes = "vec", tag = "4")]
+    pub plaintext: Vec<u8>,
+}
+
+impl Drop for Encrypt {
+    fn drop(&mut self) {
+        self.plaintext.zeroize();
+    }
+}
+
+/// See [`RequestBody::Decrypt`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Decrypt {
+    /// The key.
+    #[prost(message, required, tag = "1")]
+    pub key: Key,
+    /// The associated data before the nonce.
+    #[prost(bytes = "vec", tag = "2")]
+    pub before_nonce: Vec<u8>,
+    /// The associated data after the nonce.
+    #[prost(bytes = "vec", tag = "3")]
+    pub after_nonce: Vec<u8>,
+    /// The 12-byte nonce.
+    #[prost(bytes = "vec", tag = "4")]
+    pub nonce: Vec<u8>,
+    /// The ciphertext with its tag.
+    #[prost(bytes = "vec", tag = "5")]
+    pub ciphertext: Vec<u8>,
+}
+
+/// See [`RequestBody::GenerateWrapped`] and [`RequestBody::GenerateResident`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Generate {
+    /// The key's uid, 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub uid: Vec<u8>,
+    /// The version's number.
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+    /// The number of the key type.
+    #[prost(uint32, tag = "3")]
+    pub key_type: u32,
+    /// The permitted uses, each as operation × 65536 + mechanism.
+    #[prost(uint32, repeated, tag = "4")]
+    pub uses: Vec<u32>,
+    /// Wrap under the portable key instead of the seal key.
+    #[prost(bool, tag = "5")]
+    pub exportable: bool,
+}
+
+/// See [`RequestBody::DestroyResident`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DestroyResident {
+    /// The key's uid, 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub uid: Vec<u8>,
+    /// The version's number.
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+}
+
+/// See [`RequestBody::Random`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Random {
+    /// How many bytes.
+    #[prost(uint32, tag = "1")]
+    pub length: u32,
+}
+
+/// See [`RequestBody::CheckRecords`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CheckRecords {
+    /// What to check.
+    #[prost(message, repeated, tag = "1")]
+    pub records: Vec<Record>,
+}
+
+/// A message with its tag.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Record {
+    /// The number of the record kind.
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    /// The message.
+    #[prost(bytes = "vec", tag = "2")]
+    pub message: Vec<u8>,
+    /// Its tag.
+    #[prost(bytes = "vec", tag = "3")]
+    pub tag: Vec<u8>,
+}
+
+/// See [`RequestBody::AuthenticateRows`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AuthenticateRows {
+    /// The canonical forms of the rows.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub rows: Vec<Vec<u8>>,
+}
+
+/// See [`RequestBody::InitialiseToken`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct InitialiseToken {
+    /// The PKCS#11 module's path.
+    #[prost(string, tag = "1")]
+    pub module: String,
+    /// The label to give.
+    #[prost(string, tag = "2")]
+    pub label: String,
+    /// The security officer's PIN.
+    #[prost(bytes = "vec", tag = "3")]
+    pub so_pin: Vec<u8>,
+    /// The user's PIN.
+    #[prost(bytes = "vec", tag = "4")]
+    pub user_pin: Vec<u8>,
+}
+
+impl Drop for InitialiseToken {
+    fn drop(&mut self) {
+        self.so_pin.zeroize();
+        self.user_pin.zeroize();
+    }
+}
+
+/// A step of cloning a domain to a member.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CloneStep {
+    /// Which step, with what it needs.
+    #[prost(oneof = "CloneStepBody", tags = "1, 2, 3")]
+    pub step: Option<CloneStepBody>,
+}
+
+/// See [`CloneStep`].
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum CloneStepBody {
+    /// On the joining member: make a transport key.
+    #[prost(message, tag = "1")]
+    MakeTransport(Empty),
+    /// On the origin's member: wrap to a transport key.
+    #[prost(message, tag = "2")]
+    WrapTo(WrapTo),
+    /// On the joining member: receive, and destroy the transport key.
+    #[prost(message, tag = "3")]
+    Receive(Domain),
+}
+
+/// See [`CloneStepBody::WrapTo`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct WrapTo {
+    /// SubjectPublicKeyInfo in DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub transport_key: Vec<u8>,
+    /// OAEP with SHA-1 instead of SHA-256.
+    #[prost(bool, tag = "2")]
+    pub sha1: bool,
+}
+
+/// A wrapped domain.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Domain {
+    /// The domain's epoch.
+    #[prost(uint32, tag = "1")]
+    pub epoch: u32,
+    /// OAEP with SHA-1 instead of SHA-256.
+    #[prost(bool, tag = "2")]
+    pub sha1: bool,
+    /// The wrapped seal key.
+    #[prost(bytes = "vec", tag = "3")]
+    pub seal: Vec<u8>,
+    /// The wrapped portable key.
+    #[prost(bytes = "vec", tag = "4")]
+    pub portable: Vec<u8>,
+    /// The wrapped mac key.
+    #[prost(bytes = "vec", tag = "5")]
+    pub mac: Vec<u8>,
+}
+
+/// A worker's reply.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Reply {
+    /// The request's id.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// What came of it.
+    #[prost(oneof = "ReplyBody", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    pub body: Option<ReplyBody>,
+}
+
+/// What came of a request.
+#[derive(Clone, PartialEq, prost::Oneof)]
+#[prost(skip_debug)]
+pub enum ReplyBody {
+    /// It failed.
+    #[prost(message, tag = "2")]
+    Failure(Failure),
+    /// It is done and there is nothing to say.
+    #[prost(message, tag = "3")]
+    Done(Empty),
+    /// A signature, plaintext, key token, random bytes, transport key, fingerprint or tag.
+    #[prost(bytes = "vec", tag = "4")]
+    Bytes(Vec<u8>),
+    /// For `Open` and `InitialiseToken`.
+    #[prost(message, tag = "5")]
+    Opened(Opened),
+    /// For `FindDomain`.
+    #[prost(message, tag = "6")]
+    DomainFound(DomainFound),
+    /// For `Encrypt`.
+    #[prost(message, tag = "7")]
+    Encrypted(Encrypted),
+    /// For `CheckRecords`: a result for each, and `AuthenticateRows`: a tag for each.
+    #[prost(message, tag = "8")]
+    List(List),
+    /// For `CloneStepBody::WrapTo`.
+    #[prost(message, tag = "9")]
+    Domain(Domain),
+    /// For `TryForbidden`.
+    #[prost(message, tag = "10")]
+    Attempts(Attempts),
+}
+
+/// Why a request failed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Failure {
+    /// What the gateway can do about it.
+    #[prost(enumeration = "FailureKind", tag = "1")]
+    pub kind: i32,
+    /// What happened, for the log. Holds no secret.
+    #[prost(string, tag = "2")]
+    pub message: String,
+    /// The PKCS#11 return code, 0 if none.
+    #[prost(uint64, tag = "3")]
+    pub return_code: u64,
+}
+
+/// What the gateway can do about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum FailureKind {
+    /// Not said: a member's fault.
+    Unspecified = 0,
+    /// Answer the caller: no member can do it.
+    Refused = 1,
+    /// Answer the caller: wrong ciphertext or associated data.
+    DecryptionFailed = 2,
+    /// A key token or record is not authentic.
+    NotAuthentic = 3,
+    /// This member lacks what it takes.
+    Unsupported = 4,
+    /// Send the key token too.
+    KeyNeeded = 5,
+    /// The work did not start in time.
+    DeadlinePassed = 6,
+    /// Another member, after a pause.
+    Busy = 7,
+    /// Another member; tell the breaker.
+    MemberFault = 8,
+    /// Stop the member: it needs a person.
+    Fatal = 9,
+    /// The resident key is not on this member.
+    KeyMissing = 10,
+}
+
+/// See [`ReplyBody::Opened`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Opened {
+    /// `CK_TOKEN_INFO.label`.
+    #[prost(string, tag = "1")]
+    pub label: String,
+    /// `CK_TOKEN_INFO.serialNumber`.
+    #[prost(string, tag = "2")]
+    pub serial_number: String,
+    /// `CK_TOKEN_INFO.manufacturerID`.
+    #[prost(string, tag = "3")]
+    pub manufacturer: String,
+    /// `CK_TOKEN_INFO.model`.
+    #[prost(string, tag = "4")]
+    pub model: String,
+    /// `CK_TOKEN_INFO.firmwareVersion`.
+    #[prost(string, tag = "5")]
+    pub firmware_version: String,
+    /// `CK_TOKEN_INFO.hardwareVersion`.
+    #[prost(string, tag = "6")]
+    pub hardware_version: String,
+    /// What the token can do, in words.
+    #[prost(string, repeated, tag = "7")]
+    pub capabilities: Vec<String>,
+    /// How many session threads were started: as asked for, or as many as the token allows.
+    #[prost(uint32, tag = "8")]
+    pub sessions: u32,
+    /// Protections that the process could not take, in words.
+    #[prost(string, repeated, tag = "9")]
+    pub unprotected: Vec<String>,
+    /// The uses that the token supports, each as operation × 65536 + mechanism.
+    #[prost(uint32, repeated, tag = "10")]
+    pub uses: Vec<u32>,
+    /// The numbers of the key types that the token generates.
+    #[prost(uint32, repeated, tag = "11")]
+    pub generates: Vec<u32>,
+}
+
+/// See [`ReplyBody::DomainFound`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DomainFound {
+    /// The domain's fingerprint, 32 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub fingerprint: Vec<u8>,
+    /// What a probe answers, 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub known_answer: Vec<u8>,
+}
+
+/// See [`ReplyBody::Encrypted`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Encrypted {
+    /// The 12-byte nonce.
+    #[prost(bytes = "vec", tag = "1")]
+    pub nonce: Vec<u8>,
+    /// The ciphertext with its tag.
+    #[prost(bytes = "vec", tag = "2")]
+    pub ciphertext: Vec<u8>,
+}
+
+/// See [`ReplyBody::List`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct List {
+    /// One entry for each item of the request: a tag; or one byte, 1 for authentic.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub items: Vec<Vec<u8>>,
+}
+
+/// See [`ReplyBody::Attempts`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Attempts {
+    /// What was tried.
+    #[prost(message, repeated, tag = "1")]
+    pub attempts: Vec<AttemptResult>,
+}
+
+/// One thing that was tried.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AttemptResult {
+    /// The key and the deed, in words.
+    #[prost(string, tag = "1")]
+    pub what: String,
+    /// The return code that refused it; 0 when it was allowed.
+    #[prost(uint64, tag = "2")]
+    pub refused_with: u64,
+}
+
+/// Encodes a message as one frame. Wiped when dropped, because it may hold a PIN or a plaintext.
+pub fn encode_frame(message: &impl prost::Message) -> Zeroizing<Vec<u8>> {
+    let length = message.encoded_len();
+    let mut frame = Zeroizing::new(Vec::with_capacity(4 + length));
+    frame.extend_from_slice(&(length as u32).to_be_bytes());
+    message.encode_raw(&mut *frame);
+    frame
+}
+
+/// Reads one frame's message; `None` at the end of the stream.
+pub fn read_frame<M: prost::Message + Default>(reader: &mut impl Read) -> io::Result<Option<M>> {
+    let mut length = [0; 4];
+    if let Err(error) = reader.read_exact(&mut length) {
+        return if error.kind() == io::ErrorKind::UnexpectedEof {
+            Ok(None)
+        } else {
+            Err(error)
+        };
+    }
+    let length = frame_length(length)?;
+    let mut frame = Zeroizing::new(vec![0; length]);
+    reader.read_exact(&mut frame)?;
+    decode_message(&frame).map(Some)
+}
+
+/// The length in a frame's head.
+pub fn frame_length(head: [u8; 4]) -> io::Result<usize> {
+    let length = u32::from_be_bytes(head) as usize;
+    if length > MAX_FRAME {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a frame of {length} bytes; at most {MAX_FRAME} were expected"),
+        ));
+    }
+    Ok(length)
+}
+
+/// Reads the message of a frame.
+pub fn decode_message<M: prost::Message + Default>(frame: &[u8]) -> io::Result<M> {
+    M::decode(frame).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+}
+
+/// Writes one message as a frame, with a single write.
+pub fn write_frame(writer: &mut impl Write, message: &impl prost::Message) -> io::Result<()> {
+    writer.write_all(&encode_frame(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn reading_frames_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read_frame::<Request>(&mut bytes.as_slice());
+            let _ = decode_message::<Reply>(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_frame_reads_back_and_the_end_is_told_from_a_cut() {
+        let request = Request {
+            id: 7,
+            time_left_us: 5,
+            body: Some(RequestBody::Random(Random { length: 9 })),
+        };
+        let frame = encode_frame(&request);
+        assert!(read_frame(&mut frame.as_slice()).is_ok_and(|read| read == Some(request)));
+        assert!(read_frame::<Request>(&mut [].as_slice()).is_ok_and(|read| read.is_none()));
+        assert!(read_frame::<Request>(&mut &frame[..frame.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn an_oversized_frame_is_refused_before_it_is_read() {
+        assert!(frame_length(((MAX_FRAME + 1) as u32).to_be_bytes()).is_err());
+    }
+}
