@@ -1,1 +1,32 @@
+//! The Portcullis server.
+//!
+//! The way of a request, from the socket to the HSM and back:
+//!
+//! - [`listener`]: accepts connections, finishes TLS, and gives each a [`identity::Principal`].
+//! - [`api`]: the gRPC services. Each call is begun, authorised, carried out and concluded in one place, which writes the
+//!   audit entry before the reply leaves.
+//! - [`policy`]: whether a principal may do something.
+//! - [`keys`]: what keys are: names, purposes, states, records, and the directory that keeps verified records in memory.
+//! - [`crypto`]: what needs no HSM: digests, verification, the ciphertext format.
+//! - [`cluster`]: the session manager: a deterministic core that decides where an operation runs, and a shell that keeps
+//!   the workers and carries the decisions out.
+//! - [`store`]: where keys are kept; an interface, and SQLite behind it.
+//! - [`audit`]: the hash-chained log of decisions and outcomes.
+//! - [`config`]: the typed configuration.
+//! - [`server`]: puts it together, serves, and shuts down.
+//! - [`dev`]: makes a development cluster of SoftHSM2 members.
 
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod audit;
+pub mod cluster;
+pub mod config;
+pub mod crypto;
+pub mod dev;
+pub mod identity;
+pub mod keys;
+pub mod listener;
+pub mod policy;
+pub mod server;
+pub mod store;

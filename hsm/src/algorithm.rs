@@ -8,7 +8,6 @@ macro_rules! numbered {
     ($(#[$meta:meta])* $name:ident($repr:ty) { $($(#[$doc:meta])* $variant:ident = $number:literal, $text:literal;)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
         pub enum $name {
             $($(#[$doc])* $variant,)*
         }

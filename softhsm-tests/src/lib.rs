@@ -1,1 +1,48 @@
+//! What the suites in `tests/` need: real clusters of SoftHSM2 tokens, real `portcullisd` processes, real tools.
+//!
+//! - [`TestCluster`] (`cluster`) is a directory with a development cluster: tokens, configuration, certificates. Each test
+//!   has its own, copied from one that `portcullisd dev --prepare-only` made.
+//! - [`Gateway`] (`gateway`) is a running `portcullisd serve`, with its workers (`worker`), which a test may kill.
+//! - [`Authority`] (`identity`) issues certificates, good ones and wrong ones.
+//! - [`KeySpec`] and the functions beside it (`calls`) create and use keys; `signature` checks what they sign without any
+//!   code of the gateway; `refusal` checks how the gateway says no.
+//! - [`Wire`] (`wire`) speaks gRPC with bytes instead of messages, for requests that no client sends.
+//! - [`Database`] (`database`) and [`AuditLog`] (`audit`) read the gateway's files, and change the former.
+//! - [`Adversary`] (`adversary`) runs the program `adversary`, which attacks a member by PKCS#11 alone.
+//! - `program` finds and runs programs, and waits for conditions.
+//!
+//! Functions here panic with a full message instead of returning errors: each failure is a failed test. What they start
+//! they end, also when a test panics.
 
+#![forbid(unsafe_code)]
+
+mod adversary;
+mod audit;
+mod calls;
+mod cluster;
+mod database;
+mod gateway;
+mod identity;
+mod program;
+mod refusal;
+mod signature;
+mod wire;
+mod worker;
+
+pub use adversary::{Adversary, Attempt, Control, Decrypted, ForbiddenReport};
+pub use audit::AuditLog;
+pub use calls::{
+    KeySpec, crc32c, create_key, create_ring, decrypt, digest_request, encrypt, encrypt_request, key_request,
+    message_request, public_key, sign,
+};
+pub use cluster::{MEMBERS, TestCluster};
+pub use database::Database;
+pub use gateway::{Ended, Gateway, Launch};
+pub use identity::{Authority, Identity, Wish};
+pub use program::{
+    LONG, Output, PORTCULLIS, SHORT, find_tool, openssl, run, run_with_input, temporary_directory, wait_until,
+    workspace_binary,
+};
+pub use refusal::{Refusal, refusal};
+pub use signature::{openssl_accepts, verifies};
+pub use wire::Wire;

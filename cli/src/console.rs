@@ -1,0 +1,82 @@
+//! What the program says: results on standard output, notes and failures on standard error.
+
+use crate::failure::Failure;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value;
+use std::io::{self, IsTerminal, Write};
+
+/// Where all output goes, in the form that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Console(pub(crate) Form);
+
+/// The form of results and failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// For people.
+    Text,
+    /// For programs: one JSON document for a result, one for a failure.
+    Json,
+}
+
+impl Console {
+    /// A result: the text ends without a newline.
+    pub(crate) fn result(self, text: &str, document: &Value) -> Result<(), Failure> {
+        match self.0 {
+            Form::Text => write_line(text.as_bytes()),
+            Form::Json => write_line(format!("{document:#}").as_bytes()),
+        }
+    }
+
+    /// A result that is bytes: base64 on a terminal, which shows nothing else safely, and the bytes elsewhere. In JSON
+    /// they must be a field of the document.
+    pub(crate) fn bytes(self, bytes: &[u8], document: &Value) -> Result<(), Failure> {
+        match self.0 {
+            Form::Json => self.result("", document),
+            Form::Text if io::stdout().is_terminal() => write_line(STANDARD.encode(bytes).as_bytes()),
+            Form::Text => write_all(bytes),
+        }
+    }
+
+    /// Something that people should know and that is in the document for programs.
+    pub(crate) fn note(self, text: &str) {
+        if self.0 == Form::Text {
+            say(&format!("note: {text}"));
+        }
+    }
+
+    pub(crate) fn failure(self, failure: &Failure) {
+        match self.0 {
+            Form::Text => say(&failure.text()),
+            Form::Json => say(&format!("{:#}", failure.document())),
+        }
+    }
+}
+
+fn write_line(line: &[u8]) -> Result<(), Failure> {
+    write_all(&[line, b"\n"].concat())
+}
+
+fn write_all(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .map_err(Failure::StandardOutput)
+}
+
+/// Says something on standard error. Where that is closed there is nobody left to tell.
+///
+/// What others chose, such as a name in an error message, must not steer the terminal.
+fn say(text: &str) {
+    let harmless = |character: char| {
+        if character.is_control() && character != '\n' {
+            ' '
+        } else {
+            character
+        }
+    };
+    drop(writeln!(
+        io::stderr().lock(),
+        "{}",
+        text.chars().map(harmless).collect::<String>()
+    ));
+}

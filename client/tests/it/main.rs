@@ -1,0 +1,5 @@
+//! The client against real TLS and Unix sockets.
+
+mod authority;
+mod connections;
+mod gateway;

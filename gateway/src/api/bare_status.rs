@@ -1,0 +1,57 @@
+//! Statuses that the transport makes (a message too long, an unknown method) get their reason here, so that every error has
+//! one.
+
+use super::{ApiError, Reason};
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+/// Adds a `google.rpc.ErrorInfo` to a response that ends in an error without one.
+pub(crate) fn explain<B>(mut response: http::Response<B>) -> http::Response<B> {
+    if response.headers().contains_key(DETAILS) {
+        return response;
+    }
+    let Some(status) = Status::from_header_map(response.headers()) else {
+        return response;
+    };
+    let reason = match status.code() {
+        Code::Ok => return response,
+        Code::OutOfRange | Code::ResourceExhausted => Reason::RequestTooLarge,
+        Code::Unimplemented => Reason::MethodNotAvailable,
+        Code::Internal | Code::InvalidArgument => Reason::RequestMalformed,
+        Code::DeadlineExceeded | Code::Cancelled => Reason::DeadlineExceeded,
+        Code::Unavailable => Reason::HsmUnavailable,
+        _ => Reason::Internal,
+    };
+    let explained = ApiError::new(reason, status.message()).into_status(&Uuid::now_v7().to_string());
+    if let Err(error) = explained.add_header(response.headers_mut()) {
+        tracing::debug!(%error, "a status could not be explained");
+    }
+    response
+}
+
+const DETAILS: &str = "grpc-status-details-bin";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::StatusExt;
+
+    #[test]
+    fn a_bare_status_gets_a_reason_and_others_stay_as_they_are() {
+        let bare: http::Response<()> = Status::out_of_range("too long").into_http();
+        let status = Status::from_header_map(explain(bare).headers()).expect("a status");
+        assert_eq!(status.code(), Code::OutOfRange);
+        assert_eq!(
+            status.get_details_error_info().map(|info| info.reason),
+            Some("REQUEST_TOO_LARGE".to_owned())
+        );
+        let ours: http::Response<()> = ApiError::new(Reason::KeyNotFound, "no").into_status("1").into_http();
+        let status = Status::from_header_map(explain(ours).headers()).expect("a status");
+        assert_eq!(
+            status.get_details_error_info().map(|info| info.reason),
+            Some("KEY_NOT_FOUND".to_owned())
+        );
+        let fine = explain(http::Response::new(()));
+        assert!(!fine.headers().contains_key(DETAILS));
+    }
+}

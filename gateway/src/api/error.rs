@@ -1,0 +1,261 @@
+//! What a caller is told when something does not work: a gRPC code, a stable reason, words, and when to retry.
+
+use crate::{
+    audit::AuditError,
+    cluster::ClusterError,
+    keys::{creation::CreationError, directory::DirectoryError, name::NameError},
+    store::StoreError,
+};
+use portcullis_proto::ERROR_DOMAIN;
+use std::{collections::HashMap, time::Duration};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $code:ident;)*) => {
+        /// The stable reasons. Programs decide by them, so none ever changes its meaning.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// The reason as it stands in `google.rpc.ErrorInfo`.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The gRPC code that goes with it.
+            pub fn code(self) -> Code {
+                match self { $(Self::$variant => Code::$code,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The key does not exist.
+    KeyNotFound = "KEY_NOT_FOUND", NotFound;
+    /// The key ring does not exist.
+    KeyRingNotFound = "KEY_RING_NOT_FOUND", NotFound;
+    /// The version does not exist.
+    KeyVersionNotFound = "KEY_VERSION_NOT_FOUND", NotFound;
+    /// The member does not exist.
+    MemberNotFound = "MEMBER_NOT_FOUND", NotFound;
+    /// The name is taken by another key.
+    KeyAlreadyExists = "KEY_ALREADY_EXISTS", AlreadyExists;
+    /// The name is taken by another ring.
+    KeyRingAlreadyExists = "KEY_RING_ALREADY_EXISTS", AlreadyExists;
+    /// A resource name is not of its form.
+    InvalidName = "INVALID_NAME", InvalidArgument;
+    /// A field has a value that it cannot have.
+    FieldInvalid = "FIELD_INVALID", InvalidArgument;
+    /// The key cannot be used so.
+    AlgorithmMismatch = "ALGORITHM_MISMATCH", InvalidArgument;
+    /// A digest is not as long as the mechanism's hash.
+    DigestLengthMismatch = "DIGEST_LENGTH_MISMATCH", InvalidArgument;
+    /// A payload is longer than the configured limit.
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", InvalidArgument;
+    /// A payload does not have the checksum that came with it.
+    ChecksumMismatch = "CHECKSUM_MISMATCH", InvalidArgument;
+    /// The ciphertext or its associated data are wrong; which, is not said.
+    DecryptionFailed = "DECRYPTION_FAILED", InvalidArgument;
+    /// The request id was used for another request.
+    RequestIdReused = "REQUEST_ID_REUSED", InvalidArgument;
+    /// The request is not a message of its type.
+    RequestMalformed = "REQUEST_MALFORMED", InvalidArgument;
+    /// A resident key would live on one member, and the caller did not accept that.
+    SingleReplicaNotAccepted = "SINGLE_REPLICA_NOT_ACCEPTED", FailedPrecondition;
+    /// The version's state does not permit the operation.
+    KeyStateForbidsOperation = "KEY_STATE_FORBIDS_OPERATION", FailedPrecondition;
+    /// No rule allows it.
+    AccessDenied = "ACCESS_DENIED", PermissionDenied;
+    /// The caller is unknown.
+    Unauthenticated = "UNAUTHENTICATED", Unauthenticated;
+    /// No member has the mechanism.
+    MechanismUnsupported = "MECHANISM_UNSUPPORTED", Unimplemented;
+    /// The gateway does not serve this call yet.
+    MethodNotAvailable = "METHOD_NOT_AVAILABLE", Unimplemented;
+    /// No member that could is ready.
+    HsmUnavailable = "HSM_UNAVAILABLE", Unavailable;
+    /// All members that could have too much to do.
+    HsmSaturated = "HSM_SATURATED", ResourceExhausted;
+    /// The audit log cannot be written.
+    AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable;
+    /// The database failed.
+    StoreUnavailable = "STORE_UNAVAILABLE", Unavailable;
+    /// It was not done in time.
+    DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded;
+    /// A stored record was changed or swapped.
+    RecordNotAuthentic = "RECORD_NOT_AUTHENTIC", DataLoss;
+    /// The request is longer than any request may be.
+    RequestTooLarge = "REQUEST_TOO_LARGE", OutOfRange;
+    /// A mistake in the gateway or a surprise by an HSM.
+    Internal = "INTERNAL", Internal;
+}
+
+/// An error as a caller sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    reason: Reason,
+    message: String,
+    metadata: Vec<(&'static str, String)>,
+    retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// An error with words for people.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            metadata: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    /// A field with a value that it cannot have.
+    pub fn field(field: &'static str, message: impl std::fmt::Display) -> Self {
+        Self::new(Reason::FieldInvalid, format!("{field}: {message}")).with("field", field)
+    }
+
+    /// The same error with a fact that programs can read.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.metadata.push((key, value.into()));
+        self
+    }
+
+    /// The same error with the time after which a retry may help.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// The reason.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The status that is sent. The request id finds the request in the audit log.
+    pub fn into_status(self, request_id: &str) -> Status {
+        let mut metadata: HashMap<String, String> = self
+            .metadata
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        metadata.insert("request_id".to_owned(), request_id.to_owned());
+        let mut details = ErrorDetails::with_error_info(self.reason.name(), ERROR_DOMAIN, metadata);
+        if let Some(after) = self.retry_after {
+            details.set_retry_info(Some(after));
+        }
+        Status::with_error_details(self.reason.code(), self.message, details)
+    }
+}
+
+impl From<NameError> for ApiError {
+    fn from(error: NameError) -> Self {
+        Self::new(Reason::InvalidName, error.to_string())
+    }
+}
+
+impl From<AuditError> for ApiError {
+    fn from(error: AuditError) -> Self {
+        // The path and the cause are for the operator's log, which has them.
+        tracing::debug!(%error, "a request is refused");
+        Self::new(
+            Reason::AuditUnavailable,
+            "the audit log cannot be written, and nothing is done unseen",
+        )
+        .retry_after(Duration::from_secs(5))
+    }
+}
+
+impl From<ClusterError> for ApiError {
+    fn from(error: ClusterError) -> Self {
+        let message = error.to_string();
+        match error {
+            ClusterError::Unavailable { retry_after } => {
+                Self::new(Reason::HsmUnavailable, message).retry_after(retry_after)
+            }
+            ClusterError::Saturated { retry_after } => {
+                Self::new(Reason::HsmSaturated, message).retry_after(retry_after)
+            }
+            ClusterError::DeadlinePassed => Self::new(Reason::DeadlineExceeded, message),
+            ClusterError::Unsupported { what, members } => Self::new(Reason::MechanismUnsupported, message)
+                .with("mechanism", what)
+                .with("members", members.join(",")),
+            ClusterError::DecryptionFailed => Self::decryption_failed(),
+            ClusterError::NotAuthentic(_) => Self::new(Reason::RecordNotAuthentic, message),
+            ClusterError::Refused(_) | ClusterError::Protocol => {
+                tracing::error!(error = message, "an HSM member surprised the gateway");
+                Self::new(
+                    Reason::Internal,
+                    "an HSM member did not do what it should; the gateway's log says more",
+                )
+            }
+        }
+    }
+}
+
+impl ApiError {
+    /// The one answer to a wrong ciphertext and to wrong associated data.
+    pub fn decryption_failed() -> Self {
+        Self::new(
+            Reason::DecryptionFailed,
+            "the ciphertext, its associated data or its key are wrong",
+        )
+    }
+}
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> Self {
+        let message = error.to_string();
+        match error {
+            DirectoryError::NoRing(name) => Self::new(Reason::KeyRingNotFound, message).with("key_ring", name),
+            DirectoryError::NoKey(name) => Self::new(Reason::KeyNotFound, message).with("key", name),
+            DirectoryError::NotAuthentic { name, .. } => {
+                Self::new(Reason::RecordNotAuthentic, message).with("resource", name)
+            }
+            DirectoryError::Store(_) => store_unavailable(&message),
+            DirectoryError::Cluster(error) => error.into(),
+        }
+    }
+}
+
+impl From<CreationError> for ApiError {
+    fn from(error: CreationError) -> Self {
+        match error {
+            CreationError::Cluster(error) => error.into(),
+            CreationError::Directory(error) => error.into(),
+            CreationError::Store(error) => {
+                let message = error.to_string();
+                match error {
+                    StoreError::AlreadyExists(name) if name.contains("/keys/") => {
+                        Self::new(Reason::KeyAlreadyExists, message).with("key", name)
+                    }
+                    StoreError::AlreadyExists(name) => {
+                        Self::new(Reason::KeyRingAlreadyExists, message).with("key_ring", name)
+                    }
+                    StoreError::NotFound(name) => Self::new(Reason::KeyRingNotFound, message).with("key_ring", name),
+                    StoreError::RequestIdReused => Self::new(Reason::RequestIdReused, message),
+                    StoreError::Malformed(name) => {
+                        Self::new(Reason::RecordNotAuthentic, message).with("resource", name)
+                    }
+                    StoreError::Database(_) => store_unavailable(&message),
+                }
+            }
+        }
+    }
+}
+
+fn store_unavailable(error: &str) -> ApiError {
+    tracing::error!(error, "the store failed");
+    ApiError::new(
+        Reason::StoreUnavailable,
+        "the gateway's database failed; the gateway's log says more",
+    )
+    .retry_after(Duration::from_secs(5))
+}

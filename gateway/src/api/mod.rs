@@ -1,0 +1,80 @@
+//! The gRPC services.
+//!
+//! - [`call`]: one request from its first byte to its audit entry: who, what, allowed or not, what came of it.
+//! - [`error`]: what a caller is told, with its stable reason: the only place where a gRPC status is made.
+//! - [`key_service`], [`crypto_service`], [`cluster_service`]: the services.
+//! - [`not_available`]: calls that this gateway does not serve yet.
+//! - [`convert`]: between the API's messages and the gateway's types.
+//! - [`bare_status`]: gives statuses that the transport made their reason.
+
+pub(crate) mod bare_status;
+mod call;
+mod cluster_service;
+mod convert;
+mod crypto_service;
+mod error;
+mod key_service;
+mod not_available;
+
+pub use error::{ApiError, Reason};
+
+use crate::{
+    audit::AuditLog,
+    cluster::Cluster,
+    config::Limits,
+    keys::{creation::Creation, directory::KeyDirectory},
+    policy::Policy,
+};
+use portcullis_proto::v1::{
+    activation_service_server::ActivationServiceServer, cluster_service_server::ClusterServiceServer,
+    crypto_service_server::CryptoServiceServer, key_service_server::KeyServiceServer,
+    object_service_server::ObjectServiceServer,
+};
+use std::sync::Arc;
+use tonic::service::{Routes, RoutesBuilder};
+
+/// What the services work with.
+#[derive(Debug)]
+pub struct Gateway {
+    /// The HSM members.
+    pub cluster: Arc<Cluster>,
+    /// Checked key records.
+    pub directory: Arc<KeyDirectory>,
+    /// Makes keys and rings.
+    pub creation: Creation,
+    /// Who may do what.
+    pub policy: Arc<dyn Policy>,
+    /// The audit log.
+    pub audit: Arc<AuditLog>,
+    /// What requests may ask for.
+    pub limits: Limits,
+}
+
+/// The names of all services, as health knows them.
+pub const SERVICES: [&str; 5] = [
+    "portcullis.v1.KeyService",
+    "portcullis.v1.CryptoService",
+    "portcullis.v1.ClusterService",
+    "portcullis.v1.ObjectService",
+    "portcullis.v1.ActivationService",
+];
+
+/// The services over one gateway.
+#[derive(Debug, Clone)]
+struct Api(Arc<Gateway>);
+
+/// All services of the API over one gateway.
+pub fn routes(gateway: &Arc<Gateway>) -> RoutesBuilder {
+    let api = || Api(Arc::clone(gateway));
+    let mut routes = Routes::builder();
+    routes
+        .add_service(KeyServiceServer::new(api()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(CryptoServiceServer::new(api()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ClusterServiceServer::new(api()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ObjectServiceServer::new(api()).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(ActivationServiceServer::new(api()).max_decoding_message_size(MAX_MESSAGE));
+    routes
+}
+
+/// Longer messages are refused before they are read. Payloads have limits of their own below this.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;

@@ -1,0 +1,63 @@
+//! Calls that this gateway does not serve yet: they say so, and are in the audit log like any other.
+
+use super::{Api, ApiError, Gateway, Reason, call::Call};
+use crate::policy::Action;
+use portcullis_proto::v1;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// Refuses a call that is laid out and not built.
+pub(super) fn refuse<T, R>(
+    gateway: &Arc<Gateway>,
+    method: &'static str,
+    request: Request<T>,
+) -> Result<Response<R>, Status> {
+    let (mut call, _) = Call::begin(gateway, Action::Unavailable, request)?;
+    call.uses(method.to_owned(), None);
+    let message = format!("this gateway does not serve {method} yet");
+    call.conclude(Err(
+        ApiError::new(Reason::MethodNotAvailable, message).with("method", method)
+    ))
+}
+
+/// Methods of a service trait that refuse, in the form that `async_trait` gives to trait methods.
+macro_rules! not_available {
+    ($($method:ident($request:ty) -> $response:ty;)*) => {
+        $(fn $method<'life, 'async_trait>(
+            &'life self,
+            request: tonic::Request<$request>,
+        ) -> std::pin::Pin<
+            Box<dyn Future<Output = Result<tonic::Response<$response>, tonic::Status>> + Send + 'async_trait>,
+        >
+        where
+            'life: 'async_trait,
+            Self: 'async_trait,
+        {
+            let outcome = $crate::api::not_available::refuse(&self.0, stringify!($method), request);
+            Box::pin(std::future::ready(outcome))
+        })*
+    };
+}
+pub(super) use not_available;
+
+#[tonic::async_trait]
+impl v1::object_service_server::ObjectService for Api {
+    not_available! {
+        create_object(v1::CreateObjectRequest) -> v1::StoredObject;
+        get_object(v1::GetObjectRequest) -> v1::StoredObject;
+        list_objects(v1::ListObjectsRequest) -> v1::ListObjectsResponse;
+        update_object(v1::UpdateObjectRequest) -> v1::StoredObject;
+        delete_object(v1::DeleteObjectRequest) -> v1::DeleteObjectResponse;
+    }
+}
+
+#[tonic::async_trait]
+impl v1::activation_service_server::ActivationService for Api {
+    not_available! {
+        create_activation(v1::CreateActivationRequest) -> v1::Activation;
+        get_activation(v1::GetActivationRequest) -> v1::Activation;
+        list_activations(v1::ListActivationsRequest) -> v1::ListActivationsResponse;
+        contribute_share(v1::ContributeShareRequest) -> v1::Activation;
+        end_activation(v1::EndActivationRequest) -> v1::Activation;
+    }
+}

@@ -1,0 +1,83 @@
+//! The audit log: an entry per decision and outcome, written before the reply, chained by hash.
+//!
+//! Entries of key use are written before the reply and synced within [`SYNC_INTERVAL`]; entries of changes are synced before
+//! the reply. If an entry cannot be written, the caller gets no result: the gateway does not work unseen.
+
+mod chain;
+mod log;
+
+pub use chain::{ChainError, ChainHead, ChainSummary, verify};
+pub use log::{AuditError, AuditLog, SYNC_INTERVAL};
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Where in a request's life an entry was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// A change is decided and about to be made.
+    Intent,
+    /// The request ended.
+    Outcome,
+    /// The gateway itself: it started, stopped, or repaired the log.
+    Gateway,
+}
+
+/// One entry. Holds names and outcomes; never a payload, a key or a PIN.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// Where in the request's life it was written.
+    pub phase: Phase,
+    /// The request's id, as errors name it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// Who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// How the caller proved it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'static str>,
+    /// Where the caller is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// What was asked for.
+    pub action: &'static str,
+    /// On which resource; the version that was used, once it is known.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource: String,
+    /// The rule that allowed it; absent where nothing did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The mechanism.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<&'static str>,
+    /// The caller's encryption context, which is public by definition.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<String, String>,
+    /// The member that did the work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// `OK`, or the stable reason of the error.
+    pub outcome: String,
+}
+
+impl Entry {
+    /// An entry about the gateway itself.
+    pub fn gateway(action: &'static str, outcome: impl Into<String>) -> Self {
+        Self {
+            phase: Phase::Gateway,
+            request: None,
+            principal: None,
+            method: None,
+            peer: None,
+            action,
+            resource: String::new(),
+            rule: None,
+            mechanism: None,
+            context: BTreeMap::new(),
+            member: None,
+            outcome: outcome.into(),
+        }
+    }
+}

@@ -1,0 +1,613 @@
+//! The decisions of the session manager: events and the time in, actions out. No sockets, clocks or threads.
+//!
+//! Every operation that is asked of the cluster may run again on another member, by its construction: it is pure, or
+//! encrypts under a fresh nonce that the worker draws, or creates a wrapped key that vanishes if its reply is lost, or
+//! adopts the resident key that an earlier attempt made. Logins are not among them, and are never repeated.
+
+use crate::config::ClusterSettings;
+use portcullis_hsm::{
+    algorithm::{KeyType, Mechanism, Operation},
+    domain::Fingerprint,
+    record::Tag,
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+/// A member by its place in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberIndex(pub usize);
+
+/// One life of a member's worker. Nothing of an earlier epoch is ever used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// Where a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MemberState {
+    /// Its worker loads the module, finds the token and logs in.
+    Starting,
+    /// Its domain is being checked.
+    Probing,
+    /// It serves.
+    Ready,
+    /// Its worker is gone and will be started again.
+    Down,
+    /// It needs a person.
+    Stopped,
+    /// It holds another domain or answered wrong; it needs a person.
+    Fenced,
+}
+
+/// What the token can do, as its worker found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// The uses that it supports.
+    pub uses: HashSet<(Operation, Mechanism)>,
+    /// The key types that it generates.
+    pub generates: HashSet<KeyType>,
+}
+
+/// What an operation needs of a member.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// These uses.
+    pub uses: Vec<(Operation, Mechanism)>,
+    /// The generation of a key type.
+    pub generates: Option<KeyType>,
+    /// To be one of these, because they alone hold the key.
+    pub only: Option<Vec<MemberIndex>>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// A worker opened its token.
+    Opened(MemberIndex, Epoch, Abilities),
+    /// A worker found its domain; with the answer that its probes must give.
+    DomainFound(MemberIndex, Epoch, Fingerprint, Tag),
+    /// A worker could not open its token or find its domain.
+    StartFailed(MemberIndex, Epoch, Trouble),
+    /// A probe was answered.
+    Probed(MemberIndex, Epoch, Tag),
+    /// A probe failed.
+    ProbeFailed(MemberIndex, Epoch, Trouble),
+    /// A worker is gone.
+    Gone(MemberIndex, Epoch, String),
+}
+
+/// Something that went wrong at a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// Another try may help.
+    Passing(String),
+    /// It needs a person.
+    Lasting(String),
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start a worker.
+    Start(MemberIndex, Epoch),
+    /// Ask a worker for its domain.
+    FindDomain(MemberIndex, Epoch),
+    /// Probe a worker.
+    Probe(MemberIndex, Epoch),
+    /// Kill a worker.
+    Kill(MemberIndex, Epoch),
+    /// Tell the log: a member changed its state.
+    Tell(StateChange),
+}
+
+/// A member changed its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateChange {
+    /// Which member.
+    pub member: MemberIndex,
+    /// From where.
+    pub from: MemberState,
+    /// To where.
+    pub to: MemberState,
+    /// Why, and what to do; empty where nothing is wrong.
+    pub reason: String,
+}
+
+/// The right to give one operation to a member. It is given back by [`Core::conclude`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// The member.
+    pub member: MemberIndex,
+    /// The life of its worker.
+    pub epoch: Epoch,
+}
+
+/// How an attempt ended, as far as the core cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The member did what it should: it succeeded, or refused what no member would do.
+    Served,
+    /// The caller went away or its deadline passed.
+    Abandoned,
+    /// The member is short of something.
+    Busy,
+    /// The member lacks what it takes.
+    Unsupported,
+    /// The member failed.
+    Fault,
+    /// The member needs a person.
+    Lasting(String),
+    /// The worker died before it answered.
+    Gone,
+}
+
+/// Why no member takes an operation now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// None that could is ready.
+    NoneReady {
+        /// When a retry may help.
+        retry_after: Duration,
+    },
+    /// All that could have as much to do as they may.
+    Full {
+        /// When a retry may help.
+        retry_after: Duration,
+    },
+    /// Members are ready, and none can.
+    Unsupported {
+        /// Those that were asked.
+        members: Vec<MemberIndex>,
+    },
+}
+
+/// The members that an operation has tried.
+#[derive(Debug, Clone, Default)]
+pub struct Attempts {
+    tried: Vec<MemberIndex>,
+}
+
+impl Attempts {
+    /// Whether another attempt is worth it.
+    pub fn may_go_on(&self) -> bool {
+        self.tried.len() < MAX_ATTEMPTS
+    }
+
+    /// The members, in order; one that was tried twice comes twice.
+    pub fn tried(&self) -> impl Iterator<Item = MemberIndex> + '_ {
+        self.tried.iter().copied()
+    }
+
+    /// How many different members were tried.
+    pub fn distinct(&self) -> usize {
+        self.tried.iter().collect::<HashSet<_>>().len()
+    }
+}
+
+/// What is known of a member, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Where it is.
+    pub state: MemberState,
+    /// Why it is not ready.
+    pub reason: String,
+    /// When it came to its state.
+    pub since: Instant,
+    /// Operations that it has and has not answered.
+    pub outstanding: u32,
+    /// How often its worker was started.
+    pub starts: u64,
+    /// The fingerprint that it showed.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// How a member is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberPlan {
+    /// Operations that it may have at once.
+    pub queue: u32,
+    /// Its share of the work.
+    pub weight: u32,
+}
+
+/// The deterministic core.
+#[derive(Debug)]
+pub struct Core {
+    members: Vec<Member>,
+    settings: ClusterSettings,
+    expected: Fingerprint,
+    // What every probe must answer: learned from the first member whose fingerprint was right.
+    known_answer: Option<Tag>,
+    random: StdRng,
+}
+
+#[derive(Debug)]
+struct Member {
+    plan: MemberPlan,
+    state: MemberState,
+    reason: String,
+    since: Instant,
+    epoch: Epoch,
+    starts: u64,
+    abilities: Abilities,
+    outstanding: u32,
+    fingerprint: Option<Fingerprint>,
+    // When to act if nothing happens: start again, give up a start, send a probe, or give up a probe.
+    act_at: Option<Instant>,
+    probing_since: Option<Instant>,
+    // Starts that did not last, for the next pause.
+    short_lives: u32,
+    consecutive_faults: u32,
+}
+
+impl Core {
+    /// A core whose members are all still to be started.
+    pub fn new(
+        plans: &[MemberPlan],
+        settings: ClusterSettings,
+        expected: Fingerprint,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        let member = |plan: &MemberPlan| Member {
+            plan: *plan,
+            state: MemberState::Down,
+            reason: String::new(),
+            since: now,
+            epoch: Epoch(0),
+            starts: 0,
+            abilities: Abilities::default(),
+            outstanding: 0,
+            fingerprint: None,
+            act_at: Some(now),
+            probing_since: None,
+            short_lives: 0,
+            consecutive_faults: 0,
+        };
+        Self {
+            members: plans.iter().map(member).collect(),
+            settings,
+            expected,
+            known_answer: None,
+            random: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Takes an event and says what to do.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Tick => {
+                for index in 0..self.members.len() {
+                    self.act_if_due(now, MemberIndex(index), &mut actions);
+                }
+            }
+            Event::Opened(member, epoch, abilities) => {
+                if self.is_in(member, epoch, MemberState::Starting) {
+                    self.members[member.0].abilities = abilities;
+                    self.change(now, member, MemberState::Probing, String::new(), &mut actions);
+                    actions.push(Action::FindDomain(member, epoch));
+                }
+            }
+            Event::DomainFound(member, epoch, fingerprint, answer) => {
+                if self.is_in(member, epoch, MemberState::Probing) {
+                    self.check_domain(now, member, fingerprint, answer, &mut actions);
+                }
+            }
+            Event::StartFailed(member, epoch, trouble) => {
+                let starting = self.is_in(member, epoch, MemberState::Starting);
+                if starting || self.is_in(member, epoch, MemberState::Probing) {
+                    self.retire(now, member, trouble, &mut actions);
+                }
+            }
+            Event::Probed(member, epoch, answer) => {
+                if self.is_in(member, epoch, MemberState::Ready) {
+                    if self.known_answer == Some(answer) {
+                        let member = &mut self.members[member.0];
+                        member.probing_since = None;
+                        member.act_at = Some(now + self.settings.probe_interval);
+                    } else {
+                        let reason = "a probe's answer was wrong: its mac key is not the domain's".to_owned();
+                        self.fence(now, member, reason, &mut actions);
+                    }
+                }
+            }
+            Event::ProbeFailed(member, epoch, trouble) => {
+                if self.is_in(member, epoch, MemberState::Ready) {
+                    self.retire(now, member, trouble, &mut actions);
+                }
+            }
+            Event::Gone(member, epoch, reason) => {
+                let alive = [MemberState::Starting, MemberState::Probing, MemberState::Ready];
+                if alive.into_iter().any(|state| self.is_in(member, epoch, state)) {
+                    self.go_down(now, member, reason, &mut actions);
+                } else if self.is_in(member, epoch, MemberState::Down) {
+                    // A caller noticed first; now the cause is known.
+                    self.members[member.0].reason = reason;
+                }
+            }
+        }
+        actions
+    }
+
+    /// When to come back with [`Event::Tick`] if nothing else happens.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.members.iter().filter_map(|member| member.act_at).min()
+    }
+
+    /// Chooses a member for an operation: of two at random, the one with less to do for its weight.
+    ///
+    /// Members that were tried are chosen again only when no other is left.
+    pub fn admit(&mut self, needs: &Needs, attempts: &mut Attempts) -> Result<Grant, Refusal> {
+        let meant = |index: &usize| {
+            needs
+                .only
+                .as_ref()
+                .is_none_or(|only| only.contains(&MemberIndex(*index)))
+        };
+        let ready: Vec<usize> = (0..self.members.len())
+            .filter(meant)
+            .filter(|index| self.members[*index].state == MemberState::Ready)
+            .collect();
+        if ready.is_empty() {
+            return Err(Refusal::NoneReady {
+                retry_after: NONE_READY_RETRY,
+            });
+        }
+        let able: Vec<usize> = ready
+            .iter()
+            .copied()
+            .filter(|index| self.members[*index].can(needs))
+            .collect();
+        if able.is_empty() {
+            return Err(Refusal::Unsupported {
+                members: ready.into_iter().map(MemberIndex).collect(),
+            });
+        }
+        let free: Vec<usize> = able
+            .into_iter()
+            .filter(|index| self.members[*index].outstanding < self.members[*index].plan.queue)
+            .collect();
+        if free.is_empty() {
+            return Err(Refusal::Full {
+                retry_after: FULL_RETRY,
+            });
+        }
+        let fresh: Vec<usize> = free
+            .iter()
+            .copied()
+            .filter(|index| !attempts.tried.contains(&MemberIndex(*index)))
+            .collect();
+        let candidates = if fresh.is_empty() { free } else { fresh };
+        let first = candidates[self.random.random_range(0..candidates.len())];
+        let second = candidates[self.random.random_range(0..candidates.len())];
+        let chosen = if self.members[second].load() < self.members[first].load() {
+            second
+        } else {
+            first
+        };
+        attempts.tried.push(MemberIndex(chosen));
+        let member = &mut self.members[chosen];
+        member.outstanding += 1;
+        Ok(Grant {
+            member: MemberIndex(chosen),
+            epoch: member.epoch,
+        })
+    }
+
+    /// Takes a grant back and learns from how the attempt ended.
+    pub fn conclude(&mut self, now: Instant, grant: Grant, outcome: Outcome) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let member = &mut self.members[grant.member.0];
+        if member.epoch != grant.epoch {
+            // That worker is dead, and its count with it.
+            return actions;
+        }
+        member.outstanding = member.outstanding.saturating_sub(1);
+        match outcome {
+            Outcome::Served | Outcome::Unsupported => member.consecutive_faults = 0,
+            // Nothing is known of the member.
+            Outcome::Abandoned | Outcome::Busy => {}
+            Outcome::Gone => {
+                if member.state == MemberState::Ready {
+                    self.go_down(now, grant.member, "its worker died".to_owned(), &mut actions);
+                }
+            }
+            Outcome::Fault => {
+                member.consecutive_faults += 1;
+                if member.consecutive_faults >= FAULTS_TO_RESTART && member.state == MemberState::Ready {
+                    let reason = format!("{FAULTS_TO_RESTART} operations in a row failed on it");
+                    self.retire(now, grant.member, Trouble::Passing(reason), &mut actions);
+                }
+            }
+            Outcome::Lasting(reason) => {
+                if member.state == MemberState::Ready {
+                    self.retire(now, grant.member, Trouble::Lasting(reason), &mut actions);
+                }
+            }
+        }
+        actions
+    }
+
+    /// What is known of each member.
+    pub fn status(&self) -> Vec<MemberStatus> {
+        self.members
+            .iter()
+            .map(|member| MemberStatus {
+                state: member.state,
+                reason: member.reason.clone(),
+                since: member.since,
+                outstanding: member.outstanding,
+                starts: member.starts,
+                fingerprint: member.fingerprint,
+            })
+            .collect()
+    }
+
+    /// How many members serve.
+    pub fn ready(&self) -> usize {
+        self.members
+            .iter()
+            .filter(|member| member.state == MemberState::Ready)
+            .count()
+    }
+
+    /// Whether the first start of every member has come to an end, good or bad.
+    pub fn is_settled(&self) -> bool {
+        let unsettled = |member: &Member| {
+            member.starts == 0
+                || member.starts == 1 && matches!(member.state, MemberState::Starting | MemberState::Probing)
+        };
+        !self.members.iter().any(unsettled)
+    }
+
+    fn act_if_due(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
+        let member = &mut self.members[index.0];
+        if member.act_at.is_none_or(|at| at > now) {
+            return;
+        }
+        match member.state {
+            MemberState::Down => {
+                member.epoch = Epoch(member.epoch.0 + 1);
+                member.starts += 1;
+                member.outstanding = 0;
+                member.consecutive_faults = 0;
+                member.probing_since = None;
+                member.fingerprint = None;
+                member.act_at = Some(now + self.settings.start_deadline);
+                let epoch = member.epoch;
+                self.change(now, index, MemberState::Starting, String::new(), actions);
+                actions.push(Action::Start(index, epoch));
+            }
+            MemberState::Starting | MemberState::Probing => {
+                let reason = format!("it did not start within {:?}", self.settings.start_deadline);
+                self.retire(now, index, Trouble::Passing(reason), actions);
+            }
+            MemberState::Ready => match member.probing_since {
+                None => {
+                    member.probing_since = Some(now);
+                    member.act_at = Some(now + self.settings.probe_deadline);
+                    actions.push(Action::Probe(index, member.epoch));
+                }
+                Some(_) => {
+                    let reason = format!("it did not answer a probe within {:?}", self.settings.probe_deadline);
+                    self.retire(now, index, Trouble::Passing(reason), actions);
+                }
+            },
+            MemberState::Stopped | MemberState::Fenced => member.act_at = None,
+        }
+    }
+
+    fn check_domain(
+        &mut self,
+        now: Instant,
+        index: MemberIndex,
+        fingerprint: Fingerprint,
+        answer: Tag,
+        actions: &mut Vec<Action>,
+    ) {
+        self.members[index.0].fingerprint = Some(fingerprint);
+        if fingerprint != self.expected {
+            let reason = format!(
+                "it holds another domain: expected fingerprint {}, found {fingerprint}; check which token it is, or \
+                 clone the domain to it",
+                self.expected
+            );
+            return self.fence(now, index, reason, actions);
+        }
+        if *self.known_answer.get_or_insert(answer) != answer {
+            let reason = "its mac key does not answer as the other members' does".to_owned();
+            return self.fence(now, index, reason, actions);
+        }
+        self.members[index.0].act_at = Some(now + self.settings.probe_interval);
+        self.change(now, index, MemberState::Ready, String::new(), actions);
+    }
+
+    /// Ends a worker because of trouble; it is started again unless the trouble lasts.
+    fn retire(&mut self, now: Instant, index: MemberIndex, trouble: Trouble, actions: &mut Vec<Action>) {
+        actions.push(Action::Kill(index, self.members[index.0].epoch));
+        match trouble {
+            Trouble::Passing(reason) => self.go_down(now, index, reason, actions),
+            Trouble::Lasting(reason) => {
+                self.members[index.0].act_at = None;
+                self.change(now, index, MemberState::Stopped, reason, actions);
+            }
+        }
+    }
+
+    fn fence(&mut self, now: Instant, index: MemberIndex, reason: String, actions: &mut Vec<Action>) {
+        actions.push(Action::Kill(index, self.members[index.0].epoch));
+        self.members[index.0].act_at = None;
+        self.change(now, index, MemberState::Fenced, reason, actions);
+    }
+
+    fn go_down(&mut self, now: Instant, index: MemberIndex, reason: String, actions: &mut Vec<Action>) {
+        let settings = self.settings;
+        let jitter = self.random.random_range(0.75..1.25);
+        let member = &mut self.members[index.0];
+        let served_long = member.state == MemberState::Ready && now.duration_since(member.since) >= LONG_LIFE;
+        member.short_lives = if served_long {
+            0
+        } else {
+            member.short_lives.saturating_add(1)
+        };
+        let doublings = member.short_lives.saturating_sub(1).min(20);
+        let pause = settings
+            .restart_pause
+            .saturating_mul(1 << doublings)
+            .min(settings.restart_pause_max);
+        member.act_at = Some(now + pause.mul_f64(jitter));
+        self.change(now, index, MemberState::Down, reason, actions);
+    }
+
+    fn change(&mut self, now: Instant, index: MemberIndex, to: MemberState, reason: String, actions: &mut Vec<Action>) {
+        let member = &mut self.members[index.0];
+        let from = std::mem::replace(&mut member.state, to);
+        member.since = now;
+        // Why it went down stays to be seen until it serves again.
+        if !reason.is_empty() || to == MemberState::Ready {
+            member.reason.clone_from(&reason);
+        }
+        actions.push(Action::Tell(StateChange {
+            member: index,
+            from,
+            to,
+            reason,
+        }));
+    }
+
+    fn is_in(&self, index: MemberIndex, epoch: Epoch, state: MemberState) -> bool {
+        self.members
+            .get(index.0)
+            .is_some_and(|member| member.epoch == epoch && member.state == state)
+    }
+}
+
+impl Member {
+    fn can(&self, needs: &Needs) -> bool {
+        needs.uses.iter().all(|one| self.abilities.uses.contains(one))
+            && needs
+                .generates
+                .is_none_or(|key_type| self.abilities.generates.contains(&key_type))
+    }
+
+    fn load(&self) -> f64 {
+        f64::from(self.outstanding) / f64::from(self.plan.weight)
+    }
+}
+
+/// An operation is tried at most so often.
+const MAX_ATTEMPTS: usize = 4;
+/// So many faults in a row end a worker: only a newly loaded module recovers from some of them.
+const FAULTS_TO_RESTART: u32 = 5;
+/// A worker that served so long starts with the shortest pause when it dies.
+const LONG_LIFE: Duration = Duration::from_secs(10);
+const NONE_READY_RETRY: Duration = Duration::from_secs(1);
+const FULL_RETRY: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

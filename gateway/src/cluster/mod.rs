@@ -1,0 +1,14 @@
+//! The session manager: it decides where an operation runs and what happens when that goes wrong.
+//!
+//! - [`core`]: the decisions. It takes events and the time and returns what to do; it has no sockets, clocks or threads.
+//! - [`worker`]: a worker process and the socket to it.
+//! - [`shell`]: carries the decisions out: starts workers, sends work, waits, asks again.
+//! - [`operation`]: what can be asked of the cluster, with types.
+
+pub mod core;
+pub mod operation;
+pub mod shell;
+pub mod worker;
+
+pub use operation::Key;
+pub use shell::{Cluster, ClusterError, MemberView};

@@ -1,0 +1,264 @@
+//! What can be asked of the cluster: each operation with its types, over [`Cluster::execute`].
+
+use super::{
+    core::{MemberIndex, Needs},
+    shell::{Cluster, ClusterError, SendToken},
+};
+use portcullis_hsm::{
+    algorithm::{KeyType, Mechanism, Operation, PermittedUses},
+    key_token::{Storage, TokenDigest, token_digest},
+    record::{RecordKind, TAG_LENGTH, Tag},
+    worker::protocol::{
+        self, AuthenticateRows, CheckRecords, Decrypt, DestroyResident, Encrypt, Encrypted, Generate, List, Random,
+        Record, ReplyBody, RequestBody, Sign,
+    },
+};
+use std::{sync::Arc, time::Instant};
+use uuid::Uuid;
+
+/// An authenticated key token, as the cluster uses it.
+#[derive(Debug, Clone)]
+pub struct Key {
+    sealed: Arc<[u8]>,
+    digest: TokenDigest,
+    // The members that hold it, where it is resident.
+    only: Option<Vec<MemberIndex>>,
+}
+
+/// A result with the member that gave it.
+pub type ByMember<T> = Result<(T, MemberIndex), ClusterError>;
+
+/// A key to be made.
+#[derive(Debug, Clone)]
+pub struct KeySpecification {
+    /// Its identity.
+    pub uid: Uuid,
+    /// The version's number.
+    pub version: u32,
+    /// What it is.
+    pub key_type: KeyType,
+    /// What it may do.
+    pub uses: PermittedUses,
+    /// How its secret half is kept.
+    pub storage: Storage,
+}
+
+/// A message with the tag that it should have.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// What the message is.
+    pub kind: RecordKind,
+    /// The message.
+    pub message: Vec<u8>,
+    /// The tag.
+    pub tag: Vec<u8>,
+}
+
+impl Key {
+    /// A key from its token; `only` names the members that hold it, where it is resident.
+    pub fn new(sealed: Vec<u8>, only: Option<Vec<MemberIndex>>) -> Self {
+        Self {
+            digest: token_digest(&sealed),
+            sealed: sealed.into(),
+            only,
+        }
+    }
+
+    fn message(&self, token: SendToken) -> protocol::Key {
+        protocol::Key {
+            digest: self.digest.to_vec(),
+            sealed: (token == SendToken::Yes).then(|| self.sealed.to_vec()),
+        }
+    }
+
+    fn needs(&self, operation: Operation, mechanism: Mechanism) -> Needs {
+        Needs {
+            uses: vec![(operation, mechanism)],
+            generates: None,
+            only: self.only.clone(),
+        }
+    }
+}
+
+impl Cluster {
+    /// Signs a digest, or a message where the mechanism takes that; ECDSA gives r and s (IEEE P1363).
+    pub async fn sign(
+        self: &Arc<Self>,
+        key: &Key,
+        mechanism: Mechanism,
+        data: &[u8],
+        deadline: Instant,
+    ) -> ByMember<Vec<u8>> {
+        let body = |token| {
+            RequestBody::Sign(Sign {
+                key: key.message(token),
+                operation: Operation::Sign.number().into(),
+                mechanism: mechanism.number().into(),
+                data: data.to_vec(),
+            })
+        };
+        bytes(
+            self.execute(&key.needs(Operation::Sign, mechanism), deadline, body)
+                .await?,
+        )
+    }
+
+    /// Encrypts by AES-GCM; the nonce is drawn by the member and stands between the parts of the associated data.
+    pub async fn encrypt(
+        self: &Arc<Self>,
+        key: &Key,
+        before_nonce: &[u8],
+        after_nonce: &[u8],
+        plaintext: &[u8],
+        deadline: Instant,
+    ) -> ByMember<Encrypted> {
+        let body = |token| {
+            RequestBody::Encrypt(Encrypt {
+                key: key.message(token),
+                before_nonce: before_nonce.to_vec(),
+                after_nonce: after_nonce.to_vec(),
+                plaintext: plaintext.to_vec(),
+            })
+        };
+        match self
+            .execute(&key.needs(Operation::Encrypt, Mechanism::AesGcm), deadline, body)
+            .await?
+        {
+            (ReplyBody::Encrypted(encrypted), member) => Ok((encrypted, member)),
+            _ => Err(ClusterError::Protocol),
+        }
+    }
+
+    /// Decrypts AES-GCM.
+    pub async fn decrypt(
+        self: &Arc<Self>,
+        key: &Key,
+        before_nonce: &[u8],
+        nonce: &[u8],
+        after_nonce: &[u8],
+        ciphertext: &[u8],
+        deadline: Instant,
+    ) -> ByMember<Vec<u8>> {
+        let body = |token| {
+            RequestBody::Decrypt(Decrypt {
+                key: key.message(token),
+                before_nonce: before_nonce.to_vec(),
+                after_nonce: after_nonce.to_vec(),
+                nonce: nonce.to_vec(),
+                ciphertext: ciphertext.to_vec(),
+            })
+        };
+        bytes(
+            self.execute(&key.needs(Operation::Decrypt, Mechanism::AesGcm), deadline, body)
+                .await?,
+        )
+    }
+
+    /// Random bytes from a member's generator.
+    pub async fn random(self: &Arc<Self>, length: u32, deadline: Instant) -> ByMember<Vec<u8>> {
+        bytes(
+            self.execute(&Needs::default(), deadline, |_| RequestBody::Random(Random { length }))
+                .await?,
+        )
+    }
+
+    /// Generates a key and returns its token. A resident key is made on `on`, or adopted there if it was made before.
+    pub async fn generate(
+        self: &Arc<Self>,
+        key: &KeySpecification,
+        on: Option<MemberIndex>,
+        deadline: Instant,
+    ) -> ByMember<Vec<u8>> {
+        let needs = Needs {
+            uses: key.uses.iter().map(|one| (one.operation, one.mechanism)).collect(),
+            generates: Some(key.key_type),
+            only: on.map(|member| vec![member]),
+        };
+        let body = |_| {
+            let generate = Generate {
+                uid: key.uid.as_bytes().to_vec(),
+                version: key.version,
+                key_type: key.key_type.number().into(),
+                uses: key
+                    .uses
+                    .iter()
+                    .map(|one| u32::from(one.operation.number()) << 16 | u32::from(one.mechanism.number()))
+                    .collect(),
+                exportable: key.storage == Storage::Portable,
+            };
+            match key.storage {
+                Storage::Resident => RequestBody::GenerateResident(generate),
+                _ => RequestBody::GenerateWrapped(generate),
+            }
+        };
+        bytes(self.execute(&needs, deadline, body).await?)
+    }
+
+    /// Destroys a resident key on a member; none there is success.
+    pub async fn destroy_resident(
+        self: &Arc<Self>,
+        uid: Uuid,
+        version: u32,
+        on: MemberIndex,
+        deadline: Instant,
+    ) -> Result<(), ClusterError> {
+        let needs = Needs {
+            only: Some(vec![on]),
+            ..Needs::default()
+        };
+        let body = |_| {
+            RequestBody::DestroyResident(DestroyResident {
+                uid: uid.as_bytes().to_vec(),
+                version,
+            })
+        };
+        match self.execute(&needs, deadline, body).await? {
+            (ReplyBody::Done(_), _) => Ok(()),
+            _ => Err(ClusterError::Protocol),
+        }
+    }
+
+    /// Which of these claims are true, in their order.
+    pub async fn check(self: &Arc<Self>, claims: &[Claim], deadline: Instant) -> Result<Vec<bool>, ClusterError> {
+        let body = |_| {
+            let record = |claim: &Claim| Record {
+                kind: claim.kind as u32,
+                message: claim.message.clone(),
+                tag: claim.tag.clone(),
+            };
+            RequestBody::CheckRecords(CheckRecords {
+                records: claims.iter().map(record).collect(),
+            })
+        };
+        let List { items } = list(self.execute(&Needs::default(), deadline, body).await?.0, claims.len())?;
+        Ok(items.iter().map(|item| item == &[1]).collect())
+    }
+
+    /// The tags of rows, in their order.
+    pub async fn authenticate_rows(
+        self: &Arc<Self>,
+        rows: Vec<Vec<u8>>,
+        deadline: Instant,
+    ) -> Result<Vec<Tag>, ClusterError> {
+        let body = |_| RequestBody::AuthenticateRows(AuthenticateRows { rows: rows.clone() });
+        let List { items } = list(self.execute(&Needs::default(), deadline, body).await?.0, rows.len())?;
+        items
+            .into_iter()
+            .map(|tag| <[u8; TAG_LENGTH]>::try_from(tag).map_err(|_| ClusterError::Protocol))
+            .collect()
+    }
+}
+
+fn bytes((reply, member): (ReplyBody, MemberIndex)) -> ByMember<Vec<u8>> {
+    match reply {
+        ReplyBody::Bytes(bytes) => Ok((bytes, member)),
+        _ => Err(ClusterError::Protocol),
+    }
+}
+
+fn list(reply: ReplyBody, expected: usize) -> Result<List, ClusterError> {
+    match reply {
+        ReplyBody::List(list) if list.items.len() == expected => Ok(list),
+        _ => Err(ClusterError::Protocol),
+    }
+}

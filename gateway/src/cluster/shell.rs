@@ -1,0 +1,627 @@
+//! Carries the core's decisions out: starts and kills workers, sends work, waits with deadlines, asks again.
+
+use super::{
+    core::{
+        Abilities, Action, Attempts, Core, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, Needs, Outcome,
+        Refusal, StateChange, Trouble,
+    },
+    worker::{Gone, Worker},
+};
+use crate::config::{ClusterSettings, DomainSettings, MemberSettings};
+use portcullis_hsm::{
+    algorithm::{KeyType, Mechanism, Operation},
+    domain::Fingerprint,
+    worker::protocol::{DomainFound, Empty, Failure, FailureKind, FindDomain, Open, Opened, ReplyBody, RequestBody},
+};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
+
+/// The HSM members behind the gateway.
+#[derive(Debug)]
+pub struct Cluster {
+    core: Mutex<Core>,
+    members: Vec<MemberSlot>,
+    settings: ClusterSettings,
+    domain: DomainSettings,
+    events: mpsc::UnboundedSender<Event>,
+    // Changes with every state change of a member.
+    readiness: watch::Sender<Readiness>,
+}
+
+#[derive(Debug)]
+struct MemberSlot {
+    settings: MemberSettings,
+    worker: Mutex<Option<(Epoch, Arc<Worker>)>>,
+    opened: Mutex<Option<Opened>>,
+}
+
+/// Whether the cluster serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// How many members serve.
+    pub ready: usize,
+    /// Whether the first start of every member has come to an end.
+    pub settled: bool,
+}
+
+/// A member, for people.
+#[derive(Debug, Clone)]
+pub struct MemberView {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub state: MemberState,
+    /// Why it is not ready, and what to do.
+    pub reason: String,
+    /// How long it has been there.
+    pub since: Duration,
+    /// Operations that it has and has not answered.
+    pub outstanding: u32,
+    /// How often its worker was started.
+    pub starts: u64,
+    /// Its share of the work.
+    pub weight: u32,
+    /// The fingerprint that it showed.
+    pub fingerprint: Option<Fingerprint>,
+    /// What its token said of itself and can do.
+    pub opened: Option<Opened>,
+}
+
+/// Why the cluster did not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// No member that could is ready.
+    #[error("no HSM member that can serve this is ready")]
+    Unavailable {
+        /// When a retry may help.
+        retry_after: Duration,
+    },
+    /// All members that could have as much to do as they may.
+    #[error("all HSM members have as much work as they may have")]
+    Saturated {
+        /// When a retry may help.
+        retry_after: Duration,
+    },
+    /// It was not done in time.
+    #[error("the operation was not done before its deadline")]
+    DeadlinePassed,
+    /// No member can.
+    #[error("{what} is not supported by {}", members.join(", "))]
+    Unsupported {
+        /// What is missing.
+        what: String,
+        /// The members that were asked.
+        members: Vec<String>,
+    },
+    /// The ciphertext or its associated data are wrong.
+    #[error("the ciphertext or its associated data are wrong")]
+    DecryptionFailed,
+    /// A stored token or row is not authentic.
+    #[error("{0}")]
+    NotAuthentic(String),
+    /// The HSM refused what the gateway thought was right.
+    #[error("an HSM member refused the operation: {0}")]
+    Refused(String),
+    /// A member answered something else than was asked.
+    #[error("an HSM member's worker answered out of turn")]
+    Protocol,
+}
+
+impl Cluster {
+    /// Starts all members. The returned task ends when the last share of the cluster is dropped.
+    pub fn start(members: Vec<MemberSettings>, settings: ClusterSettings, domain: DomainSettings) -> Arc<Self> {
+        let plans: Vec<_> = members
+            .iter()
+            .map(|one| MemberPlan {
+                queue: one.queue,
+                weight: one.weight,
+            })
+            .collect();
+        let seed = rand::random();
+        let core = Core::new(&plans, settings, domain.fingerprint, seed, Instant::now());
+        let (events, queue) = mpsc::unbounded_channel();
+        let cluster = Arc::new(Self {
+            core: Mutex::new(core),
+            members: members
+                .into_iter()
+                .map(|settings| MemberSlot {
+                    settings,
+                    worker: Mutex::new(None),
+                    opened: Mutex::new(None),
+                })
+                .collect(),
+            settings,
+            domain,
+            events,
+            readiness: watch::Sender::new(Readiness {
+                ready: 0,
+                settled: false,
+            }),
+        });
+        tokio::spawn(drive(Arc::downgrade(&cluster), queue));
+        cluster
+    }
+
+    /// The domain that every member must hold.
+    pub fn domain(&self) -> DomainSettings {
+        self.domain
+    }
+
+    /// How long an operation may take when its caller does not say.
+    pub fn default_deadline(&self) -> Duration {
+        self.settings.default_deadline
+    }
+
+    /// Whether the cluster serves, and how that changes.
+    pub fn readiness(&self) -> watch::Receiver<Readiness> {
+        self.readiness.subscribe()
+    }
+
+    /// What is known of each member.
+    pub fn members(&self) -> Vec<MemberView> {
+        let now = Instant::now();
+        let status = lock(&self.core).status();
+        self.members
+            .iter()
+            .zip(status)
+            .map(|(member, status)| MemberView {
+                name: member.settings.name.clone(),
+                state: status.state,
+                reason: status.reason,
+                since: now.saturating_duration_since(status.since),
+                outstanding: status.outstanding,
+                starts: status.starts,
+                weight: member.settings.weight,
+                fingerprint: status.fingerprint,
+                opened: lock(&member.opened).clone(),
+            })
+            .collect()
+    }
+
+    /// The member of a name.
+    pub fn member(&self, name: &str) -> Option<MemberIndex> {
+        self.members
+            .iter()
+            .position(|member| member.settings.name == name)
+            .map(MemberIndex)
+    }
+
+    /// The name of a member.
+    pub fn name(&self, member: MemberIndex) -> &str {
+        &self.members[member.0].settings.name
+    }
+
+    /// Chooses a ready member that can do something, without giving it anything to do.
+    pub fn choose(&self, needs: &Needs) -> Result<MemberIndex, ClusterError> {
+        let mut core = lock(&self.core);
+        let grant = core
+            .admit(needs, &mut Attempts::default())
+            .map_err(|refusal| self.refused(refusal, needs))?;
+        core.conclude(Instant::now(), grant, Outcome::Abandoned);
+        Ok(grant.member)
+    }
+
+    /// Runs an operation on a member that can, and on another if that one fails, until the deadline.
+    ///
+    /// `body` makes the request; its argument says whether the member needs the key token too. Returns the reply and
+    /// the member that gave it.
+    pub(super) async fn execute(
+        self: &Arc<Self>,
+        needs: &Needs,
+        deadline: Instant,
+        body: impl Fn(SendToken) -> RequestBody,
+    ) -> Result<(ReplyBody, MemberIndex), ClusterError> {
+        let mut attempts = Attempts::default();
+        loop {
+            if Instant::now() >= deadline {
+                return Err(ClusterError::DeadlinePassed);
+            }
+            let grant = lock(&self.core)
+                .admit(needs, &mut attempts)
+                .map_err(|refusal| self.refused(refusal, needs))?;
+            let lease = Lease {
+                cluster: self,
+                grant,
+                concluded: false,
+            };
+            let reply = self.attempt(grant, deadline, &body).await;
+            let (outcome, verdict) = judge(reply);
+            lease.conclude(outcome);
+            match verdict {
+                Verdict::Answer(reply) => return Ok((reply, grant.member)),
+                Verdict::Error(error) => return Err(error),
+                Verdict::Elsewhere(why) => {
+                    tracing::debug!(member = self.name(grant.member), why, "an operation moves on");
+                    if !attempts.may_go_on() {
+                        return Err(ClusterError::Unavailable {
+                            retry_after: Duration::from_secs(1),
+                        });
+                    }
+                }
+                Verdict::Unsupported(what) => {
+                    // Another member may have it; when all that are ready were asked, this is the answer.
+                    let ready = lock(&self.core).ready();
+                    if !attempts.may_go_on() || attempts.distinct() >= ready {
+                        let members = attempts.tried().map(|member| self.name(member).to_owned()).collect();
+                        return Err(ClusterError::Unsupported { what, members });
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        grant: Grant,
+        deadline: Instant,
+        body: &impl Fn(SendToken) -> RequestBody,
+    ) -> Result<ReplyBody, Missed> {
+        let worker = match &*lock(&self.members[grant.member.0].worker) {
+            Some((epoch, worker)) if *epoch == grant.epoch => Arc::clone(worker),
+            _ => return Err(Missed::Gone),
+        };
+        let ask = async {
+            let left = || Some(deadline.saturating_duration_since(Instant::now()));
+            match worker.request(body(SendToken::No), left()).await? {
+                ReplyBody::Failure(failure) if failure.kind() == FailureKind::KeyNeeded => {
+                    worker.request(body(SendToken::Yes), left()).await
+                }
+                reply => Ok(reply),
+            }
+        };
+        match tokio::time::timeout_at(deadline.into(), ask).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(Gone)) => Err(Missed::Gone),
+            Err(_) => Err(Missed::Deadline),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal, needs: &Needs) -> ClusterError {
+        match refusal {
+            Refusal::NoneReady { retry_after } => ClusterError::Unavailable { retry_after },
+            Refusal::Full { retry_after } => ClusterError::Saturated { retry_after },
+            Refusal::Unsupported { members } => ClusterError::Unsupported {
+                what: describe(needs),
+                members: members.into_iter().map(|member| self.name(member).to_owned()).collect(),
+            },
+        }
+    }
+
+    fn conclude(self: &Arc<Self>, grant: Grant, outcome: Outcome) {
+        let actions = lock(&self.core).conclude(Instant::now(), grant, outcome);
+        if !actions.is_empty() {
+            self.perform(actions);
+            // The driver's next wake-up may have moved.
+            self.report(Event::Tick);
+        }
+    }
+
+    fn perform(self: &Arc<Self>, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Start(member, epoch) => self.start_worker(member, epoch),
+                Action::FindDomain(member, epoch) => self.find_domain(member, epoch),
+                Action::Probe(member, epoch) => self.probe(member, epoch),
+                Action::Kill(member, epoch) => {
+                    let mut worker = lock(&self.members[member.0].worker);
+                    if worker.as_ref().is_some_and(|(living, _)| *living == epoch)
+                        && let Some((_, worker)) = worker.take()
+                    {
+                        worker.kill();
+                    }
+                }
+                Action::Tell(change) => self.tell(&change),
+            }
+        }
+    }
+
+    fn tell(
+        &self,
+        StateChange {
+            member,
+            from,
+            to,
+            reason,
+        }: &StateChange,
+    ) {
+        let member = self.name(*member);
+        match to {
+            MemberState::Stopped | MemberState::Fenced => {
+                tracing::error!(member, ?from, ?to, %reason, "a member needs a person");
+            }
+            MemberState::Down => tracing::warn!(member, ?from, ?to, %reason, "a member is down"),
+            MemberState::Starting | MemberState::Probing => tracing::debug!(member, ?from, ?to, "a member starts"),
+            MemberState::Ready => tracing::info!(member, ?from, "a member serves"),
+        }
+        let core = lock(&self.core);
+        self.readiness.send_replace(Readiness {
+            ready: core.ready(),
+            settled: core.is_settled(),
+        });
+    }
+
+    fn report(&self, event: Event) {
+        // Fails only when the driver has ended, and with it all workers.
+        let _ = self.events.send(event);
+    }
+
+    fn start_worker(self: &Arc<Self>, index: MemberIndex, epoch: Epoch) {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            match this.open_worker(index, epoch).await {
+                Ok(opened) => {
+                    let abilities = abilities(&opened);
+                    *lock(&this.members[index.0].opened) = Some(opened);
+                    this.report(Event::Opened(index, epoch, abilities));
+                }
+                Err(trouble) => this.report(Event::StartFailed(index, epoch, trouble)),
+            }
+        });
+    }
+
+    async fn open_worker(&self, index: MemberIndex, epoch: Epoch) -> Result<Opened, Trouble> {
+        let member = &self.members[index.0];
+        let pin = read_pin(&member.settings.pin_file).map_err(Trouble::Lasting)?;
+        let events = self.events.clone();
+        let worker = Worker::spawn(&member.settings.name, &member.settings.environment, move |reason| {
+            let _ = events.send(Event::Gone(index, epoch, reason));
+        })
+        .map_err(|error| Trouble::Passing(format!("its worker cannot be started: {error}")))?;
+        *lock(&member.worker) = Some((epoch, Arc::clone(&worker)));
+        let open = RequestBody::Open(Open {
+            module: member.settings.module.display().to_string(),
+            token_label: member.settings.token.label.clone(),
+            token_serial_number: member.settings.token.serial_number.clone(),
+            user_pin: pin.to_vec(),
+            sessions: member.settings.sessions,
+            queue: member.settings.queue,
+            loaded_keys: member.settings.loaded_keys,
+        });
+        match worker.request(open, None).await {
+            Ok(ReplyBody::Opened(opened)) => {
+                for what in &opened.unprotected {
+                    tracing::warn!(member = member.settings.name, what, "the worker lacks a protection");
+                }
+                Ok(opened)
+            }
+            reply => Err(trouble(reply)),
+        }
+    }
+
+    fn find_domain(self: &Arc<Self>, index: MemberIndex, epoch: Epoch) {
+        let (this, domain) = (
+            Arc::clone(self),
+            FindDomain {
+                epoch: self.domain.epoch,
+            },
+        );
+        self.ask(index, epoch, RequestBody::FindDomain(domain), move |reply| {
+            let event = match reply {
+                Ok(ReplyBody::DomainFound(found)) => match domain_found(&found) {
+                    Some((fingerprint, answer)) => Event::DomainFound(index, epoch, fingerprint, answer),
+                    None => Event::StartFailed(index, epoch, malformed()),
+                },
+                reply => Event::StartFailed(index, epoch, trouble(reply)),
+            };
+            this.report(event);
+        });
+    }
+
+    fn probe(self: &Arc<Self>, index: MemberIndex, epoch: Epoch) {
+        let this = Arc::clone(self);
+        self.ask(index, epoch, RequestBody::Probe(Empty {}), move |reply| {
+            let event = match reply {
+                Ok(ReplyBody::Bytes(answer)) => match answer.try_into() {
+                    Ok(answer) => Event::Probed(index, epoch, answer),
+                    Err(_) => Event::ProbeFailed(index, epoch, malformed()),
+                },
+                reply => Event::ProbeFailed(index, epoch, trouble(reply)),
+            };
+            this.report(event);
+        });
+    }
+
+    /// Asks one life of a member's worker; what comes of it, its death included, goes to `then`.
+    fn ask(
+        &self,
+        index: MemberIndex,
+        epoch: Epoch,
+        body: RequestBody,
+        then: impl FnOnce(Result<ReplyBody, Gone>) + Send + 'static,
+    ) {
+        let worker = match &*lock(&self.members[index.0].worker) {
+            Some((living, worker)) if *living == epoch => Arc::clone(worker),
+            _ => return,
+        };
+        tokio::spawn(async move { then(worker.request(body, None).await) });
+    }
+
+    /// Lets every worker finish what it has and end.
+    pub async fn stop(&self) {
+        let workers: Vec<_> = self
+            .members
+            .iter()
+            .filter_map(|member| lock(&member.worker).take())
+            .collect();
+        let stops = workers.iter().map(|(_, worker)| {
+            let worker = Arc::clone(worker);
+            tokio::spawn(async move { worker.request(RequestBody::Stop(Empty {}), None).await })
+        });
+        for stop in stops.collect::<Vec<_>>() {
+            if tokio::time::timeout(STOP_GRACE, stop).await.is_err() {
+                tracing::warn!("a worker did not finish in time and is killed");
+            }
+        }
+    }
+}
+
+/// Whether the key token goes with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SendToken {
+    /// The member may have it loaded.
+    No,
+    /// The member asked for it.
+    Yes,
+}
+
+/// A grant that is given back however the attempt ends, even when the caller goes away in its middle.
+struct Lease<'a> {
+    cluster: &'a Arc<Cluster>,
+    grant: Grant,
+    concluded: bool,
+}
+
+impl Lease<'_> {
+    fn conclude(mut self, outcome: Outcome) {
+        self.concluded = true;
+        self.cluster.conclude(self.grant, outcome);
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if !self.concluded {
+            self.cluster.conclude(self.grant, Outcome::Abandoned);
+        }
+    }
+}
+
+/// Why an attempt brought no reply.
+enum Missed {
+    Gone,
+    Deadline,
+}
+
+enum Verdict {
+    Answer(ReplyBody),
+    Error(ClusterError),
+    Elsewhere(String),
+    Unsupported(String),
+}
+
+/// What an attempt means for the member and for the caller.
+fn judge(reply: Result<ReplyBody, Missed>) -> (Outcome, Verdict) {
+    let failure: Failure = match reply {
+        Err(Missed::Gone) => return (Outcome::Gone, Verdict::Elsewhere("its worker died".to_owned())),
+        Err(Missed::Deadline) => return (Outcome::Abandoned, Verdict::Error(ClusterError::DeadlinePassed)),
+        Ok(ReplyBody::Failure(failure)) => failure,
+        Ok(reply) => return (Outcome::Served, Verdict::Answer(reply)),
+    };
+    let message = failure.message.clone();
+    match failure.kind() {
+        FailureKind::Refused => (Outcome::Served, Verdict::Error(ClusterError::Refused(message))),
+        FailureKind::DecryptionFailed => (Outcome::Served, Verdict::Error(ClusterError::DecryptionFailed)),
+        FailureKind::NotAuthentic => (Outcome::Served, Verdict::Error(ClusterError::NotAuthentic(message))),
+        FailureKind::DeadlinePassed => (Outcome::Served, Verdict::Error(ClusterError::DeadlinePassed)),
+        FailureKind::Unsupported => (Outcome::Unsupported, Verdict::Unsupported(message)),
+        FailureKind::Busy => (Outcome::Busy, Verdict::Elsewhere(message)),
+        FailureKind::Fatal => (Outcome::Lasting(message.clone()), Verdict::Elsewhere(message)),
+        FailureKind::KeyMissing | FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::Unspecified => {
+            (Outcome::Fault, Verdict::Elsewhere(message))
+        }
+    }
+}
+
+/// Feeds the core with events and time until the cluster is dropped.
+async fn drive(cluster: std::sync::Weak<Cluster>, mut events: mpsc::UnboundedReceiver<Event>) {
+    let mut event = Some(Event::Tick);
+    loop {
+        let next = {
+            let Some(cluster) = cluster.upgrade() else { return };
+            let (actions, next) = {
+                let mut core = lock(&cluster.core);
+                let actions = event
+                    .take()
+                    .map(|event| core.handle(Instant::now(), event))
+                    .unwrap_or_default();
+                (actions, core.next_wakeup())
+            };
+            cluster.perform(actions);
+            next
+        };
+        event = match next {
+            Some(at) => tokio::select! {
+                event = events.recv() => event,
+                () = tokio::time::sleep_until(at.into()) => Some(Event::Tick),
+            },
+            None => events.recv().await,
+        };
+        if event.is_none() {
+            return;
+        }
+    }
+}
+
+/// The PIN in a file: its first line.
+fn read_pin(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut bytes = Zeroizing::new(
+        fs::read(path).map_err(|error| format!("cannot read its PIN file {}: {error}", path.display()))?,
+    );
+    let end = bytes
+        .iter()
+        .position(|byte| matches!(byte, b'\n' | b'\r'))
+        .unwrap_or(bytes.len());
+    bytes.truncate(end);
+    if bytes.is_empty() {
+        return Err(format!("its PIN file {} is empty", path.display()));
+    }
+    Ok(bytes)
+}
+
+fn abilities(opened: &Opened) -> Abilities {
+    let use_of = |packed: &u32| {
+        let operation = Operation::from_number(u8::try_from(packed >> 16).ok()?)?;
+        Some((operation, Mechanism::from_number((packed & 0xffff) as u16)?))
+    };
+    let key_type = |number: &u32| KeyType::from_number(u16::try_from(*number).ok()?);
+    Abilities {
+        uses: opened.uses.iter().filter_map(use_of).collect(),
+        generates: opened.generates.iter().filter_map(key_type).collect(),
+    }
+}
+
+fn domain_found(found: &DomainFound) -> Option<(Fingerprint, [u8; 32])> {
+    let fingerprint = found.fingerprint.as_slice().try_into().ok()?;
+    Some((
+        Fingerprint::from_bytes(fingerprint),
+        found.known_answer.as_slice().try_into().ok()?,
+    ))
+}
+
+/// What a start or a probe that failed means.
+fn trouble(reply: Result<ReplyBody, Gone>) -> Trouble {
+    match reply {
+        Err(Gone) => Trouble::Passing("its worker died".to_owned()),
+        Ok(ReplyBody::Failure(failure)) if failure.kind() == FailureKind::Fatal => Trouble::Lasting(failure.message),
+        Ok(ReplyBody::Failure(failure)) => Trouble::Passing(failure.message),
+        Ok(_) => malformed(),
+    }
+}
+
+fn malformed() -> Trouble {
+    Trouble::Passing("its worker answered out of turn".to_owned())
+}
+
+fn describe(needs: &Needs) -> String {
+    let uses = needs
+        .uses
+        .iter()
+        .map(|(operation, mechanism)| format!("{operation} with {mechanism}"));
+    let generation = needs
+        .generates
+        .iter()
+        .map(|key_type| format!("generating keys of type {key_type}"));
+    generation.chain(uses).collect::<Vec<_>>().join(", ")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|lock| lock.into_inner())
+}
+
+const STOP_GRACE: Duration = Duration::from_secs(10);

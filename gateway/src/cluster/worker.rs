@@ -1,0 +1,215 @@
+//! A worker process and the socket to it.
+
+use portcullis_hsm::worker::protocol::{
+    Reply, ReplyBody, Request, RequestBody, decode_message, encode_frame, frame_length,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt, io,
+    os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixStream, unix::OwnedReadHalf, unix::OwnedWriteHalf},
+    process::{Child, ChildStderr, Command},
+    sync::{Notify, mpsc, oneshot},
+};
+use zeroize::Zeroizing;
+
+/// The worker is gone: nothing that was asked of it will be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the worker process is gone")]
+pub struct Gone;
+
+/// A running worker. It is killed when the last share of it is dropped.
+pub struct Worker {
+    frames: mpsc::UnboundedSender<Zeroizing<Vec<u8>>>,
+    pending: Arc<Mutex<Pending>>,
+    next_id: AtomicU64,
+    kill: Arc<Notify>,
+}
+
+/// Who waits for which reply; `None` once the worker is gone.
+struct Pending(Option<HashMap<u64, oneshot::Sender<ReplyBody>>>);
+
+impl Worker {
+    /// Starts this program again as a worker, with one end of a socket pair as its standard input and the given
+    /// environment as its only one. `on_gone` is called once, with the reason, when the process has ended.
+    pub fn spawn(
+        member: &str,
+        environment: &BTreeMap<String, String>,
+        on_gone: impl FnOnce(String) + Send + 'static,
+    ) -> io::Result<Arc<Self>> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let ours = UnixStream::from_std(ours)?;
+        // Not the path of the program: that may have been replaced by another version, which speaks another protocol.
+        let mut child = Command::new(Path::new("/proc/self/exe"))
+            .arg("hsm-worker")
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (reader, writer) = ours.into_split();
+        let (frames, queue) = mpsc::unbounded_channel();
+        let pending = Arc::new(Mutex::new(Pending(Some(HashMap::new()))));
+        let kill = Arc::new(Notify::new());
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(repeat_log(member.to_owned(), stderr));
+        }
+        tokio::spawn(send_frames(writer, queue));
+        tokio::spawn({
+            let (pending, kill) = (Arc::clone(&pending), Arc::clone(&kill));
+            async move {
+                tokio::select! {
+                    () = receive_replies(reader, &pending) => {}
+                    () = kill.notified() => {}
+                }
+                // Dropping the senders tells every waiting caller at once.
+                lock(&pending).0 = None;
+                on_gone(reap(child).await);
+            }
+        });
+        Ok(Arc::new(Self {
+            frames,
+            pending,
+            next_id: AtomicU64::new(1),
+            kill,
+        }))
+    }
+
+    /// Asks the worker and waits for its reply. Dropping the future forgets the reply; the work itself goes on unless its
+    /// time runs out in the worker's queue.
+    pub async fn request(&self, body: RequestBody, time_left: Option<Duration>) -> Result<ReplyBody, Gone> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let time_left_us = time_left.map_or(0, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1));
+        let frame = encode_frame(&Request {
+            id,
+            time_left_us,
+            body: Some(body),
+        });
+        let (sender, receiver) = oneshot::channel();
+        match &mut lock(&self.pending).0 {
+            Some(waiting) => waiting.insert(id, sender),
+            None => return Err(Gone),
+        };
+        let _forget = ForgetOnDrop {
+            pending: &self.pending,
+            id,
+        };
+        self.frames.send(frame).map_err(|_| Gone)?;
+        receiver.await.map_err(|_| Gone)
+    }
+
+    /// Kills the process.
+    pub fn kill(&self) {
+        self.kill.notify_one();
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+struct ForgetOnDrop<'a> {
+    pending: &'a Mutex<Pending>,
+    id: u64,
+}
+
+impl Drop for ForgetOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(waiting) = &mut lock(self.pending).0 {
+            waiting.remove(&self.id);
+        }
+    }
+}
+
+/// Writes frames until the socket closes; frames that wait are written together.
+async fn send_frames(mut writer: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Zeroizing<Vec<u8>>>) {
+    let mut batch = Vec::new();
+    let mut joined = Zeroizing::new(Vec::new());
+    while queue.recv_many(&mut batch, FRAMES_AT_ONCE).await > 0 {
+        let written = if let [frame] = batch.as_slice() {
+            writer.write_all(frame).await
+        } else {
+            joined.clear();
+            for frame in &batch {
+                joined.extend_from_slice(frame);
+            }
+            writer.write_all(&joined).await
+        };
+        batch.clear();
+        if written.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads replies until the socket closes or carries something that is no reply.
+async fn receive_replies(reader: OwnedReadHalf, pending: &Mutex<Pending>) {
+    let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
+    let mut frame = Zeroizing::new(Vec::new());
+    let mut head = [0; 4];
+    while reader.read_exact(&mut head).await.is_ok() {
+        let Ok(length) = frame_length(head) else { return };
+        frame.clear();
+        frame.resize(length, 0);
+        if reader.read_exact(&mut frame).await.is_err() {
+            return;
+        }
+        let Ok(Reply { id, body: Some(body) }) = decode_message(&frame) else {
+            return;
+        };
+        let waiting = lock(pending).0.as_mut().and_then(|waiting| waiting.remove(&id));
+        if let Some(sender) = waiting {
+            let _ = sender.send(body);
+        }
+    }
+}
+
+/// Ends a process, if it has not ended itself, and says how it ended.
+async fn reap(mut child: Child) -> String {
+    // A worker that was told to stop exits by itself; one that lost its socket is ending.
+    if let Ok(Ok(status)) = tokio::time::timeout(EXIT_GRACE, child.wait()).await {
+        return format!("its worker ended: {status}");
+    }
+    let _ = child.start_kill();
+    match child.wait().await {
+        Ok(status) => format!("its worker was ended: {status}"),
+        Err(error) => format!("its worker cannot be waited for: {error}"),
+    }
+}
+
+/// What a vendor's library prints becomes log lines.
+async fn repeat_log(member: String, stderr: ChildStderr) {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        tracing::warn!(member, "worker: {line}");
+    }
+}
+
+fn lock(pending: &Mutex<Pending>) -> std::sync::MutexGuard<'_, Pending> {
+    pending.lock().unwrap_or_else(|lock| lock.into_inner())
+}
+
+const FRAMES_AT_ONCE: usize = 64;
+const READ_BUFFER: usize = 64 * 1024;
+const EXIT_GRACE: Duration = Duration::from_millis(20);

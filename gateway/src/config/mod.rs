@@ -1,0 +1,565 @@
+//! The configuration: one TOML file, read in a single pass into typed settings, with every problem reported at once.
+//!
+//! Nothing in the file is a secret: PINs and private keys are named by their files, which only their owner may read.
+//! `docs/portcullis.toml` is the commented sample.
+
+mod document;
+
+pub use document::Problem;
+
+use crate::{
+    identity::PrincipalPattern,
+    policy::{Rule, RuleAction},
+};
+use document::{Problems, Section};
+use portcullis_hsm::{domain::Fingerprint, member::TokenSelector, worker::protocol::MAX_FRAME};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt, fs, io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use toml::de::DeTable;
+
+/// The gateway's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the database lives.
+    pub state_directory: PathBuf,
+    /// The Unix socket, if there is one.
+    pub unix: Option<UnixListenerSettings>,
+    /// The mTLS listener, if there is one.
+    pub tls: Option<TlsListenerSettings>,
+    /// The audit log.
+    pub audit_file: PathBuf,
+    /// How the process logs.
+    pub log: LogSettings,
+    /// The domain that members must hold.
+    pub domain: DomainSettings,
+    /// The HSM members.
+    pub members: Vec<MemberSettings>,
+    /// How the session manager behaves.
+    pub cluster: ClusterSettings,
+    /// What requests may ask for.
+    pub limits: Limits,
+    /// Who may do what.
+    pub rules: Vec<Rule>,
+}
+
+/// The Unix socket.
+#[derive(Debug, Clone)]
+pub struct UnixListenerSettings {
+    /// The socket's path.
+    pub path: PathBuf,
+    /// Its permissions: who may connect at all.
+    pub mode: u32,
+}
+
+/// The mTLS listener.
+#[derive(Debug, Clone)]
+pub struct TlsListenerSettings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The server's certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// The server's private key, PEM.
+    pub private_key: PathBuf,
+    /// The authorities whose client certificates are accepted, PEM.
+    pub client_authorities: PathBuf,
+}
+
+/// The process's own log.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// A `tracing` filter, such as `info`.
+    pub filter: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// The domain of the cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct DomainSettings {
+    /// Its epoch.
+    pub epoch: u32,
+    /// What every member's domain keys must add up to.
+    pub fingerprint: Fingerprint,
+}
+
+/// One HSM member.
+#[derive(Debug, Clone)]
+pub struct MemberSettings {
+    /// Its name in this cluster.
+    pub name: String,
+    /// The vendor's PKCS#11 module.
+    pub module: PathBuf,
+    /// Which token of the module it is.
+    pub token: TokenSelector,
+    /// The file that holds the user PIN.
+    pub pin_file: PathBuf,
+    /// How many sessions its worker opens.
+    pub sessions: u32,
+    /// How many operations may be with it at once.
+    pub queue: u32,
+    /// How many keys it keeps loaded.
+    pub loaded_keys: u32,
+    /// Its share of the work, relative to the others.
+    pub weight: u32,
+    /// The worker's environment, for the vendor's library.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// How the session manager behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct ClusterSettings {
+    /// How long an operation may take when its caller sets no deadline.
+    pub default_deadline: Duration,
+    /// How long a worker may take to open its token and to show its domain.
+    pub start_deadline: Duration,
+    /// How often a ready member is probed.
+    pub probe_interval: Duration,
+    /// How long a probe may take before the worker is killed.
+    pub probe_deadline: Duration,
+    /// The first pause before a dead worker is started again.
+    pub restart_pause: Duration,
+    /// The longest such pause.
+    pub restart_pause_max: Duration,
+}
+
+/// What requests may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The longest message, plaintext, ciphertext or associated data, in bytes.
+    pub payload: usize,
+    /// How many key records are kept in memory.
+    pub cached_keys: u32,
+    /// How many connections may be open.
+    pub connections: u32,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file has problems.
+    #[error("{}", Self::list(path, problems))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// All of them, in the file's order.
+        problems: Vec<Problem>,
+    },
+}
+
+impl ConfigError {
+    fn list(path: &Path, problems: &[Problem]) -> String {
+        let noun = if problems.len() == 1 { "problem" } else { "problems" };
+        let mut text = format!("{} has {} {noun}:", path.display(), problems.len());
+        for problem in problems {
+            text.push_str(&format!("\n  {problem}"));
+        }
+        text
+    }
+}
+
+impl Settings {
+    /// Reads a file and checks it, together with the files that it names.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        // Made absolute, so that relative settings mean the same wherever the process is started.
+        let absolute = std::path::absolute(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let base = absolute.parent().unwrap_or(Path::new("/"));
+        let invalid = |problems| ConfigError::Invalid {
+            path: path.to_owned(),
+            problems,
+        };
+        let settings = Self::parse(&text, base).map_err(invalid)?;
+        let problems = settings.check_files();
+        if problems.is_empty() {
+            Ok(settings)
+        } else {
+            Err(invalid(problems))
+        }
+    }
+
+    /// Reads a document whose relative paths start at `base`, without looking at the files that it names.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::new(text, base);
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            problems.note(
+                error.span().map(|span| span.start),
+                "",
+                format!("not valid TOML: {}", error.message()),
+            );
+        }
+        let settings = read_settings(Section::new("", None, table.get_ref()), &mut problems);
+        match settings {
+            Some(settings) if problems.is_empty() => Ok(settings),
+            _ => Err(problems.into_found()),
+        }
+    }
+
+    /// What is wrong with the files that the settings name.
+    fn check_files(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut check = |setting: String, path: &Path, secrecy: Secrecy| {
+            if let Err(message) = check_file(path, secrecy) {
+                problems.push(Problem {
+                    line: None,
+                    setting,
+                    message,
+                });
+            }
+        };
+        if let Some(tls) = &self.tls {
+            check("listen.tls.certificate".to_owned(), &tls.certificate, Secrecy::Public);
+            check("listen.tls.private_key".to_owned(), &tls.private_key, Secrecy::Secret);
+            check(
+                "listen.tls.client_authorities".to_owned(),
+                &tls.client_authorities,
+                Secrecy::Public,
+            );
+        }
+        for member in &self.members {
+            check(
+                format!("member {}: pin_file", member.name),
+                &member.pin_file,
+                Secrecy::Secret,
+            );
+        }
+        problems
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secrecy {
+    Public,
+    Secret,
+}
+
+fn check_file(path: &Path, secrecy: Secrecy) -> Result<(), String> {
+    let metadata = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    if !metadata.is_file() {
+        return Err(format!("{} is not a file", path.display()));
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if secrecy == Secrecy::Secret && mode & 0o077 != 0 {
+        return Err(format!(
+            "{} may be read by others (mode {mode:03o}); run: chmod 600 {0}",
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) -> Option<Settings> {
+    let state_directory = root.required_path("state_directory", problems);
+    let (unix, tls) = read_listeners(&mut root, problems);
+    let mut audit = root.section("audit", problems);
+    let audit_file = audit.required_path("file", problems);
+    audit.finish(problems);
+    let log = read_log(&mut root, problems);
+    let domain = read_domain(&mut root, problems);
+    let members = read_members(&mut root, problems);
+    let cluster = read_cluster(&mut root, problems);
+    let limits = read_limits(&mut root, problems);
+    let rules = read_rules(&mut root, problems);
+    root.finish(problems);
+    Some(Settings {
+        state_directory: state_directory?,
+        unix,
+        tls,
+        audit_file: audit_file?,
+        log,
+        domain: domain?,
+        members,
+        cluster,
+        limits,
+        rules,
+    })
+}
+
+fn read_listeners(
+    root: &mut Section<'_>,
+    problems: &mut Problems<'_>,
+) -> (Option<UnixListenerSettings>, Option<TlsListenerSettings>) {
+    let mut listen = root.section("listen", problems);
+    let mut unix = listen.section("unix", problems);
+    let mut tls = listen.section("tls", problems);
+    listen.finish(problems);
+    if unix.at().is_none() && tls.at().is_none() {
+        problems.note(
+            None,
+            "listen",
+            "names neither a Unix socket [listen.unix] nor an mTLS address [listen.tls]",
+        );
+    }
+    let unix_settings = unix.at().and_then(|_| {
+        let path = unix.required_path("path", problems);
+        let mode = unix.optional(
+            "mode",
+            problems,
+            "permissions as octal text, such as \"0660\"",
+            |value| {
+                u32::from_str_radix(value.as_str()?, 8)
+                    .ok()
+                    .filter(|mode| *mode <= 0o777)
+            },
+        );
+        Some(UnixListenerSettings {
+            path: path?,
+            mode: mode.unwrap_or(0o600),
+        })
+    });
+    unix.finish(problems);
+    let tls_settings = tls.at().and_then(|_| {
+        let address = tls.address("address", problems);
+        if address.is_none() && tls.at().is_some() {
+            problems.note(tls.at(), tls.setting("address"), "an address and port is needed");
+        }
+        let certificate = tls.required_path("certificate", problems);
+        let private_key = tls.required_path("private_key", problems);
+        let client_authorities = tls.required_path("client_authorities", problems);
+        Some(TlsListenerSettings {
+            address: address?,
+            certificate: certificate?,
+            private_key: private_key?,
+            client_authorities: client_authorities?,
+        })
+    });
+    tls.finish(problems);
+    (unix_settings, tls_settings)
+}
+
+fn read_log(root: &mut Section<'_>, problems: &mut Problems<'_>) -> LogSettings {
+    let mut log = root.section("log", problems);
+    let filter = log.optional(
+        "filter",
+        problems,
+        "a filter such as \"info\" or \"info,portcullis_hsm=debug\"",
+        |value| {
+            let text = value.as_str()?;
+            tracing_subscriber::EnvFilter::try_new(text)
+                .ok()
+                .map(|_| text.to_owned())
+        },
+    );
+    let json = log.optional("format", problems, "\"text\" or \"json\"", |value| {
+        match value.as_str()? {
+            "text" => Some(false),
+            "json" => Some(true),
+            _ => None,
+        }
+    });
+    log.finish(problems);
+    LogSettings {
+        filter: filter.unwrap_or_else(|| "info".to_owned()),
+        json: json.unwrap_or(false),
+    }
+}
+
+fn read_domain(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<DomainSettings> {
+    let mut domain = root.section("domain", problems);
+    let epoch = domain.number("epoch", problems, 1..=u32::MAX, 1);
+    let fingerprint = domain.required(
+        "fingerprint",
+        problems,
+        "the domain's fingerprint: 64 hexadecimal digits",
+        |value| Fingerprint::parse(value.as_str()?),
+    );
+    domain.finish(problems);
+    Some(DomainSettings {
+        epoch,
+        fingerprint: fingerprint?,
+    })
+}
+
+fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Vec<MemberSettings> {
+    let mut members: Vec<MemberSettings> = Vec::new();
+    let sections = root.sections("member", problems);
+    if sections.is_empty() {
+        problems.note(None, "member", "no [[member]] is configured; expected at least one");
+    }
+    let mut names = HashSet::new();
+    for mut section in sections {
+        let at = section.at();
+        let name = section.required("name", problems, "a name of a-z, 0-9, - and _", |value| {
+            let name = value.as_str()?;
+            crate::keys::name::is_id(name).then(|| name.to_owned())
+        });
+        if let Some(name) = &name
+            && !names.insert(name.clone())
+        {
+            problems.note(
+                at,
+                section.setting("name"),
+                format!("\"{name}\" is used by another member"),
+            );
+        }
+        let module = section.required_path("module", problems);
+        let token = TokenSelector {
+            label: section.text("token_label", problems),
+            serial_number: section.text("token_serial_number", problems),
+        };
+        if token == TokenSelector::default() {
+            problems.note(
+                at,
+                section.setting("token_label"),
+                "neither token_label nor token_serial_number is given",
+            );
+        }
+        let pin_file = section.required_path("pin_file", problems);
+        let sessions = section.number("sessions", problems, 1..=256, 4);
+        let queue = section.number("queue", problems, 1..=65_536, 2048);
+        let loaded_keys = section.number("loaded_keys", problems, 1..=1_000_000, 10_000);
+        let weight = section.number("weight", problems, 1..=100, 1);
+        let environment = section.optional("environment", problems, "a table of texts", |value| {
+            let entries = value.as_table()?.iter();
+            entries
+                .map(|(key, value)| Some((key.get_ref().to_string(), value.get_ref().as_str()?.to_owned())))
+                .collect()
+        });
+        section.finish(problems);
+        if let (Some(name), Some(module), Some(pin_file)) = (name, module, pin_file) {
+            let environment = environment.unwrap_or_default();
+            members.push(MemberSettings {
+                name,
+                module,
+                token,
+                pin_file,
+                sessions,
+                queue,
+                loaded_keys,
+                weight,
+                environment,
+            });
+        }
+    }
+    members
+}
+
+fn read_cluster(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ClusterSettings {
+    let mut cluster = root.section("cluster", problems);
+    let settings = ClusterSettings {
+        default_deadline: cluster.duration("default_deadline", problems, Duration::from_secs(10)),
+        start_deadline: cluster.duration("start_deadline", problems, Duration::from_secs(30)),
+        probe_interval: cluster.duration("probe_interval", problems, Duration::from_secs(5)),
+        probe_deadline: cluster.duration("probe_deadline", problems, Duration::from_secs(5)),
+        restart_pause: cluster.duration("restart_pause", problems, Duration::from_millis(100)),
+        restart_pause_max: cluster.duration("restart_pause_max", problems, Duration::from_secs(30)),
+    };
+    if settings.restart_pause > settings.restart_pause_max {
+        problems.note(
+            cluster.at(),
+            cluster.setting("restart_pause"),
+            format!("is longer than restart_pause_max ({:?})", settings.restart_pause_max),
+        );
+    }
+    cluster.finish(problems);
+    settings
+}
+
+fn read_limits(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Limits {
+    let mut limits = root.section("limits", problems);
+    let settings = Limits {
+        payload: limits.size("payload", problems, MAX_FRAME / 2, 1 << 20),
+        cached_keys: limits.number("cached_keys", problems, 1..=10_000_000, 100_000),
+        connections: limits.number("connections", problems, 1..=1_000_000, 4096),
+    };
+    limits.finish(problems);
+    settings
+}
+
+fn read_rules(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Vec<Rule> {
+    let mut policy = root.section("policy", problems);
+    let mut rules = Vec::new();
+    let mut names = HashSet::new();
+    for mut section in policy.sections("rule", problems) {
+        let at = section.at();
+        let name = section.required("name", problems, "text", |value| value.as_str().map(str::to_owned));
+        if let Some(name) = &name
+            && !names.insert(name.clone())
+        {
+            problems.note(
+                at,
+                section.setting("name"),
+                format!("\"{name}\" is used by another rule"),
+            );
+        }
+        let principals = read_each(&mut section, problems, "principals", PrincipalPattern::parse);
+        let actions = read_each(&mut section, problems, "actions", RuleAction::parse);
+        let rings = section.texts("rings", problems).unwrap_or_default();
+        for ring in &rings {
+            if ring != "*" && !crate::keys::name::is_id(ring) {
+                problems.note(
+                    at,
+                    section.setting("rings"),
+                    format!("\"{ring}\" is neither a ring's id nor \"*\""),
+                );
+            }
+        }
+        section.finish(problems);
+        if let Some(name) = name {
+            rules.push(Rule {
+                name,
+                principals,
+                actions,
+                rings,
+            });
+        }
+    }
+    policy.finish(problems);
+    rules
+}
+
+/// Reads an array of texts that must not be empty, each by `parse`, which says what is wrong.
+fn read_each<T>(
+    section: &mut Section<'_>,
+    problems: &mut Problems<'_>,
+    key: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Vec<T> {
+    let at = section.at();
+    let setting = section.setting(key);
+    let Some(texts) = section.texts(key, problems) else {
+        return Vec::new();
+    };
+    let mut parsed = Vec::new();
+    for text in texts {
+        match parse(&text) {
+            Ok(one) => parsed.push(one),
+            Err(message) => problems.note(at, setting.clone(), message),
+        }
+    }
+    parsed
+}
+
+impl fmt::Display for LogSettings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} as {}",
+            self.filter,
+            if self.json { "JSON" } else { "text" }
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

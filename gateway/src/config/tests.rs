@@ -1,0 +1,114 @@
+use super::*;
+
+const SAMPLE: &str = include_str!("../../../docs/portcullis.toml");
+
+fn problems(text: &str) -> Vec<String> {
+    let problems = Settings::parse(text, Path::new("/etc/portcullis")).expect_err("a configuration with problems");
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_sample_is_valid_and_shows_the_defaults() {
+    let settings = Settings::parse(SAMPLE, Path::new("/etc/portcullis")).expect("a valid sample");
+    assert_eq!(settings.members[0].sessions, 4);
+    // Every setting that is commented out there has the value that it shows.
+    let spelt_out = SAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if rest
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) =>
+            {
+                rest
+            }
+            _ => line,
+        })
+        .filter(|line| !line.starts_with("token_serial_number"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(spelt_out.contains("\nsessions = 4"), "{spelt_out}");
+    let same = Settings::parse(&spelt_out, Path::new("/etc/portcullis")).expect("a valid sample");
+    assert_eq!(format!("{settings:?}"), format!("{same:?}"));
+}
+
+#[test]
+fn every_problem_is_reported_at_once_with_its_place() {
+    let text = r#"
+state_directory = 7
+colour = "blue"
+
+[listen.tls]
+address = "localhost"
+certificate = "server.pem"
+private_key = "server.key"
+client_authorities = ""
+
+[audit]
+
+[domain]
+fingerprint = "abc"
+
+[[member]]
+name = "A"
+module = "m.so"
+sessions = 0
+pin = "1234"
+
+[[policy.rule]]
+name = "x"
+principals = ["everyone"]
+actions = ["sign", "dance"]
+"#;
+    let found = problems(text);
+    let expected = [
+        "line 2: state_directory: expected a path as text, found 7",
+        "line 3: colour: is not a known setting",
+        "line 6: listen.tls.address: expected an address and port as text",
+        "line 9: listen.tls.client_authorities: expected a path as text, found \"\"",
+        "line 11: audit.file: is missing",
+        "line 14: domain.fingerprint: expected the domain's fingerprint",
+        "line 16: member[1].token_label: neither token_label nor token_serial_number is given",
+        "line 16: member[1].pin_file: is missing",
+        "line 17: member[1].name: expected a name",
+        "line 19: member[1].sessions: expected a whole number from 1 to 256, found 0",
+        "line 20: member[1].pin: is not a known setting",
+        "policy.rule[1].principals: \"everyone\" is no principal",
+        "policy.rule[1].actions: \"dance\" is no action",
+    ];
+    for expected in expected {
+        assert!(
+            found.iter().any(|problem| problem.contains(expected)),
+            "missing: {expected}\nfound: {found:#?}"
+        );
+    }
+    assert_eq!(
+        found.len(),
+        expected.len() + usize::from(found.iter().any(|one| one.contains("address and port is needed"))),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn broken_toml_names_the_line() {
+    let found = problems("state_directory = \"x\"\n[audit\nfile = 1\n");
+    assert!(
+        found
+            .iter()
+            .any(|problem| problem.starts_with("line 2: not valid TOML")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn no_listener_and_no_member_are_problems() {
+    let found = problems("state_directory = \"x\"\n[audit]\nfile = \"a\"\n");
+    assert!(
+        found.iter().any(|problem| problem.starts_with("listen: names neither")),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|problem| problem.starts_with("member: no [[member]]")),
+        "{found:?}"
+    );
+}

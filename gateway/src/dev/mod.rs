@@ -1,0 +1,163 @@
+//! A development cluster: three SoftHSM2 members, a domain made by the code that a ceremony uses, certificates, and a
+//! configuration that allows the developer everything.
+//!
+//! The configuration is written last, so a directory that has one is complete, and one that has none is made anew.
+
+mod members;
+mod pki;
+
+use crate::config::Settings;
+use anyhow::{Context, Result, bail};
+use portcullis_hsm::domain::Fingerprint;
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// What `portcullisd dev` was asked for.
+#[derive(Debug, Clone)]
+pub struct DevOptions {
+    /// Where everything is kept.
+    pub state: PathBuf,
+    /// Where mTLS listens.
+    pub listen: SocketAddr,
+    /// The SoftHSM2 module, if it was named.
+    pub module: Option<PathBuf>,
+}
+
+/// Makes the cluster if there is none yet; returns the configuration's path. `progress` gets a line for each step.
+pub async fn prepare(options: &DevOptions, progress: impl Fn(&str)) -> Result<PathBuf> {
+    let state = std::path::absolute(&options.state)?;
+    let config = state.join("portcullis.toml");
+    if config.exists() {
+        progress(&format!("using the development cluster in {}", state.display()));
+        pki::renew(&state.join("pki")).context("the development certificates cannot be renewed")?;
+        Settings::load(&config)?;
+        return Ok(config);
+    }
+    let module = find_module(options.module.as_deref())?;
+    make_directory(&state)?;
+    // What a start that was interrupted left behind: nothing there was ever used.
+    for leftover in ["members", "pki", "db"] {
+        match fs::remove_dir_all(state.join(leftover)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                bail!("{} cannot be cleared: {error}", state.join(leftover).display())
+            }
+            _ => {}
+        }
+    }
+    progress(&format!("making a development cluster in {}", state.display()));
+    let fingerprint = members::make(&state, &module, &progress).await?;
+    pki::make(&state.join("pki")).context("the development certificates cannot be made")?;
+    progress("made a certificate authority, and certificates for the gateway and the developer");
+    write_file(
+        &config,
+        configuration(&state, &module, options.listen, fingerprint).as_bytes(),
+    )?;
+    Settings::load(&config)?;
+    Ok(config)
+}
+
+fn find_module(named: Option<&Path>) -> Result<PathBuf> {
+    let candidates: Vec<PathBuf> = match named {
+        Some(named) => vec![named.to_owned()],
+        None => SOFTHSM_MODULES.iter().map(PathBuf::from).collect(),
+    };
+    match candidates.iter().find(|path| path.exists()) {
+        Some(path) => Ok(std::path::absolute(path)?),
+        None => {
+            let searched: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+            bail!(
+                "SoftHSM2 is not installed (looked for {}); on Debian run: apt-get install softhsm2",
+                searched.join(", ")
+            )
+        }
+    }
+}
+
+fn configuration(state: &Path, module: &Path, listen: SocketAddr, fingerprint: Fingerprint) -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let text = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
+    let mut config = format!(
+        r#"# A development cluster, made by `portcullisd dev`. docs/portcullis.toml explains every setting.
+state_directory = "db"
+
+[listen.unix]
+path = "portcullis.sock"
+
+[listen.tls]
+address = "{listen}"
+certificate = "pki/server.pem"
+private_key = "pki/server.key"
+client_authorities = "pki/ca.pem"
+
+[audit]
+file = "audit.jsonl"
+
+[domain]
+epoch = {epoch}
+fingerprint = "{fingerprint}"
+
+[[policy.rule]]
+name = "the developer may do everything"
+principals = ["unix:uid={uid}", "{developer}"]
+actions = ["*"]
+rings = ["*"]
+"#,
+        epoch = members::EPOCH,
+        developer = pki::DEVELOPER,
+    );
+    for name in members::NAMES {
+        let directory = members::directory(state, name);
+        config.push_str(&format!(
+            r#"
+[[member]]
+name = "{name}"
+module = {module}
+token_label = "{label}"
+pin_file = "members/{name}/user.pin"
+environment = {{ SOFTHSM2_CONF = {conf} }}
+"#,
+            module = text(module),
+            label = members::label(name),
+            conf = text(&directory.join("softhsm2.conf")),
+        ));
+    }
+    config
+}
+
+/// Makes a directory for its owner alone.
+fn make_directory(path: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("{} cannot be made", path.display()))
+}
+
+/// Writes a file for its owner alone, whole or not at all.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let written = || {
+        let temporary = path.with_extension("new");
+        let _ = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    written().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+const SOFTHSM_MODULES: [&str; 4] = [
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib64/pkcs11/libsofthsm2.so",
+];

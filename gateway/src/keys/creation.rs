@@ -1,0 +1,269 @@
+//! How keys and rings come to be: all or nothing, and once for each request id.
+
+use super::{
+    directory::{BACKGROUND_DEADLINE, DirectoryError, KeyDirectory, KeyRecord},
+    name::{Id, KeyName},
+    purpose::Purpose,
+    record::{KeyRow, Protection, RingRow, Row, StoredKey, Tagged, VersionRow, now},
+    state::VersionState,
+};
+use crate::{
+    cluster::{
+        Cluster, ClusterError,
+        core::{MemberIndex, Needs},
+        operation::KeySpecification,
+    },
+    store::{Created, Idempotency, ResidentIntent, Store, StoreError},
+};
+use portcullis_hsm::{
+    algorithm::{KeyType, PermittedUses},
+    key_token::Storage,
+};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use uuid::Uuid;
+
+/// A key that a caller wants.
+#[derive(Debug, Clone)]
+pub struct WantedKey {
+    /// Its name.
+    pub name: KeyName,
+    /// What it is.
+    pub key_type: KeyType,
+    /// Why it exists.
+    pub purpose: Purpose,
+    /// What it may do.
+    pub uses: PermittedUses,
+    /// How it is kept.
+    pub protection: Protection,
+    /// Whether it may be exported under another HSM key.
+    pub exportable: bool,
+    /// The caller's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The member that shall hold a resident key.
+    pub member: Option<MemberIndex>,
+}
+
+/// Why nothing was created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreationError {
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The HSMs refused.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A record could not be read.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+}
+
+/// Makes keys and rings.
+#[derive(Debug)]
+pub struct Creation {
+    store: Arc<dyn Store>,
+    cluster: Arc<Cluster>,
+    directory: Arc<KeyDirectory>,
+}
+
+impl Creation {
+    /// Works on these.
+    pub fn new(store: Arc<dyn Store>, cluster: Arc<Cluster>, directory: Arc<KeyDirectory>) -> Self {
+        Self {
+            store,
+            cluster,
+            directory,
+        }
+    }
+
+    /// Creates a ring, or returns the one that the same request created before.
+    pub async fn ring(
+        &self,
+        id: &Id,
+        labels: BTreeMap<String, String>,
+        once: Option<Idempotency>,
+        deadline: Instant,
+    ) -> Result<RingRow, CreationError> {
+        let row = RingRow {
+            id: id.clone(),
+            uid: Uuid::now_v7(),
+            labels,
+            created: now(),
+            revision: 1,
+        };
+        let [tag] = self.tags([&row as &dyn Row], deadline).await?;
+        match self.store.create_ring(Tagged::new(row.clone(), tag), once).await? {
+            Created::New => Ok(row),
+            Created::Before => Ok(self.directory.ring(id, deadline).await?),
+        }
+    }
+
+    /// Creates a key with its first version, or returns the one that the same request created before.
+    ///
+    /// When this returns a record, it is on disk. When it fails, nothing of the key is left that could be used.
+    pub async fn key(
+        &self,
+        wanted: WantedKey,
+        once: Option<Idempotency>,
+        deadline: Instant,
+    ) -> Result<Arc<KeyRecord>, CreationError> {
+        self.directory.ring(&wanted.name.ring, deadline).await?;
+        // Both are checked again by the commit; asked first, they spare the HSM.
+        if let Some(once) = &once
+            && self.store.earlier(once).await?.is_some()
+        {
+            return Ok(self.directory.key(&wanted.name, deadline).await?);
+        }
+        if self.store.key(&wanted.name.ring, &wanted.name.key).await?.is_some() {
+            return Err(StoreError::AlreadyExists(wanted.name.to_string()).into());
+        }
+        let specification = KeySpecification {
+            uid: Uuid::now_v7(),
+            version: 1,
+            key_type: wanted.key_type,
+            uses: wanted.uses.clone(),
+            storage: match (wanted.protection, wanted.exportable) {
+                (Protection::Resident, _) => Storage::Resident,
+                (Protection::Wrapped, true) => Storage::Portable,
+                (Protection::Wrapped, false) => Storage::Sealed,
+            },
+        };
+        match wanted.protection {
+            Protection::Wrapped => {
+                let (token, _) = self.cluster.generate(&specification, None, deadline).await?;
+                let (record, _) = self
+                    .commit(wanted, &specification, token, Vec::new(), once, deadline)
+                    .await?;
+                Ok(record)
+            }
+            Protection::Resident => self.resident_key(wanted, specification, once, deadline).await,
+        }
+    }
+
+    /// Destroys the resident keys whose creation a crash interrupted. Those on members that do not serve now are kept in
+    /// the list for the next start.
+    pub async fn clear_resident_intents(&self) {
+        let intents = match self.store.resident_intents().await {
+            Ok(intents) => intents,
+            Err(error) => return tracing::warn!(%error, "interrupted resident creates cannot be read"),
+        };
+        for intent in intents {
+            let Some(member) = self.cluster.member(&intent.member) else {
+                tracing::warn!(uid = %intent.uid, member = intent.member, "an interrupted resident create is on an unknown member");
+                continue;
+            };
+            self.undo_resident(intent.uid, intent.version, member).await;
+        }
+    }
+
+    async fn resident_key(
+        &self,
+        wanted: WantedKey,
+        specification: KeySpecification,
+        once: Option<Idempotency>,
+        deadline: Instant,
+    ) -> Result<Arc<KeyRecord>, CreationError> {
+        let needs = Needs {
+            uses: specification
+                .uses
+                .iter()
+                .map(|one| (one.operation, one.mechanism))
+                .collect(),
+            generates: Some(specification.key_type),
+            only: wanted.member.map(|member| vec![member]),
+        };
+        let member = self.cluster.choose(&needs)?;
+        let (uid, version) = (specification.uid, specification.version);
+        let name = self.cluster.name(member).to_owned();
+        // Written first, so that a crash leaves no object on the token that nobody knows of.
+        self.store
+            .begin_resident(ResidentIntent {
+                uid,
+                version,
+                member: name.clone(),
+            })
+            .await?;
+        let made = async {
+            let (token, _) = self.cluster.generate(&specification, Some(member), deadline).await?;
+            self.commit(wanted, &specification, token, vec![name], once, deadline)
+                .await
+        };
+        match made.await {
+            Ok((record, Created::New)) => Ok(record),
+            Ok((record, Created::Before)) => {
+                self.undo_resident(uid, version, member).await;
+                Ok(record)
+            }
+            Err(error) => {
+                self.undo_resident(uid, version, member).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn undo_resident(&self, uid: Uuid, version: u32, member: MemberIndex) {
+        let deadline = Instant::now() + BACKGROUND_DEADLINE;
+        let undone = async {
+            self.cluster.destroy_resident(uid, version, member, deadline).await?;
+            Ok::<_, CreationError>(self.store.end_resident(uid, version).await?)
+        };
+        if let Err(error) = undone.await {
+            tracing::warn!(%uid, member = self.cluster.name(member), %error, "an unfinished resident key is still on its member");
+        }
+    }
+
+    async fn commit(
+        &self,
+        wanted: WantedKey,
+        specification: &KeySpecification,
+        token: Vec<u8>,
+        members: Vec<String>,
+        once: Option<Idempotency>,
+        deadline: Instant,
+    ) -> Result<(Arc<KeyRecord>, Created), CreationError> {
+        let created = now();
+        let key = KeyRow {
+            name: wanted.name.clone(),
+            uid: specification.uid,
+            purpose: wanted.purpose,
+            protection: wanted.protection,
+            labels: wanted.labels,
+            primary_version: specification.version,
+            created,
+            revision: 1,
+        };
+        let version = VersionRow {
+            key_uid: specification.uid,
+            number: specification.version,
+            state: VersionState::Active,
+            members,
+            created,
+            revision: 1,
+            token,
+        };
+        let [key_tag, version_tag] = self.tags([&key as &dyn Row, &version], deadline).await?;
+        let stored = StoredKey {
+            key: Tagged::new(key, key_tag),
+            versions: vec![Tagged::new(version, version_tag)],
+        };
+        match self.store.create_key(stored.clone(), once).await? {
+            Created::New => {
+                let record = self.directory.assemble(stored)?;
+                self.directory.remember(&record).await;
+                Ok((record, Created::New))
+            }
+            Created::Before => Ok((self.directory.key(&wanted.name, deadline).await?, Created::Before)),
+        }
+    }
+
+    async fn tags<const N: usize>(
+        &self,
+        rows: [&dyn Row; N],
+        deadline: Instant,
+    ) -> Result<[portcullis_hsm::record::Tag; N], CreationError> {
+        let tags = self
+            .cluster
+            .authenticate_rows(rows.map(Row::canonical).to_vec(), deadline)
+            .await?;
+        Ok(tags.try_into().map_err(|_| ClusterError::Protocol)?)
+    }
+}

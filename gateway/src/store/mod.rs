@@ -1,0 +1,110 @@
+//! Where keys are kept. An interface that several databases can fill; SQLite is the first.
+//!
+//! The store is not trusted: every row and token carries a tag of the domain's mac key, which the reader checks. It is
+//! trusted to lose nothing that it confirmed.
+
+mod schema;
+mod sqlite;
+
+pub use sqlite::SqliteStore;
+
+use crate::keys::{
+    name::Id,
+    record::{RingRow, StoredKey, Tagged},
+};
+use async_trait::async_trait;
+use std::fmt;
+use uuid::Uuid;
+
+/// A caller's promise to recognise its own repetition: same principal and id, same request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Who chose the id.
+    pub principal: String,
+    /// The id.
+    pub request_id: Uuid,
+    /// SHA-256 of the request.
+    pub request_hash: [u8; 32],
+}
+
+/// What became of a create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// It was created now.
+    New,
+    /// The same request created it before; nothing was changed.
+    Before,
+}
+
+/// A resident key that is being created: what must be cleaned up if the create does not end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResidentIntent {
+    /// The key's identity.
+    pub uid: Uuid,
+    /// The version's number.
+    pub version: u32,
+    /// The member on which it is created.
+    pub member: String,
+}
+
+/// Why the store did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The name is taken.
+    #[error("{0} exists already")]
+    AlreadyExists(String),
+    /// What it should belong to does not exist.
+    #[error("{0} does not exist")]
+    NotFound(String),
+    /// The request id was used for another request.
+    #[error("the request_id was used for another request")]
+    RequestIdReused,
+    /// A row cannot be read as what it should be.
+    #[error("the stored record of {0} is malformed")]
+    Malformed(String),
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(String),
+}
+
+/// A store of rings and keys.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Adds a ring.
+    async fn create_ring(&self, ring: Tagged<RingRow>, once: Option<Idempotency>) -> Result<Created, StoreError>;
+
+    /// A ring by its id.
+    async fn ring(&self, id: &Id) -> Result<Option<Tagged<RingRow>>, StoreError>;
+
+    /// At most `limit` rings by id, after one.
+    async fn rings(&self, after: Option<&str>, limit: u32) -> Result<Vec<Tagged<RingRow>>, StoreError>;
+
+    /// Adds a key with its first version, all or nothing, and ends its resident intent, if it has one.
+    async fn create_key(&self, key: StoredKey, once: Option<Idempotency>) -> Result<Created, StoreError>;
+
+    /// A key with its versions, by name.
+    async fn key(&self, ring: &Id, key: &Id) -> Result<Option<StoredKey>, StoreError>;
+
+    /// At most `limit` keys of a ring by id, after one. A row that cannot be read is an error in its place.
+    async fn keys(
+        &self,
+        ring: &Id,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(Id, Result<StoredKey, StoreError>)>, StoreError>;
+
+    /// What an earlier request with this id was, if there was one in the last 24 hours: whether it was the same.
+    async fn earlier(&self, once: &Idempotency) -> Result<Option<Created>, StoreError>;
+
+    /// Notes that a resident key is about to be created.
+    async fn begin_resident(&self, intent: ResidentIntent) -> Result<(), StoreError>;
+
+    /// Notes that an intended resident key is no more.
+    async fn end_resident(&self, uid: Uuid, version: u32) -> Result<(), StoreError>;
+
+    /// The resident keys whose creation did not end.
+    async fn resident_intents(&self) -> Result<Vec<ResidentIntent>, StoreError>;
+
+    /// Finishes what was accepted and closes the database.
+    async fn close(&self);
+}

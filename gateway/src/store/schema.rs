@@ -1,0 +1,106 @@
+//! The schema, as a list of migrations. A migration that was released is never changed.
+
+use rusqlite::{Connection, Transaction};
+
+/// What each version adds, from version 1.
+const MIGRATIONS: &[&str] = &[
+    // 1: rings, keys, versions.
+    "
+    CREATE TABLE key_rings (
+        ring_id   TEXT PRIMARY KEY NOT NULL,
+        uid       BLOB NOT NULL UNIQUE,
+        labels    TEXT NOT NULL,
+        created   INTEGER NOT NULL,
+        revision  INTEGER NOT NULL,
+        tag       BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE keys (
+        uid             BLOB PRIMARY KEY NOT NULL,
+        ring_id         TEXT NOT NULL REFERENCES key_rings (ring_id),
+        key_id          TEXT NOT NULL,
+        purpose         INTEGER NOT NULL,
+        protection      INTEGER NOT NULL,
+        labels          TEXT NOT NULL,
+        primary_version INTEGER NOT NULL,
+        created         INTEGER NOT NULL,
+        revision        INTEGER NOT NULL,
+        tag             BLOB NOT NULL,
+        UNIQUE (ring_id, key_id)
+    ) STRICT;
+
+    CREATE TABLE key_versions (
+        key_uid   BLOB NOT NULL REFERENCES keys (uid),
+        number    INTEGER NOT NULL,
+        state     INTEGER NOT NULL,
+        members   TEXT NOT NULL,
+        created   INTEGER NOT NULL,
+        revision  INTEGER NOT NULL,
+        token     BLOB NOT NULL,
+        tag       BLOB NOT NULL,
+        PRIMARY KEY (key_uid, number)
+    ) STRICT;
+
+    CREATE TABLE requests (
+        principal    TEXT NOT NULL,
+        request_id   BLOB NOT NULL,
+        request_hash BLOB NOT NULL,
+        time         INTEGER NOT NULL,
+        PRIMARY KEY (principal, request_id)
+    ) STRICT;
+    CREATE INDEX requests_by_time ON requests (time);
+
+    CREATE TABLE resident_intents (
+        uid     BLOB NOT NULL,
+        version INTEGER NOT NULL,
+        member  TEXT NOT NULL,
+        PRIMARY KEY (uid, version)
+    ) STRICT;
+    ",
+];
+
+/// Why a database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SchemaError {
+    /// It is newer than this program.
+    #[error("its schema has version {found}; this program knows up to {known}: use a newer portcullisd")]
+    Newer { found: i64, known: i64 },
+    /// SQLite failed.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Brings a database to the current version, each step in a transaction of its own.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
+    let known = MIGRATIONS.len() as i64;
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > known {
+        return Err(SchemaError::Newer { found, known });
+    }
+    for (number, step) in (1i64..).zip(MIGRATIONS).skip(found.max(0) as usize) {
+        let transaction: Transaction<'_> = connection.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", number)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrating_twice_changes_nothing_and_a_newer_schema_is_refused() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        migrate(&mut connection).expect("migrated");
+        migrate(&mut connection).expect("nothing to do");
+        connection
+            .pragma_update(None, "user_version", 99)
+            .expect("a newer version");
+        assert!(matches!(
+            migrate(&mut connection),
+            Err(SchemaError::Newer { found: 99, .. })
+        ));
+    }
+}

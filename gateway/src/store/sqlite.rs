@@ -1,0 +1,543 @@
+//! SQLite behind the store's interface.
+//!
+//! One thread owns the writing connection and commits all changes that wait for it in one transaction, so that many
+//! creates share one sync. Another owns a reading connection. Nothing is confirmed before its commit.
+
+use super::{Created, Idempotency, ResidentIntent, Store, StoreError, schema};
+use crate::keys::{
+    name::{Id, KeyName},
+    purpose::Purpose,
+    record::{KeyRow, Protection, RingRow, StoredKey, Tagged, VersionRow, from_micros, micros, now},
+    state::VersionState,
+};
+use async_trait::async_trait;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Mutex,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+/// A store in a SQLite file.
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: Mutex<Option<mpsc::Sender<Change>>>,
+    reader: Mutex<Option<mpsc::Sender<Query>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A change: runs inside the transaction, if there is one, and says later, after the commit, what came of it.
+type Change = Box<dyn FnOnce(Result<&Connection, &str>) -> Confirmation + Send>;
+type Confirmation = Box<dyn FnOnce(Result<(), String>) + Send>;
+type Query = Box<dyn FnOnce(&Connection) + Send>;
+
+impl SqliteStore {
+    /// Opens or creates `portcullis.sqlite` in a directory, which is created for its owner alone if it is missing.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let failed = |error: &dyn fmt::Display| StoreError::Database(format!("{}: {error}", directory.display()));
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| failed(&error))?;
+        let path = directory.join("portcullis.sqlite");
+        // Created first, because SQLite would use the process's umask.
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| failed(&error))?;
+        let mut writer = connect(&path).map_err(|error| failed(&error))?;
+        schema::migrate(&mut writer).map_err(|error| failed(&error))?;
+        let reader = connect(&path).map_err(|error| failed(&error))?;
+        let (change_sender, changes) = mpsc::channel(QUEUE);
+        let (query_sender, mut queries) = mpsc::channel::<Query>(QUEUE);
+        let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(body)
+                .map_err(|error| failed(&error))
+        };
+        let threads = vec![
+            spawn("store-writer", Box::new(move || write(writer, changes)))?,
+            spawn(
+                "store-reader",
+                Box::new(move || {
+                    while let Some(query) = queries.blocking_recv() {
+                        query(&reader);
+                    }
+                }),
+            )?,
+        ];
+        Ok(Self {
+            path,
+            writer: Mutex::new(Some(change_sender)),
+            reader: Mutex::new(Some(query_sender)),
+            threads: Mutex::new(threads),
+        })
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        let change: Change = Box::new(move |transaction| {
+            let result = match transaction {
+                Ok(connection) => in_savepoint(connection, body),
+                Err(reason) => Err(StoreError::Database(reason.to_owned())),
+            };
+            Box::new(move |commit: Result<(), String>| {
+                let _ = sender.send(match commit {
+                    Ok(()) => result,
+                    Err(error) => Err(StoreError::Database(error)),
+                });
+            })
+        });
+        let writer = lock(&self.writer).clone().ok_or_else(closed)?;
+        writer.send(change).await.map_err(|_| closed())?;
+        receiver.await.map_err(|_| closed())?
+    }
+
+    async fn query<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        let query: Query = Box::new(move |connection| {
+            let _ = sender.send(body(connection));
+        });
+        let reader = lock(&self.reader).clone().ok_or_else(closed)?;
+        reader.send(query).await.map_err(|_| closed())?;
+        receiver.await.map_err(|_| closed())?
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SqliteStore")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn create_ring(&self, ring: Tagged<RingRow>, once: Option<Idempotency>) -> Result<Created, StoreError> {
+        self.change(move |connection| {
+            if let Some(earlier) = recognise(connection, once.as_ref())? {
+                return Ok(earlier);
+            }
+            let Tagged { row, tag } = ring;
+            let changed = connection.execute(
+                "INSERT INTO key_rings (ring_id, uid, labels, created, revision, tag) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (ring_id) DO NOTHING",
+                params![
+                    row.id.as_str(),
+                    row.uid.as_bytes(),
+                    labels_text(&row.labels),
+                    micros(row.created) as i64,
+                    row.revision as i64,
+                    tag
+                ],
+            )?;
+            if changed == 0 {
+                return Err(StoreError::AlreadyExists(format!("keyRings/{}", row.id)));
+            }
+            Ok(Created::New)
+        })
+        .await
+    }
+
+    async fn ring(&self, id: &Id) -> Result<Option<Tagged<RingRow>>, StoreError> {
+        let id = id.clone();
+        self.query(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT ring_id, uid, labels, created, revision, tag FROM key_rings WHERE ring_id = ?1",
+                )?
+                .query_row([id.as_str()], |row| Ok(read_ring(row)))
+                .optional()?
+                .transpose()
+        })
+        .await
+    }
+
+    async fn rings(&self, after: Option<&str>, limit: u32) -> Result<Vec<Tagged<RingRow>>, StoreError> {
+        let after = after.unwrap_or_default().to_owned();
+        self.query(move |connection| {
+            connection
+                .prepare_cached(
+                    "SELECT ring_id, uid, labels, created, revision, tag FROM key_rings
+                     WHERE ring_id > ?1 ORDER BY ring_id LIMIT ?2",
+                )?
+                .query_map(params![after, limit], |row| Ok(read_ring(row)))?
+                .map(|row| row?)
+                .collect()
+        })
+        .await
+    }
+
+    async fn create_key(&self, key: StoredKey, once: Option<Idempotency>) -> Result<Created, StoreError> {
+        self.change(move |connection| {
+            if let Some(earlier) = recognise(connection, once.as_ref())? {
+                return Ok(earlier);
+            }
+            insert_key(connection, key)?;
+            Ok(Created::New)
+        })
+        .await
+    }
+
+    async fn key(&self, ring: &Id, key: &Id) -> Result<Option<StoredKey>, StoreError> {
+        let name = KeyName {
+            ring: ring.clone(),
+            key: key.clone(),
+        };
+        self.query(move |connection| {
+            let key = connection
+                .prepare_cached(&format!(
+                    "SELECT {KEY_COLUMNS} FROM keys WHERE ring_id = ?1 AND key_id = ?2"
+                ))?
+                .query_row([name.ring.as_str(), name.key.as_str()], |row| Ok(read_key(row)))
+                .optional()?
+                .transpose()?;
+            key.map(|key| with_versions(connection, key)).transpose()
+        })
+        .await
+    }
+
+    async fn keys(
+        &self,
+        ring: &Id,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(Id, Result<StoredKey, StoreError>)>, StoreError> {
+        let ring = ring.clone();
+        let after = after.unwrap_or_default().to_owned();
+        self.query(move |connection| {
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {KEY_COLUMNS} FROM keys WHERE ring_id = ?1 AND key_id > ?2 ORDER BY key_id LIMIT ?3"
+            ))?;
+            let mut rows = statement.query(params![ring.as_str(), after, limit])?;
+            let mut keys = Vec::new();
+            while let Some(row) = rows.next()? {
+                let id = read_id(row, 2)?;
+                let key = read_key(row).and_then(|key| with_versions(connection, key));
+                keys.push((id, key));
+            }
+            Ok(keys)
+        })
+        .await
+    }
+
+    async fn earlier(&self, once: &Idempotency) -> Result<Option<Created>, StoreError> {
+        let once = once.clone();
+        self.query(move |connection| look_up(connection, &once)).await
+    }
+
+    async fn begin_resident(&self, intent: ResidentIntent) -> Result<(), StoreError> {
+        self.change(move |connection| {
+            connection.execute(
+                "INSERT INTO resident_intents (uid, version, member) VALUES (?1, ?2, ?3)",
+                params![intent.uid.as_bytes(), intent.version, intent.member],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn end_resident(&self, uid: Uuid, version: u32) -> Result<(), StoreError> {
+        self.change(move |connection| end_intent(connection, uid, version))
+            .await
+    }
+
+    async fn resident_intents(&self) -> Result<Vec<ResidentIntent>, StoreError> {
+        self.query(|connection| {
+            connection
+                .prepare("SELECT uid, version, member FROM resident_intents")?
+                .query_map([], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?, row.get(2)?)))?
+                .map(|row| {
+                    let (uid, version, member) = row?;
+                    Ok(ResidentIntent {
+                        uid: Uuid::from_bytes(uid),
+                        version,
+                        member,
+                    })
+                })
+                .collect()
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        lock(&self.writer).take();
+        lock(&self.reader).take();
+        let threads: Vec<_> = lock(&self.threads).drain(..).collect();
+        let _ = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                let _ = thread.join();
+            }
+        })
+        .await;
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // A commit that was confirmed survives a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(connection)
+}
+
+/// Runs changes until the channel closes: all that wait, up to a limit, in one transaction.
+fn write(connection: Connection, mut changes: mpsc::Receiver<Change>) {
+    let mut batch = Vec::new();
+    while changes.blocking_recv_many(&mut batch, BATCH) > 0 {
+        let begun = connection
+            .execute_batch("BEGIN IMMEDIATE")
+            .map_err(|error| error.to_string());
+        if let Err(error) = &begun {
+            tracing::error!(%error, "the database refuses a transaction");
+        }
+        let transaction = begun.as_ref().map(|()| &connection).map_err(String::as_str);
+        let confirmations: Vec<_> = batch.drain(..).map(|change| change(transaction)).collect();
+        let commit = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(|error| error.to_string()));
+        if let Err(error) = &commit {
+            tracing::error!(%error, "the database refuses a commit");
+            // Fails where no transaction is open, which is what is wanted.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        for confirm in confirmations {
+            confirm(commit.clone());
+        }
+    }
+}
+
+/// Undoes a change that failed, without its neighbours in the transaction.
+fn in_savepoint<T>(
+    connection: &Connection,
+    body: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    connection.execute_batch("SAVEPOINT change")?;
+    let result = body(connection);
+    let end = if result.is_ok() {
+        "RELEASE change"
+    } else {
+        "ROLLBACK TO change; RELEASE change"
+    };
+    connection.execute_batch(end)?;
+    result
+}
+
+/// Whether a request is a repetition; notes it if it is not.
+fn recognise(connection: &Connection, once: Option<&Idempotency>) -> Result<Option<Created>, StoreError> {
+    let Some(once) = once else { return Ok(None) };
+    if let Some(earlier) = look_up(connection, once)? {
+        return Ok(Some(earlier));
+    }
+    let time = micros(now()) as i64;
+    connection.execute("DELETE FROM requests WHERE time <= ?1", [time - REQUESTS_KEPT_MICROS])?;
+    connection.execute(
+        "INSERT INTO requests (principal, request_id, request_hash, time) VALUES (?1, ?2, ?3, ?4)",
+        params![once.principal, once.request_id.as_bytes(), once.request_hash, time],
+    )?;
+    Ok(None)
+}
+
+fn look_up(connection: &Connection, once: &Idempotency) -> Result<Option<Created>, StoreError> {
+    let hash: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT request_hash FROM requests WHERE principal = ?1 AND request_id = ?2 AND time > ?3")?
+        .query_row(
+            params![
+                once.principal,
+                once.request_id.as_bytes(),
+                micros(now()) as i64 - REQUESTS_KEPT_MICROS
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    match hash {
+        None => Ok(None),
+        Some(hash) if hash == once.request_hash => Ok(Some(Created::Before)),
+        Some(_) => Err(StoreError::RequestIdReused),
+    }
+}
+
+fn insert_key(connection: &Connection, StoredKey { key, versions }: StoredKey) -> Result<(), StoreError> {
+    let Tagged { row, tag } = key;
+    let ring_exists: bool = connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM key_rings WHERE ring_id = ?1)")?
+        .query_row([row.name.ring.as_str()], |row| row.get(0))?;
+    if !ring_exists {
+        return Err(StoreError::NotFound(format!("keyRings/{}", row.name.ring)));
+    }
+    let changed = connection
+        .prepare_cached(
+            "INSERT INTO keys
+             (uid, ring_id, key_id, purpose, protection, labels, primary_version, created, revision, tag)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (ring_id, key_id) DO NOTHING",
+        )?
+        .execute(params![
+            row.uid.as_bytes(),
+            row.name.ring.as_str(),
+            row.name.key.as_str(),
+            row.purpose as i64,
+            row.protection as i64,
+            labels_text(&row.labels),
+            row.primary_version,
+            micros(row.created) as i64,
+            row.revision as i64,
+            tag
+        ])?;
+    if changed == 0 {
+        return Err(StoreError::AlreadyExists(row.name.to_string()));
+    }
+    for Tagged { row, tag } in versions {
+        connection
+            .prepare_cached(
+                "INSERT INTO key_versions (key_uid, number, state, members, created, revision, token, tag)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                row.key_uid.as_bytes(),
+                row.number,
+                row.state as i64,
+                members_text(&row.members),
+                micros(row.created) as i64,
+                row.revision as i64,
+                row.token,
+                tag
+            ])?;
+        end_intent(connection, row.key_uid, row.number)?;
+    }
+    Ok(())
+}
+
+fn end_intent(connection: &Connection, uid: Uuid, version: u32) -> Result<(), StoreError> {
+    connection.execute(
+        "DELETE FROM resident_intents WHERE uid = ?1 AND version = ?2",
+        params![uid.as_bytes(), version],
+    )?;
+    Ok(())
+}
+
+fn with_versions(connection: &Connection, key: Tagged<KeyRow>) -> Result<StoredKey, StoreError> {
+    let name = key.row.name.to_string();
+    let mut statement = connection.prepare_cached(
+        "SELECT key_uid, number, state, members, created, revision, token, tag
+         FROM key_versions WHERE key_uid = ?1 ORDER BY number",
+    )?;
+    let versions = statement
+        .query_map([key.row.uid.as_bytes()], |row| Ok(read_version(row, &name)))?
+        .map(|row| row?)
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(StoredKey { key, versions })
+}
+
+const KEY_COLUMNS: &str = "uid, ring_id, key_id, purpose, protection, labels, primary_version, created, revision, tag";
+
+fn read_ring(row: &Row<'_>) -> Result<Tagged<RingRow>, StoreError> {
+    let id = read_id(row, 0)?;
+    let malformed = || StoreError::Malformed(format!("keyRings/{id}"));
+    let labels: String = row.get(2)?;
+    Ok(Tagged {
+        row: RingRow {
+            uid: Uuid::from_bytes(row.get(1).map_err(|_| malformed())?),
+            labels: serde_json::from_str(&labels).map_err(|_| malformed())?,
+            created: from_micros(row.get::<_, i64>(3)? as u64).ok_or_else(malformed)?,
+            revision: row.get::<_, i64>(4)? as u64,
+            id: id.clone(),
+        },
+        tag: row.get(5)?,
+    })
+}
+
+fn read_key(row: &Row<'_>) -> Result<Tagged<KeyRow>, StoreError> {
+    let name = KeyName {
+        ring: read_id(row, 1)?,
+        key: read_id(row, 2)?,
+    };
+    let malformed = || StoreError::Malformed(name.to_string());
+    let labels: String = row.get(5)?;
+    let purpose: i64 = row.get(3)?;
+    Ok(Tagged {
+        row: KeyRow {
+            uid: Uuid::from_bytes(row.get(0).map_err(|_| malformed())?),
+            purpose: i32::try_from(purpose)
+                .ok()
+                .and_then(Purpose::from_number)
+                .ok_or_else(malformed)?,
+            protection: Protection::from_number(row.get(4)?).ok_or_else(malformed)?,
+            labels: serde_json::from_str(&labels).map_err(|_| malformed())?,
+            primary_version: row.get(6).map_err(|_| malformed())?,
+            created: from_micros(row.get::<_, i64>(7)? as u64).ok_or_else(malformed)?,
+            revision: row.get::<_, i64>(8)? as u64,
+            name: name.clone(),
+        },
+        tag: row.get(9)?,
+    })
+}
+
+fn read_version(row: &Row<'_>, key: &str) -> Result<Tagged<VersionRow>, StoreError> {
+    let number: i64 = row.get(1)?;
+    let malformed = || StoreError::Malformed(format!("{key}/versions/{number}"));
+    let members: String = row.get(3)?;
+    Ok(Tagged {
+        row: VersionRow {
+            key_uid: Uuid::from_bytes(row.get(0).map_err(|_| malformed())?),
+            number: u32::try_from(number).map_err(|_| malformed())?,
+            state: VersionState::from_number(row.get(2)?).ok_or_else(malformed)?,
+            members: serde_json::from_str(&members).map_err(|_| malformed())?,
+            created: from_micros(row.get::<_, i64>(4)? as u64).ok_or_else(malformed)?,
+            revision: row.get::<_, i64>(5)? as u64,
+            token: row.get(6)?,
+        },
+        tag: row.get(7)?,
+    })
+}
+
+fn read_id(row: &Row<'_>, column: usize) -> Result<Id, StoreError> {
+    let text: String = row.get(column)?;
+    Id::parse(&text).map_err(|_| StoreError::Malformed(text))
+}
+
+fn labels_text(labels: &BTreeMap<String, String>) -> String {
+    serde_json::Value::from_iter(labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))).to_string()
+}
+
+fn members_text(members: &[String]) -> String {
+    serde_json::Value::from(members.to_vec()).to_string()
+}
+
+fn closed() -> StoreError {
+    StoreError::Database("the store is closed".to_owned())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|lock| lock.into_inner())
+}
+
+const QUEUE: usize = 1024;
+const BATCH: usize = 256;
+const REQUESTS_KEPT_MICROS: i64 = 24 * 3600 * 1_000_000;

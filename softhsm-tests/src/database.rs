@@ -1,0 +1,72 @@
+//! The gateway's database, seen and changed by someone who can write to the disk.
+
+use crate::cluster::TestCluster;
+use rusqlite::{Connection, Params, types::Value};
+
+/// The database of a cluster. Change it only while its gateway is stopped: a running one remembers what it read.
+pub struct Database {
+    connection: Connection,
+}
+
+impl Database {
+    /// Opens it.
+    pub fn of(cluster: &TestCluster) -> Self {
+        let path = cluster.database_file();
+        assert!(path.is_file(), "{} is missing", path.display());
+        Self { connection: Connection::open(path).expect("the database") }
+    }
+
+    /// The stored token of a key's first version.
+    pub fn key_token(&self, ring: &str, key: &str) -> Vec<u8> {
+        let sql = format!("SELECT token FROM key_versions WHERE number = 1 AND {VERSION_OF_KEY}");
+        let found = self.connection.query_row(&sql, [ring, key], |row| row.get(0));
+        found.unwrap_or_else(|error| panic!("the token of {ring}/{key}: {error}"))
+    }
+
+    /// Replaces the stored token of a key's first version.
+    pub fn set_key_token(&self, ring: &str, key: &str, token: &[u8]) {
+        self.set("key_versions", "token", ring, key, &Value::Blob(token.to_vec()));
+    }
+
+    /// One column of a key's row in `keys` or of its first version's in `key_versions`.
+    pub fn column(&self, table: &str, column: &str, ring: &str, key: &str) -> Value {
+        let sql = format!("SELECT {column} FROM {table} WHERE {}", condition(table));
+        let found = self.connection.query_row(&sql, [ring, key], |row| row.get(0));
+        found.unwrap_or_else(|error| panic!("{table}.{column} of {ring}/{key}: {error}"))
+    }
+
+    /// Sets such a column.
+    pub fn set(&self, table: &str, column: &str, ring: &str, key: &str, value: &Value) {
+        let sql = format!("UPDATE {table} SET {column} = ?3 WHERE {}", condition(table));
+        assert_eq!(self.execute(&sql, (ring, key, value)), 1, "{table}.{column} of {ring}/{key}");
+    }
+
+    /// Changes one byte of such a column, or the number in it by one.
+    pub fn disturb(&self, table: &str, column: &str, ring: &str, key: &str) {
+        let disturbed = match self.column(table, column, ring, key) {
+            Value::Integer(number) => Value::Integer(number ^ 1),
+            Value::Blob(mut bytes) => {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                Value::Blob(bytes)
+            }
+            other => panic!("{table}.{column} of {ring}/{key} is {other:?}"),
+        };
+        self.set(table, column, ring, key, &disturbed);
+    }
+
+    /// Runs a statement; returns how many rows it changed.
+    pub fn execute(&self, sql: &str, parameters: impl Params) -> usize {
+        self.connection.execute(sql, parameters).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+}
+
+fn condition(table: &str) -> &'static str {
+    match table {
+        "keys" => "ring_id = ?1 AND key_id = ?2",
+        "key_versions" => VERSION_OF_KEY,
+        other => panic!("no condition for {other}"),
+    }
+}
+
+const VERSION_OF_KEY: &str = "key_uid = (SELECT uid FROM keys WHERE ring_id = ?1 AND key_id = ?2)";

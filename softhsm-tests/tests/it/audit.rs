@@ -1,0 +1,241 @@
+//! The audit log of a real run: whole, chained, complete, and without secrets.
+
+use portcullis_client::{
+    Code,
+    v1::{EncryptRequest, EncryptionContext, GenerateRandomRequest, encrypt_request::Authenticated},
+};
+use portcullis_softhsm_tests::{
+    AuditLog, Gateway, KeySpec, MEMBERS, TestCluster, Wish, create_key, create_ring, decrypt, encrypt, key_request,
+    refusal, sign,
+};
+use serde_json::Value;
+use std::{fs, path::Path};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_leaves_who_asked_what_of_which_key_and_what_came_of_it() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let unix = gateway.unix_client().await;
+    let tls = gateway.tls_client().await;
+    create_ring(&unix, "ring").await;
+    let signer = create_key(&tls, "ring", "signer", KeySpec::EC_P256).await.name;
+    let data = create_key(&unix, "ring", "data", KeySpec::AES_256).await.name;
+    for _ in 0..20 {
+        sign(&unix, &signer, b"a message").await.expect("a signature");
+    }
+    let ciphertext = encrypt(&tls, &data, b"a plaintext", b"").await.expect("a ciphertext").ciphertext;
+    decrypt(&tls, &data, &ciphertext, b"").await.expect("the plaintext");
+    refusal(decrypt(&tls, &data, &ciphertext, b"wrong").await).is(Code::InvalidArgument, "DECRYPTION_FAILED");
+    let missing = refusal(sign(&tls, "keyRings/ring/keys/absent", b"").await).is(Code::NotFound, "KEY_NOT_FOUND");
+    let stranger = cluster.authority().client(Wish::of("spiffe://portcullis.dev/stranger"), &cluster.pki("ca.pem"));
+    let stranger = gateway.tls_client_as(&stranger.credentials()).await.expect("a connection");
+    let denied = refusal(sign(&stranger, &signer, b"a message").await).is(Code::PermissionDenied, "ACCESS_DENIED");
+    let context = EncryptionContext { values: [("purpose".to_owned(), "audit".to_owned())].into() };
+    let request = EncryptRequest {
+        name: data.clone(),
+        authenticated: Some(Authenticated::EncryptionContext(context)),
+        ..Default::default()
+    };
+    tls.crypto().encrypt(request).await.expect("a ciphertext");
+    // Each reply came after its entry, so the log is complete now.
+    let log = AuditLog::read(&cluster.audit_file());
+    gateway.stop();
+
+    let uid = rustix::process::getuid().as_raw();
+    let unix = format!("unix:uid={uid}");
+    let developer = "spiffe://portcullis.dev/developer";
+    let version = |name: &str| format!("{name}/versions/1");
+    let count = |principal: &str, action: &str, resource: &str, outcome: &str| {
+        let matches = |entry: &&Value| {
+            entry["principal"] == principal
+                && entry["action"] == action
+                && entry["resource"] == resource
+                && entry["outcome"] == outcome
+        };
+        log.outcomes().filter(matches).count()
+    };
+    assert_eq!(count(&unix, "key_ring.create", "keyRings/ring", "OK"), 1, "{}", shown(&log));
+    assert_eq!(count(&unix, "sign", &version(&signer), "OK"), 20, "{}", shown(&log));
+    assert_eq!(count(developer, "encrypt", &version(&data), "OK"), 2, "{}", shown(&log));
+    assert_eq!(count(developer, "decrypt", &version(&data), "OK"), 1, "{}", shown(&log));
+    let failed = log.outcomes().filter(|entry| entry["outcome"] == "DECRYPTION_FAILED");
+    assert_eq!(failed.filter(|entry| entry["action"] == "decrypt").count(), 1, "{}", shown(&log));
+    assert_eq!(count("spiffe://portcullis.dev/stranger", "sign", &signer, "ACCESS_DENIED"), 1, "{}", shown(&log));
+    for (refused, reason) in [(missing, "KEY_NOT_FOUND"), (denied, "ACCESS_DENIED")] {
+        let id = refused.metadata["request_id"].as_str();
+        let found = log.outcomes().filter(|entry| entry["request"] == id && entry["outcome"] == reason);
+        assert_eq!(found.count(), 1, "request {id} in {}", shown(&log));
+    }
+    assert!(log.outcomes().any(|entry| entry["context"]["purpose"] == "audit"), "{}", shown(&log));
+    for entry in log.outcomes() {
+        for field in ["time", "principal", "action", "outcome", "request"] {
+            assert!(entry[field].as_str().is_some_and(|text| !text.is_empty()), "no {field} in {entry}");
+        }
+        if entry["outcome"] == "OK" && entry["principal"] != "spiffe://portcullis.dev/stranger" {
+            assert!(entry["rule"].is_string(), "no rule in {entry}");
+        }
+        if entry["outcome"] == "OK" && entry["action"] == "sign" {
+            let member = entry["member"].as_str().unwrap_or_default().trim_start_matches("members/");
+            assert!(MEMBERS.contains(&member), "no member in {entry}");
+            assert!(entry["mechanism"].is_string(), "no mechanism in {entry}");
+        }
+    }
+    // A create is announced before it is made.
+    let intents = log.entries.iter().filter(|entry| entry["phase"] == "intent");
+    assert_eq!(intents.filter(|entry| entry["action"] == "key.create").count(), 2, "{}", shown(&log));
+}
+
+fn shown(log: &AuditLog) -> String {
+    log.entries.iter().map(|entry| format!("{entry}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chain_goes_on_over_restarts() {
+    let cluster = TestCluster::new();
+    for number in 0..3 {
+        let gateway = Gateway::start(&cluster);
+        create_ring(&gateway.unix_client().await, &format!("ring-{number}")).await;
+        gateway.stop();
+    }
+    let log = AuditLog::read(&cluster.audit_file());
+    for number in 0..3 {
+        let ring = format!("keyRings/ring-{number}");
+        assert!(log.outcomes().any(|entry| entry["resource"] == *ring && entry["outcome"] == "OK"), "{ring}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_was_torn_by_a_crash_is_set_aside_and_the_chain_goes_on() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    create_ring(&gateway.unix_client().await, "before").await;
+    tokio::task::block_in_place(|| gateway.kill9());
+    let whole = fs::read(cluster.audit_file()).expect("the audit log");
+    let before = AuditLog::parse(&whole).unwrap_or_else(|problem| panic!("{problem}")).entries.len();
+    // What a crash leaves when it comes in the middle of a write.
+    let torn = br#"{"seq":99,"time":"2026-01-01T00:00:00Z","phase":"outcome","act"#;
+    fs::write(cluster.audit_file(), [&whole[..], torn].concat()).expect("a torn log");
+    let gateway = Gateway::start(&cluster);
+    create_ring(&gateway.unix_client().await, "after").await;
+    gateway.stop();
+    let log = AuditLog::read(&cluster.audit_file());
+    assert!(log.entries.len() > before + 1);
+    let now = fs::read(cluster.audit_file()).expect("the audit log");
+    assert!(now.starts_with(&whole), "whole lines were changed");
+    let repairs = log.entries[before..].iter().filter(|entry| entry["phase"] == "gateway").count();
+    assert!(repairs >= 1, "nothing tells of the repair: {}", shown(&log));
+    let aside = files_below(cluster.path()).into_iter().filter(|(_, bytes)| bytes == torn).count();
+    assert_eq!(aside, 1, "the torn line is lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_in_the_audit_log_the_log_or_the_database() {
+    let cluster = TestCluster::new();
+    // Everything that is ever logged.
+    cluster.edit_config(|config| {
+        let log = toml::Table::from_iter([("filter".to_owned(), "trace".into())]);
+        config.insert("log".to_owned(), log.into());
+    });
+    let gateway = Gateway::start(&cluster);
+    let mut canaries: Vec<(String, Vec<u8>)> = Vec::new();
+    for member in MEMBERS {
+        canaries.push((format!("the user PIN of {member}"), cluster.user_pin(member).into_bytes()));
+        canaries.push((format!("the SO PIN of {member}"), cluster.so_pin(member).into_bytes()));
+    }
+    let random = |number: u8| -> Vec<u8> { (0..40).map(|_| b'A' + rand::random_range(0..26u8)).chain([b'0' + number]).collect() };
+    for (transport, client) in gateway.clients().await {
+        create_ring(&client, transport).await;
+        let signer = create_key(&client, transport, "signer", KeySpec::EC_P256).await.name;
+        let data = create_key(&client, transport, "data", KeySpec::AES_256).await.name;
+        let (message, plaintext, associated_data) = (random(1), random(2), random(3));
+        sign(&client, &signer, &message).await.expect("a signature");
+        let ciphertext = encrypt(&client, &data, &plaintext, &associated_data).await.expect("a ciphertext").ciphertext;
+        decrypt(&client, &data, &ciphertext, &associated_data).await.expect("the plaintext");
+        // Errors too must not quote what they are about.
+        refusal(decrypt(&client, &data, &ciphertext, b"wrong").await);
+        refusal(encrypt(&client, &signer, &plaintext, &associated_data).await);
+        refusal(sign(&client, &data, &message).await);
+        refusal(client.keys().create_key(key_request(transport, "data", KeySpec::AES_256)).await);
+        let drawn = client.crypto().generate_random(GenerateRandomRequest { length_bytes: 32 }).await;
+        let drawn = drawn.expect("random bytes").into_inner().data.to_vec();
+        canaries.extend([
+            (format!("the message over {transport}"), message),
+            (format!("the plaintext over {transport}"), plaintext),
+            (format!("the associated data over {transport}"), associated_data),
+            (format!("the random bytes over {transport}"), drawn),
+        ]);
+    }
+    gateway.kill_worker("b");
+    gateway.wait_for_member("b", portcullis_client::v1::MemberState::Ready).await;
+    let log = gateway.stop().log;
+    assert!(log.len() > 10_000, "the log has only {} bytes", log.len());
+
+    let mut places = files_below(cluster.path());
+    // Where the PINs and the tokens themselves live.
+    places.retain(|(path, _)| !path.starts_with(cluster.path().join("members")));
+    assert!(places.iter().any(|(path, _)| *path == cluster.audit_file()));
+    assert!(places.iter().any(|(path, _)| *path == cluster.database_file()));
+    places.push(("standard error".into(), log.into_bytes()));
+    for (what, canary) in &canaries {
+        for form in forms(canary) {
+            for (path, bytes) in &places {
+                assert!(!contains(bytes, &form), "{what} is in {} as {:?}", path.display(), String::from_utf8_lossy(&form));
+            }
+        }
+    }
+}
+
+/// How bytes could be written down.
+fn forms(canary: &[u8]) -> Vec<Vec<u8>> {
+    let hexadecimal = hex(canary);
+    let debug = format!("{canary:?}");
+    let escaped = canary.escape_ascii().to_string();
+    let mut forms =
+        vec![canary.to_vec(), hexadecimal.to_uppercase().into_bytes(), hexadecimal.into_bytes(), escaped.into_bytes()];
+    forms.push(debug.trim_matches(['[', ']']).as_bytes().to_vec());
+    forms.extend((0..3).map(|skip| base64_core(&canary[skip..])));
+    forms
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The part of base64 that does not depend on what stands around: whole groups of three bytes.
+fn base64_core(bytes: &[u8]) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let groups = bytes.chunks_exact(3);
+    groups
+        .flat_map(|group| {
+            let number = u32::from_be_bytes([0, group[0], group[1], group[2]]);
+            [18, 12, 6, 0].map(|shift| ALPHABET[(number >> shift & 63) as usize])
+        })
+        .collect()
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    assert!(needle.len() >= 4, "a canary that is too short");
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+fn files_below(directory: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let kind = entry.file_type().expect("its type");
+        if kind.is_dir() {
+            files.extend(files_below(&entry.path()));
+        } else if kind.is_file() {
+            files.push((entry.path(), fs::read(entry.path()).expect("a file")));
+        }
+    }
+    files
+}
+
+#[test]
+fn canaries_are_found_in_every_form() {
+    let canary = b"SECRETCANARY123";
+    let text = [&b"..."[..], &base64_core(canary), b"..."].concat();
+    assert!(forms(canary).iter().any(|form| contains(&text, form)));
+    assert_eq!(base64_core(b"foobar"), b"Zm9vYmFy");
+}
