@@ -77,7 +77,9 @@ impl Failure {
             }
             Error::Refused(fault) => match fault.code() {
                 Code::PermissionDenied => Some("an operator can permit it in the gateway's policy".to_owned()),
-                Code::Unimplemented => Some("this gateway does not serve the call; a newer one may".to_owned()),
+                Code::Unimplemented if fault.reason() == Some("METHOD_NOT_AVAILABLE") => {
+                    Some("this gateway does not serve the call; a newer one may".to_owned())
+                }
                 _ => None,
             },
             Error::Unavailable(fault) => repeat(&match fault.retry_delay() {

@@ -10,7 +10,12 @@ use portcullis_gateway::{
     server,
 };
 use portcullis_hsm::worker::{self, hardening};
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -55,9 +60,9 @@ struct DevArguments {
     /// Where everything is kept; a second start uses it again.
     #[arg(long, value_name = "DIRECTORY", default_value = ".portcullis-dev")]
     state: PathBuf,
-    /// Where mTLS listens. Written to the configuration when the cluster is made.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7443")]
-    listen: SocketAddr,
+    /// Where mTLS listens [default: 127.0.0.1:7443 in a new cluster, else as its configuration says].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// The SoftHSM2 module; looked for where distributions put it.
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
@@ -92,7 +97,7 @@ fn run_worker() -> Result<()> {
     Ok(worker::run(worker::socket_from_stdin()?)?)
 }
 
-fn check(path: &PathBuf) -> Result<()> {
+fn check(path: &Path) -> Result<()> {
     let settings = Settings::load(path)?;
     let (members, rules) = (settings.members.len(), settings.rules.len());
     say(
@@ -102,7 +107,7 @@ fn check(path: &PathBuf) -> Result<()> {
     Ok(())
 }
 
-fn serve(path: &PathBuf) -> Result<()> {
+fn serve(path: &Path) -> Result<()> {
     let settings = Settings::load(path)?;
     start_log(&settings.log)?;
     runtime()?.block_on(run_gateway(settings))
@@ -111,7 +116,7 @@ fn serve(path: &PathBuf) -> Result<()> {
 fn run_dev(arguments: DevArguments) -> Result<()> {
     let options = DevOptions {
         state: arguments.state,
-        listen: arguments.listen,
+        listen: arguments.listen.unwrap_or(DEVELOPMENT_ADDRESS),
         module: arguments.module,
     };
     start_log(&LogSettings {
@@ -124,7 +129,11 @@ fn run_dev(arguments: DevArguments) -> Result<()> {
         if arguments.prepare_only {
             return Ok(());
         }
-        run_gateway(Settings::load(&config)?).await
+        let mut settings = Settings::load(&config)?;
+        if let (Some(listen), Some(tls)) = (arguments.listen, &mut settings.tls) {
+            tls.address = listen;
+        }
+        run_gateway(settings).await
     })
 }
 
@@ -161,6 +170,7 @@ fn start_log(settings: &LogSettings) -> Result<()> {
     let filter = EnvFilter::try_new(&settings.filter).context("the log filter is not valid")?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if settings.json {
         log.json().init();
@@ -169,6 +179,8 @@ fn start_log(settings: &LogSettings) -> Result<()> {
     }
     Ok(())
 }
+
+const DEVELOPMENT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
 
 /// Prints a line. A reader that went away is no reason to stop.
 fn say(to: &mut dyn Write, line: &str) {

@@ -51,11 +51,11 @@ pub enum Error {
     /// The key may not do this.
     #[error("the key does not permit {0} with {1}")]
     NotPermitted(Operation, Mechanism),
-    /// The token lacks a mechanism.
-    #[error("the token does not support {0}")]
+    /// The token does not support this; in words that go before "is not supported".
+    #[error("{0}")]
     Unsupported(String),
     /// The wrapped key cannot be kept outside this kind of token.
-    #[error("the token cannot wrap keys of type {0}: create it with protection RESIDENT")]
+    #[error("wrapping keys of type {0} (create it with protection RESIDENT)")]
     NotWrappable(KeyType),
     /// A resident key is not on this token.
     #[error("the token does not hold this resident key")]

@@ -223,6 +223,7 @@ pub struct Core {
     // What every probe must answer: learned from the first member whose fingerprint was right.
     known_answer: Option<Tag>,
     random: StdRng,
+    stopping: bool,
 }
 
 #[derive(Debug)]
@@ -274,12 +275,24 @@ impl Core {
             expected,
             known_answer: None,
             random: StdRng::seed_from_u64(seed),
+            stopping: false,
+        }
+    }
+
+    /// Ends all service: nothing is admitted and nothing is started any more.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        for member in &mut self.members {
+            member.act_at = None;
         }
     }
 
     /// Takes an event and says what to do.
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
+        if self.stopping {
+            return actions;
+        }
         match event {
             Event::Tick => {
                 for index in 0..self.members.len() {
@@ -351,7 +364,7 @@ impl Core {
         };
         let ready: Vec<usize> = (0..self.members.len())
             .filter(meant)
-            .filter(|index| self.members[*index].state == MemberState::Ready)
+            .filter(|index| self.members[*index].state == MemberState::Ready && !self.stopping)
             .collect();
         if ready.is_empty() {
             return Err(Refusal::NoneReady {
@@ -403,7 +416,7 @@ impl Core {
     pub fn conclude(&mut self, now: Instant, grant: Grant, outcome: Outcome) -> Vec<Action> {
         let mut actions = Vec::new();
         let member = &mut self.members[grant.member.0];
-        if member.epoch != grant.epoch {
+        if member.epoch != grant.epoch || self.stopping {
             // That worker is dead, and its count with it.
             return actions;
         }

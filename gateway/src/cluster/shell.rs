@@ -92,7 +92,7 @@ pub enum ClusterError {
     #[error("the operation was not done before its deadline")]
     DeadlinePassed,
     /// No member can.
-    #[error("{what} is not supported by {}", members.join(", "))]
+    #[error("{what}: not supported by {}", members.join(", "))]
     Unsupported {
         /// What is missing.
         what: String,
@@ -248,7 +248,9 @@ impl Cluster {
                     // Another member may have it; when all that are ready were asked, this is the answer.
                     let ready = lock(&self.core).ready();
                     if !attempts.may_go_on() || attempts.distinct() >= ready {
-                        let members = attempts.tried().map(|member| self.name(member).to_owned()).collect();
+                        let mut members: Vec<_> = attempts.tried().map(|member| self.name(member).to_owned()).collect();
+                        members.sort_unstable();
+                        members.dedup();
                         return Err(ClusterError::Unsupported { what, members });
                     }
                 }
@@ -444,6 +446,7 @@ impl Cluster {
 
     /// Lets every worker finish what it has and end.
     pub async fn stop(&self) {
+        lock(&self.core).stop();
         let workers: Vec<_> = self
             .members
             .iter()

@@ -245,7 +245,7 @@ impl<'d> Section<'d> {
         .unwrap_or(default)
     }
 
-    pub(super) fn address(&mut self, key: &str, problems: &mut Problems<'_>) -> Option<SocketAddr> {
+    pub(super) fn required_address(&mut self, key: &str, problems: &mut Problems<'_>) -> Option<SocketAddr> {
         self.optional(
             key,
             problems,

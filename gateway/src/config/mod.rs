@@ -329,10 +329,7 @@ fn read_listeners(
     });
     unix.finish(problems);
     let tls_settings = tls.at().and_then(|_| {
-        let address = tls.address("address", problems);
-        if address.is_none() && tls.at().is_some() {
-            problems.note(tls.at(), tls.setting("address"), "an address and port is needed");
-        }
+        let address = tls.required_address("address", problems);
         let certificate = tls.required_path("certificate", problems);
         let private_key = tls.required_path("private_key", problems);
         let client_authorities = tls.required_path("client_authorities", problems);

@@ -198,6 +198,16 @@ fn faults_in_a_row_restart_the_worker_and_a_success_between_them_does_not() {
     assert_eq!(core.status()[0].state, MemberState::Down);
 }
 
+#[test]
+fn a_stopped_cluster_admits_and_starts_nothing() {
+    let (mut core, now) = core(1, 10);
+    start_all(&mut core, now, domain());
+    core.stop();
+    assert!(matches!(admit(&mut core), Err(Refusal::NoneReady { .. })));
+    assert!(core.handle(now, Event::Gone(MemberIndex(0), Epoch(1), "stopped".to_owned())).is_empty());
+    assert_eq!(core.next_wakeup(), None);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u64),
