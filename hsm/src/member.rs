@@ -391,7 +391,7 @@ impl Member {
         }
         let token = KeyToken::parse(body)?;
         if token.epoch != domain.epoch() {
-            return Err(Error::NoDomain(token.epoch));
+            return Err(Error::NotAuthentic("the key token, which is of another domain epoch,"));
         }
         self.loaded.load(digest, &token, domain)
     }

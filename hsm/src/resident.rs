@@ -17,7 +17,7 @@ use uuid::Uuid;
 ///
 /// # Errors
 ///
-/// [`Error::TokenSelection`] when the token holds more than one object of the id, which needs a person.
+/// [`Error::NotAuthentic`] when the token holds more than one object of the id: somebody else made one of them.
 pub fn adopt_or_create(
     session: &mut Session,
     uid: Uuid,
@@ -37,11 +37,7 @@ pub fn adopt_or_create(
     }
     match find_by_id(session, &id, CKO_PUBLIC_KEY, key_type)?.as_slice() {
         [public] => Ok(read_public_key(session, key_type, *public)?),
-        found => Err(Error::TokenSelection(format!(
-            "the token holds {} public keys with CKA_ID {}; expected one",
-            found.len(),
-            hex::encode(&id)
-        ))),
+        _ => Err(SEVERAL),
     }
 }
 
@@ -51,11 +47,7 @@ pub fn find_private(session: &mut Session, token: &KeyToken) -> Result<ObjectHan
     match find_by_id(session, &id, secret_class(token.key_type), token.key_type)?.as_slice() {
         [handle] => Ok(*handle),
         [] => Err(Error::ResidentMissing),
-        found => Err(Error::TokenSelection(format!(
-            "the token holds {} keys with CKA_ID {}; expected one",
-            found.len(),
-            hex::encode(&id)
-        ))),
+        _ => Err(SEVERAL),
     }
 }
 
@@ -70,6 +62,8 @@ pub fn destroy(session: &mut Session, uid: Uuid, version: u32) -> Result<(), Err
     }
     Ok(())
 }
+
+const SEVERAL: Error = Error::NotAuthentic("a resident key that is on its token several times");
 
 fn create(
     session: &mut Session,

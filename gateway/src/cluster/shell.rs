@@ -525,7 +525,9 @@ fn judge(reply: Result<ReplyBody, Missed>) -> (Outcome, Verdict) {
         FailureKind::Unsupported => (Outcome::Unsupported, Verdict::Unsupported(message)),
         FailureKind::Busy => (Outcome::Busy, Verdict::Elsewhere(message)),
         FailureKind::Fatal => (Outcome::Lasting(message.clone()), Verdict::Elsewhere(message)),
-        FailureKind::KeyMissing | FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::Unspecified => {
+        // One key is gone, which says nothing of the others; a token that is gone is found by its probes.
+        FailureKind::KeyMissing => (Outcome::Abandoned, Verdict::Elsewhere(message)),
+        FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::Unspecified => {
             (Outcome::Fault, Verdict::Elsewhere(message))
         }
     }

@@ -1,7 +1,7 @@
 //! A worker process and the socket to it.
 
 use portcullis_hsm::worker::protocol::{
-    Reply, ReplyBody, Request, RequestBody, decode_message, encode_frame, frame_length,
+    MAX_FRAME, Reply, ReplyBody, Request, RequestBody, decode_message, encode_frame, frame_length,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -98,6 +98,12 @@ impl Worker {
             time_left_us,
             body: Some(body),
         });
+        // Invariant: every request's parts are bounded far below a frame; a worker would end over a longer one.
+        assert!(
+            frame.len() <= 4 + MAX_FRAME,
+            "a request of {} bytes does not fit a frame",
+            frame.len()
+        );
         let (sender, receiver) = oneshot::channel();
         match &mut lock(&self.pending).0 {
             Some(waiting) => waiting.insert(id, sender),

@@ -12,7 +12,7 @@ use crate::{
     policy::{Rule, RuleAction},
 };
 use document::{Problems, Section};
-use portcullis_hsm::{domain::Fingerprint, member::TokenSelector, worker::protocol::MAX_FRAME};
+use portcullis_hsm::{domain::Fingerprint, member::TokenSelector, worker::protocol::MAX_PAYLOAD};
 use std::{
     collections::{BTreeMap, HashSet},
     fmt, fs, io,
@@ -475,7 +475,7 @@ fn read_cluster(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ClusterS
 fn read_limits(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Limits {
     let mut limits = root.section("limits", problems);
     let settings = Limits {
-        payload: limits.size("payload", problems, MAX_FRAME / 2, 1 << 20),
+        payload: limits.size("payload", problems, MAX_PAYLOAD, 1 << 20),
         cached_keys: limits.number("cached_keys", problems, 1..=10_000_000, 100_000),
         connections: limits.number("connections", problems, 1..=1_000_000, 4096),
     };

@@ -186,14 +186,7 @@ impl DomainKeys {
         let portable = session.wrap_key(self.key_wrap(), self.portable, known, WRAPPED_CAPACITY)?;
         session.destroy_object(known)?;
         let mac = record::authenticate(session, self.mac, RecordKind::Fingerprint, &self.epoch.to_be_bytes())?;
-        let parts = CanonicalWriter::new()
-            .bytes(b"portcullis domain fingerprint v1")
-            .u32(self.epoch)
-            .bytes(&seal)
-            .bytes(&portable)
-            .bytes(&mac)
-            .finish();
-        Ok(Fingerprint(Sha256::digest(parts).into()))
+        Ok(Fingerprint::of_parts(self.epoch, &seal, &portable, &mac))
     }
 
     /// The tag of a fixed message: equal on every member of the domain, and so a test that the mac key answers right.
@@ -212,6 +205,19 @@ impl DomainKeys {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
+    /// The fingerprint of a domain from what its keys make of known inputs: [`KNOWN_KEY`] wrapped by the seal key and by the
+    /// portable key, and the tag of the epoch.
+    pub fn of_parts(epoch: u32, wrapped_by_seal: &[u8], wrapped_by_portable: &[u8], mac: &[u8]) -> Self {
+        let parts = CanonicalWriter::new()
+            .bytes(b"portcullis domain fingerprint v1")
+            .u32(epoch)
+            .bytes(wrapped_by_seal)
+            .bytes(wrapped_by_portable)
+            .bytes(mac)
+            .finish();
+        Self(Sha256::digest(parts).into())
+    }
+
     /// From its 32 bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -243,7 +249,7 @@ impl fmt::Debug for Fingerprint {
 }
 
 /// Public: any constant would do. It is only ever wrapped, to compare wrapping keys.
-const KNOWN_KEY: &[u8; 32] = b"portcullis-known-fingerprint-key";
+pub const KNOWN_KEY: &[u8; 32] = b"portcullis-known-fingerprint-key";
 
 /// More than any wrapped key has: RSA-4096 in PKCS#8 has about 2,400 bytes.
 pub(crate) const WRAPPED_CAPACITY: usize = 8192;

@@ -3,7 +3,6 @@
 //! Probes do not wait behind the work of the queue, and token objects have one writer, because tokens race there.
 
 use super::{
-    hardening,
     protocol::{
         AttemptResult, Attempts, CloneStep, CloneStepBody, DestroyResident, Domain, DomainFound, Empty, Failure,
         FailureKind, InitialiseToken, Open, Opened, ReplyBody, RequestBody, WrapTo,
@@ -30,6 +29,8 @@ use uuid::Uuid;
 #[derive(Default)]
 pub(super) struct Control {
     member: Option<Arc<Member>>,
+    // What the process could not protect itself from.
+    unprotected: Vec<String>,
     // For what must outlive a request: an origin and a transport key are session objects.
     provisioning: Option<Provisioning>,
 }
@@ -48,6 +49,14 @@ pub(super) struct Started {
 }
 
 impl Control {
+    /// Nothing is open yet; with the protections that the process lacks.
+    pub(super) fn new(unprotected: Vec<String>) -> Self {
+        Self {
+            unprotected,
+            ..Self::default()
+        }
+    }
+
     /// Opens the member.
     pub(super) fn open(&mut self, request: &mut Open) -> Result<(Started, ReplyBody), Failure> {
         if self.member.is_some() {
@@ -58,7 +67,6 @@ impl Control {
 
     fn try_open(&mut self, request: &mut Open) -> Result<(Started, ReplyBody), Error> {
         let pin = SecretSlice::from(std::mem::take(&mut request.user_pin));
-        let unprotected = hardening::harden();
         let module = Arc::new(Module::load(Path::new(&request.module))?);
         let selector = TokenSelector {
             label: request.token_label.clone(),
@@ -83,7 +91,7 @@ impl Control {
                 .map(|one| one.number().into())
                 .collect(),
             sessions,
-            unprotected,
+            unprotected: self.unprotected.clone(),
             ..token_message(member.token_info())
         };
         let started = Started {

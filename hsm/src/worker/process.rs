@@ -2,6 +2,7 @@
 
 use super::{
     control::{Control, Started},
+    hardening,
     protocol::{Empty, FailureKind, ReplyBody, Request, RequestBody, read_frame},
     reply::{Replies, failure},
     session_thread::{self, Job},
@@ -42,12 +43,14 @@ pub fn run(socket: UnixStream) -> io::Result<()> {
         default_hook(info);
         die();
     }));
+    // Before anything secret arrives.
+    let unprotected = hardening::harden();
     let replies = Replies::new(socket.try_clone()?);
     let queue: Arc<OnceLock<Queue>> = Arc::default();
     let (control, requests) = bounded::<Request>(CONTROL_QUEUE);
     let control_thread = spawn("control", {
         let (queue, replies) = (Arc::clone(&queue), replies.clone());
-        move || serve_control(&requests, &queue, &replies)
+        move || serve_control(Control::new(unprotected), &requests, &queue, &replies)
     })?;
     let mut reader = BufReader::new(socket);
     loop {
@@ -138,8 +141,7 @@ impl Queue {
     }
 }
 
-fn serve_control(requests: &Receiver<Request>, queue: &OnceLock<Queue>, replies: &Replies) {
-    let mut control = Control::default();
+fn serve_control(mut control: Control, requests: &Receiver<Request>, queue: &OnceLock<Queue>, replies: &Replies) {
     for Request { id, body, .. } in requests {
         let result = match body {
             Some(RequestBody::Open(mut request)) => control.open(&mut request).and_then(|(started, reply)| {

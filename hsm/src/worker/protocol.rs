@@ -6,8 +6,11 @@
 use std::io::{self, Read, Write};
 use zeroize::{Zeroize, Zeroizing};
 
-/// The longest frame: the largest payload that the gateway accepts, and room for a token and the fields around it.
-pub const MAX_FRAME: usize = 4 * 1024 * 1024;
+/// The longest frame. A payload and its associated data, each of [`MAX_PAYLOAD`], fit with room for a token.
+pub const MAX_FRAME: usize = 8 * 1024 * 1024;
+
+/// The longest payload that a gateway may accept.
+pub const MAX_PAYLOAD: usize = 2 * 1024 * 1024;
 
 /// A request to the worker.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -204,7 +204,10 @@ fn a_stopped_cluster_admits_and_starts_nothing() {
     start_all(&mut core, now, domain());
     core.stop();
     assert!(matches!(admit(&mut core), Err(Refusal::NoneReady { .. })));
-    assert!(core.handle(now, Event::Gone(MemberIndex(0), Epoch(1), "stopped".to_owned())).is_empty());
+    assert!(
+        core.handle(now, Event::Gone(MemberIndex(0), Epoch(1), "stopped".to_owned()))
+            .is_empty()
+    );
     assert_eq!(core.next_wakeup(), None);
 }
 
