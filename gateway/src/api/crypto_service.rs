@@ -159,6 +159,7 @@ async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::Verif
         state: version.row.state as i32,
         verified_input_crc32c,
         verified_signature_crc32c,
+        mechanism: mechanism.number().into(),
     })
 }
 
