@@ -6,7 +6,7 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{fmt, process::Command};
+use std::{collections::BTreeSet, fmt, process::Command};
 
 /// Somebody with the user PIN of one member, and no part of the gateway.
 pub struct Adversary<'c> {
@@ -93,6 +93,13 @@ impl<'c> Adversary<'c> {
         hex::decode(value["key_token"].as_str().expect("a key token")).expect("hexadecimal")
     }
 
+    /// The ids of the private keys that live on the token: uid and version of resident keys, in hexadecimal.
+    #[track_caller]
+    pub fn resident_keys(&self) -> BTreeSet<String> {
+        let value = self.run("resident", json!({}));
+        serde_json::from_value(value["ids"].clone()).expect("a list of ids")
+    }
+
     /// Whether the token takes the user PIN.
     #[track_caller]
     pub fn can_log_in(&self) -> bool {
@@ -109,7 +116,9 @@ impl<'c> Adversary<'c> {
         ]);
         whole.extend(job.as_object().expect("an object").clone());
         let mut command = Command::new(workspace_binary("adversary"));
-        command.arg(task).env("SOFTHSM2_CONF", self.cluster.softhsm_conf(self.member));
+        command
+            .arg(task)
+            .env("SOFTHSM2_CONF", self.cluster.softhsm_conf(self.member));
         let output = run_with_input(&mut command, Value::from(whole).to_string().as_bytes()).succeeded();
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in {output}"))
     }

@@ -27,7 +27,11 @@ impl AuditLog {
         let mut entries = Vec::new();
         let mut previous = hex::encode([0; 32]);
         let Some(lines) = bytes.strip_suffix(b"\n") else {
-            return if bytes.is_empty() { Ok(Self { entries }) } else { Err("the last line has no end".to_owned()) };
+            return if bytes.is_empty() {
+                Ok(Self { entries })
+            } else {
+                Err("the last line has no end".to_owned())
+            };
         };
         for (number, line) in (1u64..).zip(lines.split(|byte| *byte == b'\n')) {
             let entry: Value = serde_json::from_slice(line).map_err(|error| format!("line {number}: {error}"))?;
@@ -37,7 +41,11 @@ impl AuditLog {
             if entry["prev"].as_str() != Some(previous.as_str()) {
                 return Err(format!("line {number} does not continue the one before it"));
             }
-            previous = hex::encode(Sha256::new_with_prefix(b"portcullis audit v1\0").chain_update(line).finalize());
+            previous = hex::encode(
+                Sha256::new_with_prefix(b"portcullis audit v1\0")
+                    .chain_update(line)
+                    .finalize(),
+            );
             entries.push(entry);
         }
         Ok(Self { entries })

@@ -28,8 +28,7 @@ impl KeySpec {
     /// Signs by ECDSA with SHA-256.
     pub const EC_P256: Self = Self::wrapped(KeyType::EcP256, &[]);
     /// Signs by RSASSA-PKCS1-v1_5 with SHA-256.
-    pub const RSA_PKCS1: Self =
-        Self::wrapped(KeyType::Rsa2048, &[(KeyOperation::Sign, Mechanism::RsaPkcs1Sha256)]);
+    pub const RSA_PKCS1: Self = Self::wrapped(KeyType::Rsa2048, &[(KeyOperation::Sign, Mechanism::RsaPkcs1Sha256)]);
     /// Signs by RSASSA-PSS with SHA-256.
     pub const RSA_PSS: Self = Self::wrapped(KeyType::Rsa2048, &[(KeyOperation::Sign, Mechanism::RsaPssSha256)]);
     /// Encrypts and decrypts by AES-GCM.
@@ -45,23 +44,43 @@ impl KeySpec {
 
     /// A wrapped key.
     pub const fn wrapped(key_type: KeyType, uses: &'static [(KeyOperation, Mechanism)]) -> Self {
-        Self { key_type, uses, protection: KeyProtection::Wrapped, allow_single_replica: false }
+        Self {
+            key_type,
+            uses,
+            protection: KeyProtection::Wrapped,
+            allow_single_replica: false,
+        }
     }
 }
 
 /// Creates a key ring.
 pub async fn create_ring(client: &Client, ring: &str) -> KeyRing {
-    let request = CreateKeyRingRequest { key_ring_id: ring.to_owned(), ..Default::default() };
-    client.keys().create_key_ring(request).await.unwrap_or_else(|status| panic!("ring {ring}: {status:?}")).into_inner()
+    let request = CreateKeyRingRequest {
+        key_ring_id: ring.to_owned(),
+        ..Default::default()
+    };
+    client
+        .keys()
+        .create_key_ring(request)
+        .await
+        .unwrap_or_else(|status| panic!("ring {ring}: {status:?}"))
+        .into_inner()
 }
 
 /// The request that creates a key.
 pub fn key_request(ring: &str, key: &str, spec: KeySpec) -> CreateKeyRequest {
-    let purpose = if spec.uses.is_empty() { KeyPurpose::Unspecified } else { KeyPurpose::Custom };
+    let purpose = if spec.uses.is_empty() {
+        KeyPurpose::Unspecified
+    } else {
+        KeyPurpose::Custom
+    };
     let permitted_uses = spec
         .uses
         .iter()
-        .map(|(operation, mechanism)| PermittedUse { operation: *operation as i32, mechanism: *mechanism as i32 })
+        .map(|(operation, mechanism)| PermittedUse {
+            operation: *operation as i32,
+            mechanism: *mechanism as i32,
+        })
         .collect();
     CreateKeyRequest {
         parent: format!("keyRings/{ring}"),
@@ -81,7 +100,9 @@ pub fn key_request(ring: &str, key: &str, spec: KeySpec) -> CreateKeyRequest {
 /// Creates a key.
 pub async fn create_key(client: &Client, ring: &str, key: &str, spec: KeySpec) -> Key {
     let answer = client.keys().create_key(key_request(ring, key, spec)).await;
-    answer.unwrap_or_else(|status| panic!("key {ring}/{key}: {status:?}")).into_inner()
+    answer
+        .unwrap_or_else(|status| panic!("key {ring}/{key}: {status:?}"))
+        .into_inner()
 }
 
 /// The request that signs a message.
@@ -124,7 +145,11 @@ pub async fn encrypt(
     plaintext: &[u8],
     associated_data: &[u8],
 ) -> Result<EncryptResponse, Status> {
-    Ok(client.crypto().encrypt(encrypt_request(name, plaintext, associated_data)).await?.into_inner())
+    Ok(client
+        .crypto()
+        .encrypt(encrypt_request(name, plaintext, associated_data))
+        .await?
+        .into_inner())
 }
 
 /// Decrypts with associated data.
@@ -137,7 +162,9 @@ pub async fn decrypt(
     let request = DecryptRequest {
         name: name.to_owned(),
         ciphertext: Bytes::copy_from_slice(ciphertext),
-        authenticated: Some(decrypt_request::Authenticated::AssociatedData(Bytes::copy_from_slice(associated_data))),
+        authenticated: Some(decrypt_request::Authenticated::AssociatedData(Bytes::copy_from_slice(
+            associated_data,
+        ))),
         ..Default::default()
     };
     Ok(client.crypto().decrypt(request).await?.into_inner())
@@ -145,15 +172,22 @@ pub async fn decrypt(
 
 /// A key's public half.
 pub async fn public_key(client: &Client, name: &str, format: PublicKeyFormat) -> PublicKey {
-    let request = GetPublicKeyRequest { name: name.to_owned(), format: format as i32 };
+    let request = GetPublicKeyRequest {
+        name: name.to_owned(),
+        format: format as i32,
+    };
     let answer = client.keys().get_public_key(request).await;
-    answer.unwrap_or_else(|status| panic!("public key of {name}: {status:?}")).into_inner()
+    answer
+        .unwrap_or_else(|status| panic!("public key of {name}: {status:?}"))
+        .into_inner()
 }
 
 /// CRC32C (Castagnoli), by its definition.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg())
+        })
     })
 }
 

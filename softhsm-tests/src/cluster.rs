@@ -40,8 +40,10 @@ impl TestCluster {
         let directory = temporary_directory();
         let portcullisd = workspace_binary("portcullisd");
         let state = directory.path().to_owned();
-        run(Command::new(portcullisd).args(["dev", "--listen", "127.0.0.1:0", "--prepare-only", "--state"]).arg(state))
-            .succeeded();
+        run(Command::new(portcullisd)
+            .args(["dev", "--listen", "127.0.0.1:0", "--prepare-only", "--state"])
+            .arg(state))
+        .succeeded();
         Self { directory }
     }
 
@@ -69,7 +71,12 @@ impl TestCluster {
         self.edit_config(|config| {
             let members = config["member"].as_array_mut().expect("[[member]]");
             let found = members.iter_mut().filter_map(toml::Value::as_table_mut);
-            edit(found.into_iter().find(|one| one["name"].as_str() == Some(member)).expect("the member"));
+            edit(
+                found
+                    .into_iter()
+                    .find(|one| one["name"].as_str() == Some(member))
+                    .expect("the member"),
+            );
         });
     }
 
@@ -77,7 +84,10 @@ impl TestCluster {
     pub fn set_in_cluster(&self, setting: &str, value: &str) {
         self.edit_config(|config| {
             let section = config.entry("cluster").or_insert_with(|| toml::Table::new().into());
-            section.as_table_mut().expect("[cluster]").insert(setting.to_owned(), value.into());
+            section
+                .as_table_mut()
+                .expect("[cluster]")
+                .insert(setting.to_owned(), value.into());
         });
     }
 
@@ -169,7 +179,10 @@ struct Entry {
 
 impl Snapshot {
     fn take(from: &Path) -> Self {
-        let mut snapshot = Self { from: from.to_owned(), entries: Vec::new() };
+        let mut snapshot = Self {
+            from: from.to_owned(),
+            entries: Vec::new(),
+        };
         snapshot.add(Path::new(""));
         snapshot
     }
@@ -181,7 +194,11 @@ impl Snapshot {
             let path = directory.join(entry.file_name());
             let mode = metadata.permissions().mode() & 0o7777;
             if metadata.is_dir() {
-                self.entries.push(Entry { path: path.clone(), mode, content: None });
+                self.entries.push(Entry {
+                    path: path.clone(),
+                    mode,
+                    content: None,
+                });
                 self.add(&path);
             } else if metadata.is_file() {
                 let content = Some(fs::read(entry.path()).expect("a readable file"));

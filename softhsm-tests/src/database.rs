@@ -13,7 +13,9 @@ impl Database {
     pub fn of(cluster: &TestCluster) -> Self {
         let path = cluster.database_file();
         assert!(path.is_file(), "{} is missing", path.display());
-        Self { connection: Connection::open(path).expect("the database") }
+        Self {
+            connection: Connection::open(path).expect("the database"),
+        }
     }
 
     /// The stored token of a key's first version.
@@ -38,7 +40,11 @@ impl Database {
     /// Sets such a column.
     pub fn set(&self, table: &str, column: &str, ring: &str, key: &str, value: &Value) {
         let sql = format!("UPDATE {table} SET {column} = ?3 WHERE {}", condition(table));
-        assert_eq!(self.execute(&sql, (ring, key, value)), 1, "{table}.{column} of {ring}/{key}");
+        assert_eq!(
+            self.execute(&sql, (ring, key, value)),
+            1,
+            "{table}.{column} of {ring}/{key}"
+        );
     }
 
     /// Changes one byte of such a column, or the number in it by one.
@@ -57,7 +63,9 @@ impl Database {
 
     /// Runs a statement; returns how many rows it changed.
     pub fn execute(&self, sql: &str, parameters: impl Params) -> usize {
-        self.connection.execute(sql, parameters).unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.connection
+            .execute(sql, parameters)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 }
 

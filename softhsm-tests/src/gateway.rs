@@ -32,7 +32,10 @@ pub struct Launch<'c> {
 impl<'c> Launch<'c> {
     /// As an operator would.
     pub fn new(cluster: &'c TestCluster) -> Self {
-        Self { cluster, small_disk: None }
+        Self {
+            cluster,
+            small_disk: None,
+        }
     }
 
     /// In a mount namespace of its own, where a directory is a file system of a few bytes in memory. It goes with the
@@ -72,7 +75,10 @@ impl<'c> Launch<'c> {
                     command.arg("--map-root-user");
                 }
                 let script = r#"mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@""#;
-                command.args(["--mount", "sh", "-euc", script, "sh", size]).arg(directory).arg(portcullisd);
+                command
+                    .args(["--mount", "sh", "-euc", script, "sh", size])
+                    .arg(directory)
+                    .arg(portcullisd);
                 command
             }
         };
@@ -112,8 +118,13 @@ impl Gateway {
     }
 
     fn spawn(mut command: Command, cluster: &TestCluster) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let (sender, lines) = mpsc::channel();
         let log = Arc::new(Mutex::new(String::new()));
         let stdout = child.stdout.take().expect("standard output is a pipe");
@@ -151,7 +162,9 @@ impl Gateway {
             Err(mpsc::RecvTimeoutError::Timeout) => panic!("portcullisd was not ready after {LONG:?}"),
             Err(mpsc::RecvTimeoutError::Disconnected) => panic!("portcullisd ended before it was ready"),
         };
-        let rest = line.strip_prefix("ready").unwrap_or_else(|| panic!("not a ready line: {line:?}"));
+        let rest = line
+            .strip_prefix("ready")
+            .unwrap_or_else(|| panic!("not a ready line: {line:?}"));
         for field in rest.split_ascii_whitespace() {
             match field.split_once('=') {
                 Some(("unix", path)) => self.unix = Some(path.into()),
@@ -169,6 +182,11 @@ impl Gateway {
     /// What it wrote to standard error so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap_or_else(|lock| lock.into_inner()).clone()
+    }
+
+    /// Whether the ready line names a Unix socket, and an mTLS address.
+    pub fn listens(&self) -> (bool, bool) {
+        (self.unix.is_some(), self.tls.is_some())
     }
 
     /// The path of its socket.
@@ -193,12 +211,16 @@ impl Gateway {
 
     /// A client over the Unix socket.
     pub async fn unix_client(&self) -> Client {
-        Client::connect(self.unix_endpoint(), None).await.unwrap_or_else(|error| panic!("over the socket: {error}"))
+        Client::connect(self.unix_endpoint(), None)
+            .await
+            .unwrap_or_else(|error| panic!("over the socket: {error}"))
     }
 
     /// The developer's client over mTLS.
     pub async fn tls_client(&self) -> Client {
-        self.tls_client_as(&self.developer).await.unwrap_or_else(|error| panic!("over mTLS: {error}"))
+        self.tls_client_as(&self.developer)
+            .await
+            .unwrap_or_else(|error| panic!("over mTLS: {error}"))
     }
 
     /// Somebody's client over mTLS.
@@ -219,26 +241,51 @@ impl Gateway {
     /// What the gateway says of its members.
     pub async fn cluster_status(&self) -> ListMembersResponse {
         let client = self.tls_client().await;
-        client.cluster().list_members(ListMembersRequest {}).await.expect("ListMembers").into_inner()
+        client
+            .cluster()
+            .list_members(ListMembersRequest {})
+            .await
+            .expect("ListMembers")
+            .into_inner()
     }
 
     /// What the gateway says of one member.
     pub async fn member(&self, member: &str) -> Member {
         let name = format!("members/{member}");
         let status = self.cluster_status().await;
-        status.members.into_iter().find(|one| one.name == name).unwrap_or_else(|| panic!("no {name}"))
+        status
+            .members
+            .into_iter()
+            .find(|one| one.name == name)
+            .unwrap_or_else(|| panic!("no {name}"))
     }
 
     /// Waits until a member is in a state.
     pub async fn wait_for_member(&self, member: &str, state: MemberState) -> Member {
+        self.wait_for(member, state.as_str_name(), |found| found.state() == state)
+            .await
+    }
+
+    /// Waits until a member is ready with its second, third, … worker. Right after a worker's death the gateway may not know
+    /// of it yet.
+    pub async fn wait_for_worker(&self, member: &str, starts: u64) -> Member {
+        let what = format!("READY with worker {starts}");
+        let ready = |found: &Member| found.state() == MemberState::Ready && found.worker_starts >= starts;
+        self.wait_for(member, &what, ready).await
+    }
+
+    async fn wait_for(&self, member: &str, what: &str, is_so: impl Fn(&Member) -> bool) -> Member {
         let started = Instant::now();
         loop {
             let found = self.member(member).await;
-            if found.state() == state {
+            if is_so(&found) {
                 return found;
             }
-            let (now, reason) = (found.state().as_str_name(), found.reason);
-            assert!(started.elapsed() < LONG, "member {member} is {now} ({reason}), not {}", state.as_str_name());
+            let (now, starts, reason) = (found.state().as_str_name(), found.worker_starts, found.reason);
+            assert!(
+                started.elapsed() < LONG,
+                "member {member} is {now} with worker {starts} ({reason}), not {what}"
+            );
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -251,15 +298,21 @@ impl Gateway {
     /// Kills (-9) a member's worker; returns its process id when it is gone.
     #[track_caller]
     pub fn kill_worker(&self, member: &str) -> u32 {
-        let pid = wait_until(&format!("a worker of member {member}"), SHORT, || self.workers().get(member).copied());
+        let pid = wait_until(&format!("a worker of member {member}"), SHORT, || {
+            self.workers().get(member).copied()
+        });
         worker::kill_worker(self.pid, pid);
-        wait_until(&format!("the end of worker {pid}"), SHORT, || (!worker::is_running(pid)).then_some(pid))
+        wait_until(&format!("the end of worker {pid}"), SHORT, || {
+            (!worker::is_running(pid)).then_some(pid)
+        })
     }
 
     /// Stops (SIGSTOP) a member's worker, as a hanging vendor library would; returns its process id.
     #[track_caller]
     pub fn freeze_worker(&self, member: &str) -> u32 {
-        let pid = wait_until(&format!("a worker of member {member}"), SHORT, || self.workers().get(member).copied());
+        let pid = wait_until(&format!("a worker of member {member}"), SHORT, || {
+            self.workers().get(member).copied()
+        });
         worker::freeze_worker(self.pid, pid);
         pid
     }
@@ -269,7 +322,12 @@ impl Gateway {
     pub fn stop(self) -> Ended {
         worker::signal(self.pid, Signal::TERM);
         let ended = self.wait_for_end(LONG);
-        assert!(ended.status.success(), "portcullisd ended with {}:\n{}", ended.status, ended.log);
+        assert!(
+            ended.status.success(),
+            "portcullisd ended with {}:\n{}",
+            ended.status,
+            ended.log
+        );
         ended
     }
 
@@ -280,9 +338,11 @@ impl Gateway {
         worker::signal(self.pid, Signal::KILL);
         let ended = self.wait_for_end(SHORT);
         for (member, pid) in workers {
-            wait_until(&format!("the end of the orphaned worker {pid} of member {member}"), SHORT, || {
-                (!worker::is_running(pid)).then_some(())
-            });
+            wait_until(
+                &format!("the end of the orphaned worker {pid} of member {member}"),
+                SHORT,
+                || (!worker::is_running(pid)).then_some(()),
+            );
         }
         ended
     }
@@ -290,31 +350,46 @@ impl Gateway {
     #[track_caller]
     fn wait_for_end(mut self, limit: std::time::Duration) -> Ended {
         let child = self.child.as_mut().expect("the process was not reaped yet");
-        let status = wait_until("the end of portcullisd", limit, || child.try_wait().expect("its status"));
+        let status = wait_until("the end of portcullisd", limit, || {
+            child.try_wait().expect("its status")
+        });
         self.child = None;
         // The workers hold the other ends of the pipes too, but no longer than the gateway.
         for reader in self.readers.drain(..) {
             reader.join().expect("a reader does not panic");
         }
-        Ended { status, stdout: self.lines.try_iter().collect(), log: self.log() }
+        Ended {
+            status,
+            stdout: self.lines.try_iter().collect(),
+            log: self.log(),
+        }
     }
 
     /// A file inside the process's own mount namespace.
     pub fn inside(&self, path: &Path) -> PathBuf {
         let relative = path.strip_prefix("/").expect("an absolute path");
-        Path::new("/proc").join(self.pid.to_string()).join("root").join(relative)
+        Path::new("/proc")
+            .join(self.pid.to_string())
+            .join("root")
+            .join(relative)
     }
 
     /// The process's memory in use, in KiB.
     pub fn resident_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process's status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("VmRSS");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 }
 
 impl Drop for Gateway {
-    #[expect(clippy::print_stderr, reason = "the log of a gateway belongs to the message of the test that failed")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "the log of a gateway belongs to the message of the test that failed"
+    )]
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             drop(child.kill());

@@ -29,16 +29,26 @@ pub struct Wish<'w> {
 
 impl Wish<'static> {
     /// A certificate of the developer.
-    pub const DEVELOPER: Self =
-        Self { uri: Some("spiffe://portcullis.dev/developer"), common_name: "developer", ends: 4000 };
+    pub const DEVELOPER: Self = Self {
+        uri: Some("spiffe://portcullis.dev/developer"),
+        common_name: "developer",
+        ends: 4000,
+    };
     /// One that ended long ago.
-    pub const EXPIRED: Self = Self { ends: 2001, ..Self::DEVELOPER };
+    pub const EXPIRED: Self = Self {
+        ends: 2001,
+        ..Self::DEVELOPER
+    };
 }
 
 impl<'w> Wish<'w> {
     /// A certificate of somebody else.
     pub fn of(uri: &'w str) -> Self {
-        Self { uri: Some(uri), common_name: "somebody", ends: 4000 }
+        Self {
+            uri: Some(uri),
+            common_name: "somebody",
+            ends: 4000,
+        }
     }
 }
 
@@ -52,10 +62,14 @@ impl Authority {
     /// An authority that no gateway knows.
     pub fn foreign() -> Self {
         let mut params = CertificateParams::new([]).expect("parameters");
-        params.distinguished_name.push(DnType::CommonName, "a foreign authority");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "a foreign authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        Self { issuer: Issuer::new(params, KeyPair::generate().expect("a key")) }
+        Self {
+            issuer: Issuer::new(params, KeyPair::generate().expect("a key")),
+        }
     }
 
     /// An authority from its PEM files.
@@ -63,7 +77,9 @@ impl Authority {
         let certificate = fs::read_to_string(certificate).expect("the authority's certificate");
         let key = fs::read_to_string(private_key).expect("the authority's key");
         let key = KeyPair::from_pem(&key).expect("a private key");
-        Self { issuer: Issuer::from_ca_cert_pem(&certificate, key).expect("an authority") }
+        Self {
+            issuer: Issuer::from_ca_cert_pem(&certificate, key).expect("an authority"),
+        }
     }
 
     /// Issues a client's certificate; the client trusts the gateway through `trust_bundle`.
@@ -76,13 +92,18 @@ impl Authority {
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(wish.ends, 1, 1);
         if let Some(uri) = wish.uri {
-            params.subject_alt_names.push(SanType::URI(uri.try_into().expect("an ASCII URI")));
+            params
+                .subject_alt_names
+                .push(SanType::URI(uri.try_into().expect("an ASCII URI")));
         }
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         let directory = crate::temporary_directory();
         fs::write(directory.path().join("client.pem"), certificate.pem()).expect("client.pem");
         fs::write(directory.path().join("client.key"), key.serialize_pem()).expect("client.key");
-        Identity { directory, trust_bundle: trust_bundle.to_owned() }
+        Identity {
+            directory,
+            trust_bundle: trust_bundle.to_owned(),
+        }
     }
 }
 

@@ -29,8 +29,18 @@ pub const PORTCULLIS: &str = "portcullis";
 pub fn workspace_binary(name: &str) -> PathBuf {
     let test = env::current_exe().expect("the test's own path");
     // target/debug/deps/it-<hash> for tests, target/debug/<name> for programs.
-    let found = test.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{name} is not built beside {}; run: cargo build --workspace", test.display()))
+    let found = test
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        panic!(
+            "{name} is not built beside {}; run: cargo build --workspace",
+            test.display()
+        )
+    })
 }
 
 /// A program on the search path.
@@ -79,8 +89,17 @@ impl Output {
 
 impl fmt::Display for Output {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { command, status, stderr, .. } = self;
-        write!(formatter, "{command}: {status}\nstdout: {}\nstderr: {stderr}", self.text())
+        let Self {
+            command,
+            status,
+            stderr,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "{command}: {status}\nstdout: {}\nstderr: {stderr}",
+            self.text()
+        )
     }
 }
 
@@ -102,8 +121,13 @@ pub fn run(command: &mut Command) -> Output {
 #[track_caller]
 pub fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
     let shown = format!("{command:?}");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
     let mut stdin = child.stdin.take().expect("standard input is a pipe");
     let input = input.to_vec();
     // A program that ends early does not read all of it.
@@ -143,12 +167,17 @@ fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<Vec<u8>>
 /// Runs OpenSSL in a directory and returns what it did, whether it succeeded or not.
 #[track_caller]
 pub fn openssl<S: AsRef<OsStr>>(directory: &Path, arguments: impl IntoIterator<Item = S>) -> Output {
-    run(Command::new(find_tool("openssl", "openssl")).args(arguments).current_dir(directory))
+    run(Command::new(find_tool("openssl", "openssl"))
+        .args(arguments)
+        .current_dir(directory))
 }
 
 /// A directory that is removed when it is dropped. Its path is short enough for sockets.
 pub fn temporary_directory() -> TempDir {
-    tempfile::Builder::new().prefix("portcullis-test-").tempdir().expect("a temporary directory")
+    tempfile::Builder::new()
+        .prefix("portcullis-test-")
+        .tempdir()
+        .expect("a temporary directory")
 }
 
 /// Asks again and again until there is an answer.

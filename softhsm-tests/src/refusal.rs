@@ -77,14 +77,20 @@ impl Refusal {
     /// Checks that the gateway says when to try again.
     #[track_caller]
     pub fn retryable(self) -> Self {
-        assert!(self.retry_after.is_some_and(|delay| delay > Duration::ZERO), "no RetryInfo in {self:?}");
+        assert!(
+            self.retry_after.is_some_and(|delay| delay > Duration::ZERO),
+            "no RetryInfo in {self:?}"
+        );
         self
     }
 
     /// Checks that the message names something.
     #[track_caller]
     pub fn naming(self, what: &str) -> Self {
-        assert!(self.message.contains(what), "the message does not name {what}: {self:?}");
+        assert!(
+            self.message.contains(what),
+            "the message does not name {what}: {self:?}"
+        );
         self
     }
 }

@@ -22,12 +22,16 @@ pub fn verifies(public_key: &[u8], mechanism: Mechanism, message: &[u8], signatu
         Mechanism::RsaPkcs1Sha256 => {
             let key = rsa::RsaPublicKey::from_public_key_der(public_key).expect("an RSA key");
             let signature = rsa::pkcs1v15::Signature::try_from(signature).expect("an RSA signature");
-            rsa::pkcs1v15::VerifyingKey::<Sha256>::new(key).verify(message, &signature).is_ok()
+            rsa::pkcs1v15::VerifyingKey::<Sha256>::new(key)
+                .verify(message, &signature)
+                .is_ok()
         }
         Mechanism::RsaPssSha256 => {
             let key = rsa::RsaPublicKey::from_public_key_der(public_key).expect("an RSA key");
             let signature = rsa::pss::Signature::try_from(signature).expect("an RSA signature");
-            rsa::pss::VerifyingKey::<Sha256>::new(key).verify(message, &signature).is_ok()
+            rsa::pss::VerifyingKey::<Sha256>::new(key)
+                .verify(message, &signature)
+                .is_ok()
         }
         Mechanism::Ed25519 => {
             let key = ed25519_dalek::VerifyingKey::from_public_key_der(public_key).expect("an Ed25519 key");
@@ -46,18 +50,39 @@ pub fn verifies(public_key: &[u8], mechanism: Mechanism, message: &[u8], signatu
 pub fn openssl_accepts(public_key_pem: &[u8], mechanism: Mechanism, message: &[u8], signature: &[u8]) -> bool {
     let directory = temporary_directory();
     let path = directory.path();
-    for (name, bytes) in [("key.pem", public_key_pem), ("message", message), ("signature", signature)] {
+    for (name, bytes) in [
+        ("key.pem", public_key_pem),
+        ("message", message),
+        ("signature", signature),
+    ] {
         fs::write(path.join(name), bytes).expect("a file for OpenSSL");
     }
     let digest = ["dgst", "-sha256", "-verify", "key.pem", "-signature", "signature"];
     let arguments: Vec<&str> = match mechanism {
         Mechanism::EcdsaSha256 | Mechanism::RsaPkcs1Sha256 => [&digest[..], &["message"]].concat(),
         Mechanism::RsaPssSha256 => {
-            let pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32", "message"];
+            let pss = [
+                "-sigopt",
+                "rsa_padding_mode:pss",
+                "-sigopt",
+                "rsa_pss_saltlen:32",
+                "message",
+            ];
             [&digest[..], &pss].concat()
         }
         Mechanism::Ed25519 => {
-            vec!["pkeyutl", "-verify", "-pubin", "-inkey", "key.pem", "-rawin", "-in", "message", "-sigfile", "signature"]
+            vec![
+                "pkeyutl",
+                "-verify",
+                "-pubin",
+                "-inkey",
+                "key.pem",
+                "-rawin",
+                "-in",
+                "message",
+                "-sigfile",
+                "signature",
+            ]
         }
         other => panic!("no second opinion on {}", other.as_str_name()),
     };
@@ -78,10 +103,47 @@ mod tests {
         let directory = temporary_directory();
         let path = directory.path();
         fs::write(path.join("message"), "a message").expect("the message");
-        openssl(path, ["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "private.pem"]).succeeded();
+        openssl(
+            path,
+            [
+                "ecparam",
+                "-name",
+                "prime256v1",
+                "-genkey",
+                "-noout",
+                "-out",
+                "private.pem",
+            ],
+        )
+        .succeeded();
         openssl(path, ["pkey", "-in", "private.pem", "-pubout", "-out", "public.pem"]).succeeded();
-        openssl(path, ["pkey", "-in", "private.pem", "-pubout", "-outform", "DER", "-out", "public.der"]).succeeded();
-        openssl(path, ["dgst", "-sha256", "-sign", "private.pem", "-out", "signature", "message"]).succeeded();
+        openssl(
+            path,
+            [
+                "pkey",
+                "-in",
+                "private.pem",
+                "-pubout",
+                "-outform",
+                "DER",
+                "-out",
+                "public.der",
+            ],
+        )
+        .succeeded();
+        openssl(
+            path,
+            [
+                "dgst",
+                "-sha256",
+                "-sign",
+                "private.pem",
+                "-out",
+                "signature",
+                "message",
+            ],
+        )
+        .succeeded();
         let read = |name| fs::read(path.join(name)).expect("a file of OpenSSL");
         let (pem, der, signature) = (read("public.pem"), read("public.der"), read("signature"));
         for (message, good) in [(&b"a message"[..], true), (b"another message", false)] {

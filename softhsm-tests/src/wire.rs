@@ -21,7 +21,12 @@ impl Wire {
     pub async fn connect(socket: &Path) -> Self {
         let address = format!("unix:{}", socket.display());
         let endpoint = Endpoint::from_shared(address).expect("an endpoint");
-        Self { channel: endpoint.connect().await.unwrap_or_else(|error| panic!("{}: {error}", socket.display())) }
+        Self {
+            channel: endpoint
+                .connect()
+                .await
+                .unwrap_or_else(|error| panic!("{}: {error}", socket.display())),
+        }
     }
 
     /// The channel, for clients of other services.
@@ -34,7 +39,10 @@ impl Wire {
         let path: PathAndQuery = format!("/{method}").parse().expect("a path");
         let mut grpc = Grpc::new(self.channel.clone());
         grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
-        Ok(grpc.unary(Request::new(message.into()), path, Verbatim).await?.into_inner())
+        Ok(grpc
+            .unary(Request::new(message.into()), path, Verbatim)
+            .await?
+            .into_inner())
     }
 
     /// Calls a method with a stream of one message and returns its first answer.
@@ -42,7 +50,11 @@ impl Wire {
         let path: PathAndQuery = format!("/{method}").parse().expect("a path");
         let mut grpc = Grpc::new(self.channel.clone());
         grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
-        grpc.server_streaming(Request::new(message.into()), path, Verbatim).await?.into_inner().message().await
+        grpc.server_streaming(Request::new(message.into()), path, Verbatim)
+            .await?
+            .into_inner()
+            .message()
+            .await
     }
 }
 

@@ -10,7 +10,10 @@ pub(crate) fn workers_of(gateway: u32, members: &Path) -> BTreeMap<String, u32> 
     let mut workers = BTreeMap::new();
     for pid in children_of(gateway) {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if !command.split(|byte| *byte == 0).any(|argument| argument == b"hsm-worker") {
+        if !command
+            .split(|byte| *byte == 0)
+            .any(|argument| argument == b"hsm-worker")
+        {
             continue;
         }
         let environment = match fs::read(format!("/proc/{pid}/environ")) {
@@ -20,9 +23,16 @@ pub(crate) fn workers_of(gateway: u32, members: &Path) -> BTreeMap<String, u32> 
             Err(error) if error.raw_os_error() == Some(3) => continue,
             Err(error) => panic!("cannot read the environment of worker {pid}: {error}; run this suite as root"),
         };
-        let variables = environment.split(|byte| *byte == 0).filter_map(|one| std::str::from_utf8(one).ok());
-        let conf = variables.filter_map(|one| one.strip_prefix("SOFTHSM2_CONF=")).map(Path::new).next();
-        let member = conf.and_then(|conf| conf.strip_prefix(members).ok()).and_then(|inside| inside.iter().next());
+        let variables = environment
+            .split(|byte| *byte == 0)
+            .filter_map(|one| std::str::from_utf8(one).ok());
+        let conf = variables
+            .filter_map(|one| one.strip_prefix("SOFTHSM2_CONF="))
+            .map(Path::new)
+            .next();
+        let member = conf
+            .and_then(|conf| conf.strip_prefix(members).ok())
+            .and_then(|inside| inside.iter().next());
         if let Some(member) = member {
             workers.insert(member.to_string_lossy().into_owned(), pid);
         }
@@ -41,7 +51,10 @@ pub(crate) fn freeze_worker(gateway: u32, worker: u32) {
 }
 
 fn signal_worker(gateway: u32, worker: u32, what: Signal) {
-    assert!(children_of(gateway).contains(&worker), "process {worker} is not a worker of {gateway}");
+    assert!(
+        children_of(gateway).contains(&worker),
+        "process {worker} is not a worker of {gateway}"
+    );
     signal(worker, what);
 }
 
@@ -62,7 +75,8 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 fn children_of(parent: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").expect("/proc");
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| stat(*pid).is_some_and(|(_, its_parent)| its_parent == parent)).collect()
+    pids.filter(|pid| stat(*pid).is_some_and(|(_, its_parent)| its_parent == parent))
+        .collect()
 }
 
 /// A process's state and its parent.

@@ -13,16 +13,23 @@ pub(crate) fn explain<B>(mut response: http::Response<B>) -> http::Response<B> {
     let Some(status) = Status::from_header_map(response.headers()) else {
         return response;
     };
-    let reason = match status.code() {
+    let (reason, words) = match status.code() {
         Code::Ok => return response,
-        Code::OutOfRange | Code::ResourceExhausted => Reason::RequestTooLarge,
-        Code::Unimplemented => Reason::MethodNotAvailable,
-        Code::Internal | Code::InvalidArgument => Reason::RequestMalformed,
-        Code::DeadlineExceeded | Code::Cancelled => Reason::DeadlineExceeded,
-        Code::Unavailable => Reason::HsmUnavailable,
-        _ => Reason::Internal,
+        Code::OutOfRange => (Reason::RequestTooLarge, "the request is longer than any may be"),
+        Code::Unimplemented => (Reason::MethodNotAvailable, "the gateway has no such method"),
+        Code::Internal | Code::InvalidArgument => (Reason::RequestMalformed, "the request is malformed"),
+        Code::DeadlineExceeded | Code::Cancelled => (Reason::DeadlineExceeded, "the deadline passed"),
+        Code::NotFound => (Reason::ServiceUnknown, "there is no such service"),
+        _ => (Reason::Internal, "the transport failed"),
     };
-    let explained = ApiError::new(reason, status.message()).into_status(&Uuid::now_v7().to_string());
+    // The transport's own words say more, where it has any. Its code stays, whatever the reason's usual one is.
+    let words = if status.message().is_empty() {
+        words
+    } else {
+        status.message()
+    };
+    let explained = ApiError::new(reason, words).into_status(&Uuid::now_v7().to_string());
+    let explained = Status::with_details(status.code(), explained.message(), explained.details().to_vec().into());
     if let Err(error) = explained.add_header(response.headers_mut()) {
         tracing::debug!(%error, "a status could not be explained");
     }

@@ -74,7 +74,12 @@ pub(super) fn version(record: &KeyRecord, version: &VersionRecord) -> v1::KeyVer
         }
         .into(),
         domain_epoch: version.token.epoch,
-        members: version.row.members.clone(),
+        members: version
+            .row
+            .members
+            .iter()
+            .map(|member| format!("members/{member}"))
+            .collect(),
         single_replica: resident && version.row.members.len() == 1,
         create_time: Some(timestamp(version.row.created)),
         activation_time: (version.row.state == VersionState::Active).then(|| timestamp(version.row.created)),

@@ -41,6 +41,8 @@ reasons! {
     KeyRingNotFound = "KEY_RING_NOT_FOUND", NotFound;
     /// The version does not exist.
     KeyVersionNotFound = "KEY_VERSION_NOT_FOUND", NotFound;
+    /// The health service knows no service of this name.
+    ServiceUnknown = "SERVICE_UNKNOWN", NotFound;
     /// The member does not exist.
     MemberNotFound = "MEMBER_NOT_FOUND", NotFound;
     /// The name is taken by another key.

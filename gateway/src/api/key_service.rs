@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use spki::der::pem::{LineEnding, encode_string};
 use std::{collections::BTreeMap, sync::Arc};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 #[tonic::async_trait]
 impl KeyService for Api {
@@ -89,12 +90,33 @@ impl KeyService for Api {
         call.conclude(result)
     }
 
+    async fn get_key_version(
+        &self,
+        request: Request<v1::GetKeyVersionRequest>,
+    ) -> Result<Response<v1::KeyVersion>, Status> {
+        let (mut call, request) = Call::begin(&self.0, Action::ReadKey, request)?;
+        let result = async {
+            let name = KeyOrVersionName::parse(&request.name)?;
+            call.authorise(request.name, Some(&name.key.ring))?;
+            if name.version.is_none() {
+                return Err(ApiError::new(
+                    Reason::InvalidName,
+                    "expected the name of a version, found that of a key",
+                ));
+            }
+            let record = self.0.directory.key(&name.key, call.deadline()).await?;
+            let version = find_version(&record, name.version)?;
+            Ok(convert::version(&record, version))
+        };
+        let result = result.await;
+        call.conclude(result)
+    }
+
     not_available! {
         update_key_ring(v1::UpdateKeyRingRequest) -> v1::KeyRing;
         update_key(v1::UpdateKeyRequest) -> v1::Key;
         rotate_key(v1::RotateKeyRequest) -> v1::Key;
         set_primary_version(v1::SetPrimaryVersionRequest) -> v1::Key;
-        get_key_version(v1::GetKeyVersionRequest) -> v1::KeyVersion;
         list_key_versions(v1::ListKeyVersionsRequest) -> v1::ListKeyVersionsResponse;
         activate_key_version(v1::ChangeKeyVersionStateRequest) -> v1::KeyVersion;
         disable_key_version(v1::ChangeKeyVersionStateRequest) -> v1::KeyVersion;
@@ -123,9 +145,13 @@ async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<Response<T>, Status>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
     // A panic in the change has written its audit entry when its call was dropped.
-    tokio::spawn(change)
-        .await
-        .unwrap_or_else(|_| Err(ApiError::new(Reason::Internal, "the change was interrupted").into_status("")))
+    tokio::spawn(change).await.unwrap_or_else(|_| {
+        let error = ApiError::new(
+            Reason::Internal,
+            "the change was interrupted by a mistake in the gateway",
+        );
+        Err(error.into_status(&Uuid::now_v7().to_string()))
+    })
 }
 
 async fn create_key_ring(call: &mut Call, request: v1::CreateKeyRingRequest) -> Result<v1::KeyRing, ApiError> {
@@ -133,7 +159,9 @@ async fn create_key_ring(call: &mut Call, request: v1::CreateKeyRingRequest) -> 
     call.authorise(format!("keyRings/{id}"), Some(&id))?;
     let once = once(call, &request.request_id, &request)?;
     let labels = convert::labels(request.key_ring.unwrap_or_default().labels)?;
+    let gateway = Arc::clone(call.gateway());
     if request.validate_only {
+        gateway.creation.validate_ring(&id, once.as_ref()).await?;
         return Ok(v1::KeyRing {
             name: format!("keyRings/{id}"),
             labels: labels.into_iter().collect(),
@@ -141,7 +169,6 @@ async fn create_key_ring(call: &mut Call, request: v1::CreateKeyRingRequest) -> 
         });
     }
     call.intend().await?;
-    let gateway = Arc::clone(call.gateway());
     Ok(convert::ring(
         &gateway.creation.ring(&id, labels, once, call.deadline()).await?,
     ))
@@ -183,6 +210,10 @@ async fn create_key(call: &mut Call, request: v1::CreateKeyRequest) -> Result<v1
     let gateway = Arc::clone(call.gateway());
     let wanted = wanted_key(&gateway, name, &request)?;
     if request.validate_only {
+        gateway
+            .creation
+            .validate_key(&wanted, once.as_ref(), call.deadline())
+            .await?;
         return Ok(v1::Key {
             name: wanted.name.to_string(),
             r#type: wanted.key_type.number().into(),
@@ -393,14 +424,14 @@ impl Repeatable for v1::CreateKeyRequest {
     }
 }
 
-/// A page size within its limits; 100 when none is given.
+/// A page size within its limits: 100 when none is given, at most 1000 whatever is given (AIP-158).
 fn page_size(size: i32) -> Result<u32, ApiError> {
-    match size {
-        0 => Ok(100),
-        1..=1000 => Ok(size.unsigned_abs()),
-        _ => Err(ApiError::field(
+    match u32::try_from(size) {
+        Ok(0) => Ok(100),
+        Ok(size) => Ok(size.min(1000)),
+        Err(_) => Err(ApiError::field(
             "page_size",
-            format!("expected at most 1000, found {size}"),
+            format!("expected no negative number, found {size}"),
         )),
     }
 }

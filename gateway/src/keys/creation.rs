@@ -106,15 +106,9 @@ impl Creation {
         once: Option<Idempotency>,
         deadline: Instant,
     ) -> Result<Arc<KeyRecord>, CreationError> {
-        self.directory.ring(&wanted.name.ring, deadline).await?;
-        // Both are checked again by the commit; asked first, they spare the HSM.
-        if let Some(once) = &once
-            && self.store.earlier(once).await?.is_some()
-        {
+        // Checked again by the commit; asked first, it spares the HSM.
+        if let Created::Before = self.permit_key(&wanted, once.as_ref(), deadline).await? {
             return Ok(self.directory.key(&wanted.name, deadline).await?);
-        }
-        if self.store.key(&wanted.name.ring, &wanted.name.key).await?.is_some() {
-            return Err(StoreError::AlreadyExists(wanted.name.to_string()).into());
         }
         let specification = KeySpecification {
             uid: Uuid::now_v7(),
@@ -136,6 +130,51 @@ impl Creation {
                 Ok(record)
             }
             Protection::Resident => self.resident_key(wanted, specification, once, deadline).await,
+        }
+    }
+
+    /// Checks all that can be checked before a key is made: its ring, its name, the members' abilities.
+    pub async fn validate_key(
+        &self,
+        wanted: &WantedKey,
+        once: Option<&Idempotency>,
+        deadline: Instant,
+    ) -> Result<(), CreationError> {
+        if let Created::New = self.permit_key(wanted, once, deadline).await? {
+            self.cluster.choose(&needs(wanted))?;
+        }
+        Ok(())
+    }
+
+    /// Checks all that can be checked before a ring is made: its name.
+    pub async fn validate_ring(&self, id: &Id, once: Option<&Idempotency>) -> Result<(), CreationError> {
+        if self.store.ring(id).await?.is_none() || self.is_repetition(once).await? {
+            return Ok(());
+        }
+        Err(StoreError::AlreadyExists(format!("keyRings/{id}")).into())
+    }
+
+    /// Whether a key may be made, or was made before by the same request.
+    async fn permit_key(
+        &self,
+        wanted: &WantedKey,
+        once: Option<&Idempotency>,
+        deadline: Instant,
+    ) -> Result<Created, CreationError> {
+        self.directory.ring(&wanted.name.ring, deadline).await?;
+        // The name is looked at first: whoever took it has noted its request id in the same transaction.
+        let taken = self.store.key(&wanted.name.ring, &wanted.name.key).await?.is_some();
+        match (self.is_repetition(once).await?, taken) {
+            (true, _) => Ok(Created::Before),
+            (false, false) => Ok(Created::New),
+            (false, true) => Err(StoreError::AlreadyExists(wanted.name.to_string()).into()),
+        }
+    }
+
+    async fn is_repetition(&self, once: Option<&Idempotency>) -> Result<bool, CreationError> {
+        match once {
+            Some(once) => Ok(self.store.earlier(once).await?.is_some()),
+            None => Ok(false),
         }
     }
 
@@ -162,16 +201,7 @@ impl Creation {
         once: Option<Idempotency>,
         deadline: Instant,
     ) -> Result<Arc<KeyRecord>, CreationError> {
-        let needs = Needs {
-            uses: specification
-                .uses
-                .iter()
-                .map(|one| (one.operation, one.mechanism))
-                .collect(),
-            generates: Some(specification.key_type),
-            only: wanted.member.map(|member| vec![member]),
-        };
-        let member = self.cluster.choose(&needs)?;
+        let member = self.cluster.choose(&needs(&wanted))?;
         let (uid, version) = (specification.uid, specification.version);
         let name = self.cluster.name(member).to_owned();
         // Written first, so that a crash leaves no object on the token that nobody knows of.
@@ -265,5 +295,14 @@ impl Creation {
             .authenticate_rows(rows.map(Row::canonical).to_vec(), deadline)
             .await?;
         Ok(tags.try_into().map_err(|_| ClusterError::Protocol)?)
+    }
+}
+
+/// What a member needs to make a key.
+fn needs(wanted: &WantedKey) -> Needs {
+    Needs {
+        uses: wanted.uses.iter().map(|one| (one.operation, one.mechanism)).collect(),
+        generates: Some(wanted.key_type),
+        only: wanted.member.map(|member| vec![member]),
     }
 }

@@ -5,11 +5,11 @@ use portcullis_client::{
     v1::{EncryptRequest, EncryptionContext, GenerateRandomRequest, encrypt_request::Authenticated},
 };
 use portcullis_softhsm_tests::{
-    AuditLog, Gateway, KeySpec, MEMBERS, TestCluster, Wish, create_key, create_ring, decrypt, encrypt, key_request,
-    refusal, sign,
+    AuditLog, Gateway, KeySpec, MEMBERS, SHORT, TestCluster, Wish, create_key, create_ring, decrypt, encrypt,
+    key_request, refusal, sign, wait_until,
 };
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_leaves_who_asked_what_of_which_key_and_what_came_of_it() {
@@ -23,14 +23,24 @@ async fn every_request_leaves_who_asked_what_of_which_key_and_what_came_of_it() 
     for _ in 0..20 {
         sign(&unix, &signer, b"a message").await.expect("a signature");
     }
-    let ciphertext = encrypt(&tls, &data, b"a plaintext", b"").await.expect("a ciphertext").ciphertext;
+    let ciphertext = encrypt(&tls, &data, b"a plaintext", b"")
+        .await
+        .expect("a ciphertext")
+        .ciphertext;
     decrypt(&tls, &data, &ciphertext, b"").await.expect("the plaintext");
     refusal(decrypt(&tls, &data, &ciphertext, b"wrong").await).is(Code::InvalidArgument, "DECRYPTION_FAILED");
     let missing = refusal(sign(&tls, "keyRings/ring/keys/absent", b"").await).is(Code::NotFound, "KEY_NOT_FOUND");
-    let stranger = cluster.authority().client(Wish::of("spiffe://portcullis.dev/stranger"), &cluster.pki("ca.pem"));
-    let stranger = gateway.tls_client_as(&stranger.credentials()).await.expect("a connection");
+    let stranger = cluster
+        .authority()
+        .client(Wish::of("spiffe://portcullis.dev/stranger"), &cluster.pki("ca.pem"));
+    let stranger = gateway
+        .tls_client_as(&stranger.credentials())
+        .await
+        .expect("a connection");
     let denied = refusal(sign(&stranger, &signer, b"a message").await).is(Code::PermissionDenied, "ACCESS_DENIED");
-    let context = EncryptionContext { values: [("purpose".to_owned(), "audit".to_owned())].into() };
+    let context = EncryptionContext {
+        values: [("purpose".to_owned(), "audit".to_owned())].into(),
+    };
     let request = EncryptRequest {
         name: data.clone(),
         authenticated: Some(Authenticated::EncryptionContext(context)),
@@ -54,39 +64,124 @@ async fn every_request_leaves_who_asked_what_of_which_key_and_what_came_of_it() 
         };
         log.outcomes().filter(matches).count()
     };
-    assert_eq!(count(&unix, "key_ring.create", "keyRings/ring", "OK"), 1, "{}", shown(&log));
+    assert_eq!(
+        count(&unix, "key_ring.create", "keyRings/ring", "OK"),
+        1,
+        "{}",
+        shown(&log)
+    );
     assert_eq!(count(&unix, "sign", &version(&signer), "OK"), 20, "{}", shown(&log));
     assert_eq!(count(developer, "encrypt", &version(&data), "OK"), 2, "{}", shown(&log));
     assert_eq!(count(developer, "decrypt", &version(&data), "OK"), 1, "{}", shown(&log));
     let failed = log.outcomes().filter(|entry| entry["outcome"] == "DECRYPTION_FAILED");
-    assert_eq!(failed.filter(|entry| entry["action"] == "decrypt").count(), 1, "{}", shown(&log));
-    assert_eq!(count("spiffe://portcullis.dev/stranger", "sign", &signer, "ACCESS_DENIED"), 1, "{}", shown(&log));
+    assert_eq!(
+        failed.filter(|entry| entry["action"] == "decrypt").count(),
+        1,
+        "{}",
+        shown(&log)
+    );
+    assert_eq!(
+        count("spiffe://portcullis.dev/stranger", "sign", &signer, "ACCESS_DENIED"),
+        1,
+        "{}",
+        shown(&log)
+    );
     for (refused, reason) in [(missing, "KEY_NOT_FOUND"), (denied, "ACCESS_DENIED")] {
         let id = refused.metadata["request_id"].as_str();
-        let found = log.outcomes().filter(|entry| entry["request"] == id && entry["outcome"] == reason);
+        let found = log
+            .outcomes()
+            .filter(|entry| entry["request"] == id && entry["outcome"] == reason);
         assert_eq!(found.count(), 1, "request {id} in {}", shown(&log));
     }
-    assert!(log.outcomes().any(|entry| entry["context"]["purpose"] == "audit"), "{}", shown(&log));
+    assert!(
+        log.outcomes().any(|entry| entry["context"]["purpose"] == "audit"),
+        "{}",
+        shown(&log)
+    );
     for entry in log.outcomes() {
         for field in ["time", "principal", "action", "outcome", "request"] {
-            assert!(entry[field].as_str().is_some_and(|text| !text.is_empty()), "no {field} in {entry}");
+            assert!(
+                entry[field].as_str().is_some_and(|text| !text.is_empty()),
+                "no {field} in {entry}"
+            );
         }
         if entry["outcome"] == "OK" && entry["principal"] != "spiffe://portcullis.dev/stranger" {
             assert!(entry["rule"].is_string(), "no rule in {entry}");
         }
         if entry["outcome"] == "OK" && entry["action"] == "sign" {
-            let member = entry["member"].as_str().unwrap_or_default().trim_start_matches("members/");
+            let member = entry["member"]
+                .as_str()
+                .unwrap_or_default()
+                .trim_start_matches("members/");
             assert!(MEMBERS.contains(&member), "no member in {entry}");
             assert!(entry["mechanism"].is_string(), "no mechanism in {entry}");
         }
     }
     // A create is announced before it is made.
     let intents = log.entries.iter().filter(|entry| entry["phase"] == "intent");
-    assert_eq!(intents.filter(|entry| entry["action"] == "key.create").count(), 2, "{}", shown(&log));
+    assert_eq!(
+        intents.filter(|entry| entry["action"] == "key.create").count(),
+        2,
+        "{}",
+        shown(&log)
+    );
 }
 
 fn shown(log: &AuditLog) -> String {
     log.entries.iter().map(|entry| format!("{entry}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_whose_caller_goes_away_ends_as_its_entry_says() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let mut callers = tokio::task::JoinSet::new();
+    for number in 0..60u64 {
+        let client = client.clone();
+        callers.spawn(async move {
+            let request = key_request("ring", &format!("key-{number}"), KeySpec::EC_P256);
+            // Dropping the call resets its stream.
+            let patience = std::time::Duration::from_micros(500 * number);
+            drop(tokio::time::timeout(patience, client.keys().create_key(request)).await);
+        });
+    }
+    callers.join_all().await;
+    let key_creates = |log: &AuditLog, phase: &str| -> BTreeMap<String, Value> {
+        let entries = log
+            .entries
+            .iter()
+            .filter(|entry| entry["phase"] == phase && entry["action"] == "key.create");
+        entries
+            .map(|entry| (entry["request"].as_str().unwrap_or_default().to_owned(), entry.clone()))
+            .collect()
+    };
+    let log = tokio::task::block_in_place(|| {
+        wait_until("an outcome for each intent", SHORT, || {
+            let log = AuditLog::parse(&fs::read(cluster.audit_file()).ok()?).ok()?;
+            let outcomes = key_creates(&log, "outcome");
+            key_creates(&log, "intent")
+                .keys()
+                .all(|request| outcomes.contains_key(request))
+                .then_some(log)
+        })
+    });
+    let (mut made, mut not_made) = (0, 0);
+    for (request, intent) in key_creates(&log, "intent") {
+        let name = intent["resource"].as_str().expect("the key's name").to_owned();
+        let found = client
+            .keys()
+            .get_key(portcullis_client::v1::GetKeyRequest { name: name.clone() })
+            .await;
+        let outcome = &key_creates(&log, "outcome")[&request]["outcome"];
+        assert_eq!(found.is_ok(), outcome == "OK", "{name}: {outcome}");
+        if found.is_ok() { made += 1 } else { not_made += 1 }
+    }
+    assert!(
+        made > 0,
+        "{made} keys were made and {not_made} were not: the moments are too early"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +195,11 @@ async fn the_chain_goes_on_over_restarts() {
     let log = AuditLog::read(&cluster.audit_file());
     for number in 0..3 {
         let ring = format!("keyRings/ring-{number}");
-        assert!(log.outcomes().any(|entry| entry["resource"] == *ring && entry["outcome"] == "OK"), "{ring}");
+        assert!(
+            log.outcomes()
+                .any(|entry| entry["resource"] == *ring && entry["outcome"] == "OK"),
+            "{ring}"
+        );
     }
 }
 
@@ -111,7 +210,10 @@ async fn a_line_that_was_torn_by_a_crash_is_set_aside_and_the_chain_goes_on() {
     create_ring(&gateway.unix_client().await, "before").await;
     tokio::task::block_in_place(|| gateway.kill9());
     let whole = fs::read(cluster.audit_file()).expect("the audit log");
-    let before = AuditLog::parse(&whole).unwrap_or_else(|problem| panic!("{problem}")).entries.len();
+    let before = AuditLog::parse(&whole)
+        .unwrap_or_else(|problem| panic!("{problem}"))
+        .entries
+        .len();
     // What a crash leaves when it comes in the middle of a write.
     let torn = br#"{"seq":99,"time":"2026-01-01T00:00:00Z","phase":"outcome","act"#;
     fs::write(cluster.audit_file(), [&whole[..], torn].concat()).expect("a torn log");
@@ -122,9 +224,15 @@ async fn a_line_that_was_torn_by_a_crash_is_set_aside_and_the_chain_goes_on() {
     assert!(log.entries.len() > before + 1);
     let now = fs::read(cluster.audit_file()).expect("the audit log");
     assert!(now.starts_with(&whole), "whole lines were changed");
-    let repairs = log.entries[before..].iter().filter(|entry| entry["phase"] == "gateway").count();
+    let repairs = log.entries[before..]
+        .iter()
+        .filter(|entry| entry["phase"] == "gateway")
+        .count();
     assert!(repairs >= 1, "nothing tells of the repair: {}", shown(&log));
-    let aside = files_below(cluster.path()).into_iter().filter(|(_, bytes)| bytes == torn).count();
+    let aside = files_below(cluster.path())
+        .into_iter()
+        .filter(|(_, bytes)| bytes == torn)
+        .count();
     assert_eq!(aside, 1, "the torn line is lost");
 }
 
@@ -139,24 +247,45 @@ async fn no_secret_is_in_the_audit_log_the_log_or_the_database() {
     let gateway = Gateway::start(&cluster);
     let mut canaries: Vec<(String, Vec<u8>)> = Vec::new();
     for member in MEMBERS {
-        canaries.push((format!("the user PIN of {member}"), cluster.user_pin(member).into_bytes()));
+        canaries.push((
+            format!("the user PIN of {member}"),
+            cluster.user_pin(member).into_bytes(),
+        ));
         canaries.push((format!("the SO PIN of {member}"), cluster.so_pin(member).into_bytes()));
     }
-    let random = |number: u8| -> Vec<u8> { (0..40).map(|_| b'A' + rand::random_range(0..26u8)).chain([b'0' + number]).collect() };
+    let random = |number: u8| -> Vec<u8> {
+        (0..40)
+            .map(|_| b'A' + rand::random_range(0..26u8))
+            .chain([b'0' + number])
+            .collect()
+    };
     for (transport, client) in gateway.clients().await {
         create_ring(&client, transport).await;
         let signer = create_key(&client, transport, "signer", KeySpec::EC_P256).await.name;
         let data = create_key(&client, transport, "data", KeySpec::AES_256).await.name;
         let (message, plaintext, associated_data) = (random(1), random(2), random(3));
         sign(&client, &signer, &message).await.expect("a signature");
-        let ciphertext = encrypt(&client, &data, &plaintext, &associated_data).await.expect("a ciphertext").ciphertext;
-        decrypt(&client, &data, &ciphertext, &associated_data).await.expect("the plaintext");
+        let ciphertext = encrypt(&client, &data, &plaintext, &associated_data)
+            .await
+            .expect("a ciphertext")
+            .ciphertext;
+        decrypt(&client, &data, &ciphertext, &associated_data)
+            .await
+            .expect("the plaintext");
         // Errors too must not quote what they are about.
         refusal(decrypt(&client, &data, &ciphertext, b"wrong").await);
         refusal(encrypt(&client, &signer, &plaintext, &associated_data).await);
         refusal(sign(&client, &data, &message).await);
-        refusal(client.keys().create_key(key_request(transport, "data", KeySpec::AES_256)).await);
-        let drawn = client.crypto().generate_random(GenerateRandomRequest { length_bytes: 32 }).await;
+        refusal(
+            client
+                .keys()
+                .create_key(key_request(transport, "data", KeySpec::AES_256))
+                .await,
+        );
+        let drawn = client
+            .crypto()
+            .generate_random(GenerateRandomRequest { length_bytes: 32 })
+            .await;
         let drawn = drawn.expect("random bytes").into_inner().data.to_vec();
         canaries.extend([
             (format!("the message over {transport}"), message),
@@ -166,7 +295,7 @@ async fn no_secret_is_in_the_audit_log_the_log_or_the_database() {
         ]);
     }
     gateway.kill_worker("b");
-    gateway.wait_for_member("b", portcullis_client::v1::MemberState::Ready).await;
+    gateway.wait_for_worker("b", 2).await;
     let log = gateway.stop().log;
     assert!(log.len() > 10_000, "the log has only {} bytes", log.len());
 
@@ -179,7 +308,12 @@ async fn no_secret_is_in_the_audit_log_the_log_or_the_database() {
     for (what, canary) in &canaries {
         for form in forms(canary) {
             for (path, bytes) in &places {
-                assert!(!contains(bytes, &form), "{what} is in {} as {:?}", path.display(), String::from_utf8_lossy(&form));
+                assert!(
+                    !contains(bytes, &form),
+                    "{what} is in {} as {:?}",
+                    path.display(),
+                    String::from_utf8_lossy(&form)
+                );
             }
         }
     }
@@ -190,8 +324,12 @@ fn forms(canary: &[u8]) -> Vec<Vec<u8>> {
     let hexadecimal = hex(canary);
     let debug = format!("{canary:?}");
     let escaped = canary.escape_ascii().to_string();
-    let mut forms =
-        vec![canary.to_vec(), hexadecimal.to_uppercase().into_bytes(), hexadecimal.into_bytes(), escaped.into_bytes()];
+    let mut forms = vec![
+        canary.to_vec(),
+        hexadecimal.to_uppercase().into_bytes(),
+        hexadecimal.into_bytes(),
+        escaped.into_bytes(),
+    ];
     forms.push(debug.trim_matches(['[', ']']).as_bytes().to_vec());
     forms.extend((0..3).map(|skip| base64_core(&canary[skip..])));
     forms

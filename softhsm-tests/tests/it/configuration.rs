@@ -2,15 +2,12 @@
 
 use portcullis_gateway::config::Settings;
 use portcullis_softhsm_tests::{Launch, Output, TestCluster, run, workspace_binary};
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::Command,
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 fn check(file: &Path) -> Output {
-    run(Command::new(workspace_binary("portcullisd")).args(["config", "check", "--config"]).arg(file))
+    run(Command::new(workspace_binary("portcullisd"))
+        .args(["config", "check", "--config"])
+        .arg(file))
 }
 
 #[test]
@@ -32,18 +29,26 @@ fn the_sample_is_a_valid_configuration() {
         })
         .collect();
     assert!(names > 10, "only {names} settings are commented out");
-    let all = Settings::parse(&switched_on.join("\n"), Path::new("/")).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let all =
+        Settings::parse(&switched_on.join("\n"), Path::new("/")).unwrap_or_else(|problems| panic!("{problems:#?}"));
     let comparable = |settings: &Settings| {
         let mut settings = settings.clone();
         settings.members[0].token.serial_number = None;
         format!("{settings:#?}")
     };
-    assert_eq!(comparable(&all), comparable(&settings), "the sample shows defaults that are none");
+    assert_eq!(
+        comparable(&all),
+        comparable(&settings),
+        "the sample shows defaults that are none"
+    );
 }
 
 fn is_setting(line: &str) -> bool {
     line.split_once(" = ").is_some_and(|(name, _)| {
-        !name.is_empty() && name.chars().all(|character| character.is_ascii_lowercase() || character == '_')
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|character| character.is_ascii_lowercase() || character == '_')
     })
 }
 
@@ -113,15 +118,23 @@ rings = ["*"]
         (30, "cluster.probe_interval"),
         (33, "limits.payload"),
     ] {
-        let found = said.lines().any(|one| one.contains(&format!("line {line}:")) && one.contains(setting));
+        let found = said
+            .lines()
+            .any(|one| one.contains(&format!("line {line}:")) && one.contains(setting));
         assert!(found, "line {line}, {setting} is not in:\n{said}");
     }
-    for (setting, word) in [("member[1].token_label", ""), ("policy.rule[1].principals", "root"), ("policy.rule[1].actions", "everything")] {
+    for (setting, word) in [
+        ("member[1].token_label", ""),
+        ("policy.rule[1].principals", "root"),
+        ("policy.rule[1].actions", "everything"),
+    ] {
         let found = said.lines().any(|one| one.contains(setting) && one.contains(word));
         assert!(found, "{setting} is not in:\n{said}");
     }
     // It does not start either.
-    let output = run(Command::new(workspace_binary("portcullisd")).args(["serve", "--config"]).arg(&file));
+    let output = run(Command::new(workspace_binary("portcullisd"))
+        .args(["serve", "--config"])
+        .arg(&file));
     assert!(!output.status.success() && output.stdout.is_empty(), "{output}");
 }
 
@@ -132,23 +145,35 @@ fn what_is_no_toml_is_reported_with_its_line() {
     fs::write(&file, "state_directory = \"db\"\n[listen.unix\n").expect("a configuration");
     let output = check(&file);
     assert_eq!(output.status.code(), Some(1), "{output}");
-    assert!(format!("{}{}", output.text(), output.stderr).contains("line 2"), "{output}");
+    assert!(
+        format!("{}{}", output.text(), output.stderr).contains("line 2"),
+        "{output}"
+    );
     let output = check(&directory.path().join("absent.toml"));
     assert_eq!(output.status.code(), Some(1), "{output}");
-    assert!(format!("{}{}", output.text(), output.stderr).contains("absent.toml"), "{output}");
+    assert!(
+        format!("{}{}", output.text(), output.stderr).contains("absent.toml"),
+        "{output}"
+    );
 }
 
 #[test]
 fn secrets_that_others_may_read_are_refused() {
     let cluster = TestCluster::new();
-    let secrets = [cluster.member_directory("a").join("user.pin"), cluster.pki("server.key")];
+    let secrets = [
+        cluster.member_directory("a").join("user.pin"),
+        cluster.pki("server.key"),
+    ];
     for secret in secrets {
         let mode = |mode| fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).expect("permissions");
         mode(0o640);
         let output = check(&cluster.config_file());
         assert_eq!(output.status.code(), Some(1), "{output}");
         let said = format!("{}{}", output.text(), output.stderr);
-        assert!(said.contains(secret.file_name().and_then(|name| name.to_str()).expect("a name")), "{said}");
+        assert!(
+            said.contains(secret.file_name().and_then(|name| name.to_str()).expect("a name")),
+            "{said}"
+        );
         assert!(!Launch::new(&cluster).start_in_vain().status.success());
         mode(0o600);
         check(&cluster.config_file()).succeeded();
@@ -165,7 +190,11 @@ fn what_is_secret_is_readable_by_its_owner_alone() {
     }
     for member in portcullis_softhsm_tests::MEMBERS {
         for file in ["user.pin", "so.pin"] {
-            assert_eq!(mode(&cluster.member_directory(member).join(file)), 0o600, "{member}/{file}");
+            assert_eq!(
+                mode(&cluster.member_directory(member).join(file)),
+                0o600,
+                "{member}/{file}"
+            );
         }
     }
     assert_eq!(mode(&cluster.audit_file()), 0o600);

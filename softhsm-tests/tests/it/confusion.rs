@@ -23,7 +23,9 @@ async fn a_member_with_another_domain_is_fenced_and_the_others_serve() {
     create_ring(&client, "ring").await;
     let name = create_key(&client, "ring", "key", KeySpec::EC_P256).await.name;
     for number in 0..100u8 {
-        sign(&client, &name, &[number]).await.expect("a signature by another member");
+        sign(&client, &name, &[number])
+            .await
+            .expect("a signature by another member");
     }
     for member in ["a", "b"] {
         assert!(gateway.member(member).await.state() == MemberState::Ready, "{member}");
@@ -55,7 +57,10 @@ async fn one_changed_byte_in_a_key_is_refused_by_the_keys_name_and_other_keys_se
     let gateway = Gateway::start(&cluster);
     let client = gateway.unix_client().await;
     create_ring(&client, "ring").await;
-    let names: Vec<_> = COLUMNS.iter().map(|(table, column)| format!("{}-{column}", table.replace('_', "-"))).collect();
+    let names: Vec<_> = COLUMNS
+        .iter()
+        .map(|(table, column)| format!("{}-{column}", table.replace('_', "-")))
+        .collect();
     for name in &names {
         create_key(&client, "ring", name, KeySpec::EC_P256).await;
     }
@@ -84,17 +89,28 @@ async fn one_changed_byte_in_a_key_is_refused_by_the_keys_name_and_other_keys_se
     for name in &wrong {
         is_not_authentic(sign(&client, name, b"a message").await, name);
         is_not_authentic(client.keys().get_key(GetKeyRequest { name: name.clone() }).await, name);
-        let request = GetPublicKeyRequest { name: name.clone(), ..Default::default() };
+        let request = GetPublicKeyRequest {
+            name: name.clone(),
+            ..Default::default()
+        };
         is_not_authentic(client.keys().get_public_key(request).await, name);
     }
-    let request = ListKeysRequest { parent: "keyRings/ring".to_owned(), ..Default::default() };
+    let request = ListKeysRequest {
+        parent: "keyRings/ring".to_owned(),
+        ..Default::default()
+    };
     let listed = client.keys().list_keys(request).await.expect("a page").into_inner();
     let mut unauthentic = listed.unauthentic;
     unauthentic.sort();
     wrong.sort();
     assert_eq!(unauthentic, wrong);
-    assert_eq!(listed.keys.into_iter().map(|key| key.name).collect::<Vec<_>>(), ["keyRings/ring/keys/good"]);
-    sign(&client, "keyRings/ring/keys/good", b"a message").await.expect("a signature");
+    assert_eq!(
+        listed.keys.into_iter().map(|key| key.name).collect::<Vec<_>>(),
+        ["keyRings/ring/keys/good"]
+    );
+    sign(&client, "keyRings/ring/keys/good", b"a message")
+        .await
+        .expect("a signature");
     all_ready(&gateway).await;
 }
 
@@ -105,7 +121,10 @@ async fn every_byte_of_a_key_token_counts() {
     let client = gateway.unix_client().await;
     create_ring(&client, "ring").await;
     let name = create_key(&client, "ring", "key", KeySpec::AES_256).await.name;
-    let ciphertext = encrypt(&client, &name, b"a plaintext", b"").await.expect("a ciphertext").ciphertext;
+    let ciphertext = encrypt(&client, &name, b"a plaintext", b"")
+        .await
+        .expect("a ciphertext")
+        .ciphertext;
     gateway.stop();
     let good = Database::of(&cluster).key_token("ring", "key");
     // A gateway reads a row once, so each byte needs a start; every seventh, and each end.
@@ -126,7 +145,13 @@ async fn every_byte_of_a_key_token_counts() {
     Database::of(&cluster).set_key_token("ring", "key", &good);
     let gateway = Gateway::start(&cluster);
     let client = gateway.unix_client().await;
-    assert_eq!(decrypt(&client, &name, &ciphertext, b"").await.expect("the plaintext").plaintext, &b"a plaintext"[..]);
+    assert_eq!(
+        decrypt(&client, &name, &ciphertext, b"")
+            .await
+            .expect("the plaintext")
+            .plaintext,
+        &b"a plaintext"[..]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,7 +161,9 @@ async fn tokens_and_rows_that_are_swapped_are_refused() {
     let client = gateway.unix_client().await;
     create_ring(&client, "ring").await;
     create_ring(&client, "other").await;
-    for id in ["token-1", "token-2", "whole-1", "whole-2", "row-1", "row-2", "renamed", "moved", "good"] {
+    for id in [
+        "token-1", "token-2", "whole-1", "whole-2", "row-1", "row-2", "renamed", "moved", "good",
+    ] {
         create_key(&client, "ring", id, KeySpec::EC_P256).await;
     }
     gateway.stop();
@@ -154,13 +181,19 @@ async fn tokens_and_rows_that_are_swapped_are_refused() {
     swap(&row.map(|column| ("key_versions", column)), "whole-1", "whole-2");
     // The names change places: each key would be used under the other's name.
     let renamed = |from: &str, to: &str| {
-        database.execute("UPDATE keys SET key_id = ?2 WHERE ring_id = 'ring' AND key_id = ?1", [from, to]);
+        database.execute(
+            "UPDATE keys SET key_id = ?2 WHERE ring_id = 'ring' AND key_id = ?1",
+            [from, to],
+        );
     };
     renamed("row-1", "between");
     renamed("row-2", "row-1");
     renamed("between", "row-2");
     renamed("renamed", "new-name");
-    database.execute("UPDATE keys SET ring_id = 'other' WHERE ring_id = 'ring' AND key_id = 'moved'", []);
+    database.execute(
+        "UPDATE keys SET ring_id = 'other' WHERE ring_id = 'ring' AND key_id = 'moved'",
+        [],
+    );
     drop(database);
 
     let gateway = Gateway::start(&cluster);
@@ -175,7 +208,9 @@ async fn tokens_and_rows_that_are_swapped_are_refused() {
         let name = format!("keyRings/ring/keys/{id}");
         refusal(sign(&client, &name, b"a message").await).is(Code::NotFound, "KEY_NOT_FOUND");
     }
-    sign(&client, "keyRings/ring/keys/good", b"a message").await.expect("a signature");
+    sign(&client, "keyRings/ring/keys/good", b"a message")
+        .await
+        .expect("a signature");
     all_ready(&gateway).await;
 }
 
@@ -190,13 +225,23 @@ async fn a_changed_ring_is_refused() {
     }
     gateway.stop();
     let database = Database::of(&cluster);
-    assert_eq!(database.execute("UPDATE key_rings SET created = created + 1 WHERE ring_id = 'changed'", []), 1);
+    assert_eq!(
+        database.execute(
+            "UPDATE key_rings SET created = created + 1 WHERE ring_id = 'changed'",
+            []
+        ),
+        1
+    );
     drop(database);
     let gateway = Gateway::start(&cluster);
     let client = gateway.unix_client().await;
-    let request = portcullis_client::v1::GetKeyRingRequest { name: "keyRings/changed".to_owned() };
+    let request = portcullis_client::v1::GetKeyRingRequest {
+        name: "keyRings/changed".to_owned(),
+    };
     is_not_authentic(client.keys().get_key_ring(request).await, "keyRings/changed");
-    sign(&client, "keyRings/good/keys/key", b"a message").await.expect("a signature");
+    sign(&client, "keyRings/good/keys/key", b"a message")
+        .await
+        .expect("a signature");
 }
 
 #[track_caller]
@@ -208,7 +253,11 @@ fn is_not_authentic<T>(answer: Result<T, Status>, name: &str) {
 async fn all_ready(gateway: &Gateway) {
     for member in MEMBERS {
         let member = gateway.member(member).await;
-        assert!(member.state() == MemberState::Ready && member.worker_starts == 1, "{}: {}", member.name, member.reason);
+        assert!(
+            member.state() == MemberState::Ready && member.worker_starts == 1,
+            "{}: {}",
+            member.name,
+            member.reason
+        );
     }
 }
-

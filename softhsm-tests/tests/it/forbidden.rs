@@ -24,13 +24,28 @@ async fn every_member_refuses_what_is_forbidden_and_does_what_is_not() {
     for member in MEMBERS {
         let report = Adversary::at(&cluster, member).try_forbidden(&tokens);
         for control in &report.controls {
-            assert!(control.worked, "member {member}: {} should work: {}", control.what, control.code);
+            assert!(
+                control.worked,
+                "member {member}: {} should work: {}",
+                control.what, control.code
+            );
         }
-        let allowed: Vec<_> = report.attempts.iter().filter(|attempt| !attempt.refused).map(ToString::to_string).collect();
+        let allowed: Vec<_> = report
+            .attempts
+            .iter()
+            .filter(|attempt| !attempt.refused)
+            .map(ToString::to_string)
+            .collect();
         assert!(allowed.is_empty(), "member {member} allowed:\n{}", allowed.join("\n"));
         // A refusal must be about the key, not about the way it was asked.
         for attempt in &report.attempts {
-            for technical in ["Session", "OperationActive", "HostMemory", "HandleInvalid", "UserNotLoggedIn"] {
+            for technical in [
+                "Session",
+                "OperationActive",
+                "HostMemory",
+                "HandleInvalid",
+                "UserNotLoggedIn",
+            ] {
                 assert!(!attempt.code.contains(technical), "member {member}: {attempt}");
             }
         }
@@ -45,7 +60,12 @@ fn on_a_domain_that_was_made_carelessly_the_same_attempts_succeed() {
     let adversary = Adversary::at(&cluster, "a");
     let token = adversary.replace_domain_by_a_careless_one();
     let report = adversary.try_forbidden(&[token]);
-    let allowed: Vec<_> = report.attempts.iter().filter(|attempt| !attempt.refused).map(|one| one.what.as_str()).collect();
+    let allowed: Vec<_> = report
+        .attempts
+        .iter()
+        .filter(|attempt| !attempt.refused)
+        .map(|one| one.what.as_str())
+        .collect();
     for deed in [
         "seal: decrypt by ECB",
         "seal: derive a key by CBC",
@@ -65,6 +85,9 @@ fn on_a_domain_that_was_made_carelessly_the_same_attempts_succeed() {
         "sealed AES key: decrypt its token with the seal key by ECB",
         "portable: load a key not sensitive with extractable true",
     ] {
-        assert!(allowed.contains(&deed), "{deed} is not among what was allowed: {allowed:#?}");
+        assert!(
+            allowed.contains(&deed),
+            "{deed} is not among what was allowed: {allowed:#?}"
+        );
     }
 }

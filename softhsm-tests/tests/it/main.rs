@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod command_line;
 mod configuration;
 mod confusion;
 mod durability;
@@ -10,3 +11,7 @@ mod failover;
 mod failures;
 mod forbidden;
 mod operations;
+mod policy;
+mod readme;
+mod shutdown;
+mod worker;

@@ -40,7 +40,12 @@ pub(crate) fn run(job: &Value) -> anyhow::Result<Value> {
         &0u32.to_be_bytes(),
     ]
     .concat();
-    let framed = [b"portcullis mac v1\0\x01", &(body.len() as u64).to_be_bytes()[..], &body].concat();
+    let framed = [
+        b"portcullis mac v1\0\x01",
+        &(body.len() as u64).to_be_bytes()[..],
+        &body,
+    ]
+    .concat();
     let tag = session.sign(&Mechanism::Sha256Hmac, token.domain_key("mac")?, &framed)?;
     Ok(json!({ "key_token": hex::encode([body, tag].concat()) }))
 }

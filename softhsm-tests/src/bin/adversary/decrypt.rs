@@ -14,8 +14,14 @@ pub(crate) fn run(job: &Value) -> anyhow::Result<Value> {
     let key = KeyToken::parse(&bytes(job, "key_token")?)?;
     let ciphertext = Ciphertext::parse(&bytes(job, "ciphertext")?)?;
     ensure!(key.key_type == AES_256, "the key is not AES-256");
-    ensure!(ciphertext.uid == key.uid, "the ciphertext names another key than the key token");
-    ensure!(ciphertext.version == key.version, "the ciphertext names another version than the key token");
+    ensure!(
+        ciphertext.uid == key.uid,
+        "the ciphertext names another key than the key token"
+    );
+    ensure!(
+        ciphertext.version == key.version,
+        "the ciphertext names another version than the key token"
+    );
 
     let token = Token::open(job)?;
     let session = &token.session;

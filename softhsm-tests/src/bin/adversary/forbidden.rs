@@ -34,7 +34,12 @@ impl<'t> Trial<'t> {
     fn new(token: &'t Token) -> anyhow::Result<Self> {
         let [seal, portable, mac] = ["seal", "portable", "mac"].map(|name| token.domain_key(name));
         let domain = [("seal", seal?), ("portable", portable?), ("mac", mac?)];
-        Ok(Self { token, domain, controls: Vec::new(), attempts: Vec::new() })
+        Ok(Self {
+            token,
+            domain,
+            controls: Vec::new(),
+            attempts: Vec::new(),
+        })
     }
 
     fn session(&self) -> &'t Session {
@@ -44,14 +49,16 @@ impl<'t> Trial<'t> {
     /// Does what must work.
     fn control(&mut self, what: String, deed: impl FnOnce(&Session) -> Result<(), Error>) -> anyhow::Result<()> {
         let result = deed(&self.token.another_session()?);
-        self.controls.push(json!({ "what": what, "worked": result.is_ok(), "code": code(&result) }));
+        self.controls
+            .push(json!({ "what": what, "worked": result.is_ok(), "code": code(&result) }));
         Ok(())
     }
 
     /// Does what must be refused.
     fn attempt(&mut self, what: String, deed: impl FnOnce(&Session) -> Result<(), Error>) -> anyhow::Result<()> {
         let result = deed(&self.token.another_session()?);
-        self.attempts.push(json!({ "what": what, "refused": result.is_err(), "code": code(&result) }));
+        self.attempts
+            .push(json!({ "what": what, "refused": result.is_err(), "code": code(&result) }));
         Ok(())
     }
 
@@ -82,21 +89,29 @@ impl<'t> Trial<'t> {
 
     fn change(&mut self) -> anyhow::Result<()> {
         let own = own_aes_key(self.session())?;
-        self.control("own key: copy it as it is".to_owned(), |session| session.copy_object(own, &[]).map(drop))?;
+        self.control("own key: copy it as it is".to_owned(), |session| {
+            session.copy_object(own, &[]).map(drop)
+        })?;
         for (name, key) in self.domain {
-            self.attempt(format!("{name}: copy it as it is"), |session| session.copy_object(key, &[]).map(drop))?;
+            self.attempt(format!("{name}: copy it as it is"), |session| {
+                session.copy_object(key, &[]).map(drop)
+            })?;
         }
         for change in changes() {
             let (what, template) = (change.what, [change.attribute]);
             if change.works_on_own_keys {
                 let own = own_aes_key(self.session())?;
-                self.control(format!("own key: make it {what}"), |session| session.update_attributes(own, &template))?;
+                self.control(format!("own key: make it {what}"), |session| {
+                    session.update_attributes(own, &template)
+                })?;
                 self.control(format!("own key: copy it {what}"), |session| {
                     session.copy_object(own, &template).map(drop)
                 })?;
             }
             for (name, key) in self.domain {
-                self.attempt(format!("{name}: make it {what}"), |session| session.update_attributes(key, &template))?;
+                self.attempt(format!("{name}: make it {what}"), |session| {
+                    session.update_attributes(key, &template)
+                })?;
                 self.attempt(format!("{name}: copy it {what}"), |session| {
                     session.copy_object(key, &template).map(drop)
                 })?;
@@ -112,16 +127,24 @@ impl<'t> Trial<'t> {
             self.attempt(format!("{name}: read the value"), |session| read_value(session, key))?;
         }
         for wrapper in self.wrappers()? {
-            let Wrapper { name: by, key: wrapping, .. } = wrapper;
+            let Wrapper {
+                name: by,
+                key: wrapping,
+                ..
+            } = wrapper;
             for (how, mechanism) in wrapper.mechanisms() {
                 let wraps = |session: &Session, key| session.wrap_key(&mechanism, wrapping, key).map(drop);
                 if wrapper.may(how) {
-                    self.control(format!("own key: wrap it under {by} by {how}"), |session| wraps(session, own))?;
+                    self.control(format!("own key: wrap it under {by} by {how}"), |session| {
+                        wraps(session, own)
+                    })?;
                 } else {
                     self.attempt(format!("{by}: wrap a key by {how}"), |session| wraps(session, own))?;
                 }
                 for (name, key) in self.domain {
-                    self.attempt(format!("{name}: wrap it under {by} by {how}"), |session| wraps(session, key))?;
+                    self.attempt(format!("{name}: wrap it under {by} by {how}"), |session| {
+                        wraps(session, key)
+                    })?;
                 }
             }
         }

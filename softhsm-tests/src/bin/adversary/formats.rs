@@ -28,7 +28,9 @@ pub(crate) const USE_SIGN: u8 = 1;
 
 impl KeyToken {
     pub(crate) fn parse(token: &[u8]) -> anyhow::Result<Self> {
-        let (body, tag) = token.split_last_chunk::<32>().context("a key token ends with a tag of 32 bytes")?;
+        let (body, tag) = token
+            .split_last_chunk::<32>()
+            .context("a key token ends with a tag of 32 bytes")?;
         let mut rest = Reader(body);
         ensure!(rest.u8()? == 1, "the key token's format is not 1");
         ensure!(rest.u32()? == 1, "the key token's epoch is not 1");
@@ -42,20 +44,39 @@ impl KeyToken {
             uses.push((rest.u8()?, rest.u16()?));
         }
         let secret_length = rest.u16()?;
-        let expected = if matches!(key_type, AES_256 | HMAC_SHA256) { 32 } else { 0 };
-        ensure!(secret_length == expected, "the secret length of key type {key_type} is {secret_length}");
+        let expected = if matches!(key_type, AES_256 | HMAC_SHA256) {
+            32
+        } else {
+            0
+        };
+        ensure!(
+            secret_length == expected,
+            "the secret length of key type {key_type} is {secret_length}"
+        );
         let wrapped = rest.string()?;
         let public_key = rest.string()?;
         ensure!(rest.0.is_empty(), "bytes follow the key token's last field");
         let mut framed_body = b"portcullis mac v1\0\x01".to_vec();
         framed_body.extend((body.len() as u64).to_be_bytes());
         framed_body.extend(body);
-        Ok(Self { uid, version, key_type, uses, wrapped, public_key, framed_body, tag: tag.to_vec() })
+        Ok(Self {
+            uid,
+            version,
+            key_type,
+            uses,
+            wrapped,
+            public_key,
+            framed_body,
+            tag: tag.to_vec(),
+        })
     }
 
     /// The mechanism with which the key signs.
     pub(crate) fn signing_mechanism(&self) -> Option<u16> {
-        self.uses.iter().find(|(operation, _)| *operation == USE_SIGN).map(|(_, mechanism)| *mechanism)
+        self.uses
+            .iter()
+            .find(|(operation, _)| *operation == USE_SIGN)
+            .map(|(_, mechanism)| *mechanism)
     }
 }
 
@@ -78,7 +99,13 @@ impl Ciphertext {
         let version = rest.u32()?;
         ensure!(rest.u8()? == 1, "the ciphertext's suite is not 1");
         let nonce = rest.array()?;
-        Ok(Self { uid, version, nonce, header: bytes[..22].to_vec(), encrypted: rest.0.to_vec() })
+        Ok(Self {
+            uid,
+            version,
+            nonce,
+            header: bytes[..22].to_vec(),
+            encrypted: rest.0.to_vec(),
+        })
     }
 
     /// The associated data of AES-GCM: header, nonce, and what the caller authenticated.

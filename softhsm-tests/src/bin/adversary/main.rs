@@ -5,7 +5,7 @@
 //!
 //! To show that the attacks would succeed where they can, `careless` replaces a token's domain by one without protection.
 //!
-//! Usage: `adversary forbidden|decrypt|login|careless`, with a job as JSON on standard input, because it holds the PIN, and
+//! Usage: `adversary forbidden|decrypt|login|careless|resident`, with a job as JSON on standard input, because it holds the PIN, and
 //! `SOFTHSM2_CONF` in the environment. The answer is JSON on standard output.
 //!
 //! `token` logs in, `formats` reads key tokens and ciphertexts, `template` makes attributes, also those that `cryptoki` has no
@@ -21,6 +21,7 @@ mod template;
 mod token;
 
 use anyhow::{Context, bail};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass};
 use serde_json::{Value, json};
 use std::{env, io};
 
@@ -30,16 +31,33 @@ fn main() -> anyhow::Result<()> {
         Some("forbidden") => forbidden::run(&job)?,
         Some("decrypt") => decrypt::run(&job)?,
         Some("careless") => careless::run(&job)?,
+        Some("resident") => resident(&job)?,
         Some("login") => json!({ "accepted": token::Token::open(&job).is_ok() }),
-        _ => bail!("usage: adversary forbidden|decrypt|login|careless < job.json"),
+        _ => bail!("usage: adversary forbidden|decrypt|login|careless|resident < job.json"),
     };
     serde_json::to_writer(io::stdout().lock(), &answer)?;
     Ok(())
 }
 
+/// The ids of the private keys that live on the token.
+fn resident(job: &Value) -> anyhow::Result<Value> {
+    let token = token::Token::open(job)?;
+    let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Token(true)];
+    let mut ids = Vec::new();
+    for key in token.session.find_objects(&template)? {
+        match &token.session.get_attributes(key, &[AttributeType::Id])?[..] {
+            [Attribute::Id(id)] => ids.push(hex::encode(id)),
+            _ => bail!("a private key without an id is on the token"),
+        }
+    }
+    Ok(json!({ "ids": ids }))
+}
+
 /// A field of a job that is text.
 fn text<'j>(job: &'j Value, field: &str) -> anyhow::Result<&'j str> {
-    job[field].as_str().with_context(|| format!("the job has no text {field}"))
+    job[field]
+        .as_str()
+        .with_context(|| format!("the job has no text {field}"))
 }
 
 /// A field of a job that is bytes in hexadecimal.
@@ -49,6 +67,10 @@ fn bytes(job: &Value, field: &str) -> anyhow::Result<Vec<u8>> {
 
 /// A field of a job that is a list of bytes in hexadecimal.
 fn bytes_list(job: &Value, field: &str) -> anyhow::Result<Vec<Vec<u8>>> {
-    let list = job[field].as_array().with_context(|| format!("the job has no list {field}"))?;
-    list.iter().map(|one| Ok(hex::decode(one.as_str().context("an element is not text")?)?)).collect()
+    let list = job[field]
+        .as_array()
+        .with_context(|| format!("the job has no list {field}"))?;
+    list.iter()
+        .map(|one| Ok(hex::decode(one.as_str().context("an element is not text")?)?))
+        .collect()
 }

@@ -32,7 +32,10 @@ pub(crate) struct Protection {
 
 impl Protection {
     /// What the seal key demands.
-    pub(crate) const FULL: Self = Self { sensitive: Some(true), extractable: Some(false) };
+    pub(crate) const FULL: Self = Self {
+        sensitive: Some(true),
+        extractable: Some(false),
+    };
 }
 
 /// The template by which the key of a token is unwrapped.
@@ -40,10 +43,16 @@ pub(crate) fn of_token(token: &KeyToken, protection: Protection) -> anyhow::Resu
     let (class, key_type, usage) = match token.key_type {
         RSA_2048 => (ObjectClass::PRIVATE_KEY, KeyType::RSA, vec![Attribute::Sign(true)]),
         EC_P256 => (ObjectClass::PRIVATE_KEY, KeyType::EC, vec![Attribute::Sign(true)]),
-        AES_256 => {
-            (ObjectClass::SECRET_KEY, KeyType::AES, vec![Attribute::Encrypt(true), Attribute::Decrypt(true)])
-        }
-        HMAC_SHA256 => (ObjectClass::SECRET_KEY, KeyType::GENERIC_SECRET, vec![Attribute::Sign(true)]),
+        AES_256 => (
+            ObjectClass::SECRET_KEY,
+            KeyType::AES,
+            vec![Attribute::Encrypt(true), Attribute::Decrypt(true)],
+        ),
+        HMAC_SHA256 => (
+            ObjectClass::SECRET_KEY,
+            KeyType::GENERIC_SECRET,
+            vec![Attribute::Sign(true)],
+        ),
         other => bail!("no template for key type {other}"),
     };
     let mut template = vec![

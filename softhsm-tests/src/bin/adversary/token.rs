@@ -27,7 +27,9 @@ impl Token {
         let label = text(job, "token_label")?;
         let slots = module.get_slots_with_initialized_token()?;
         let slot = slots.into_iter().find(|slot| {
-            module.get_token_info(*slot).is_ok_and(|info| info.label().trim_end() == label)
+            module
+                .get_token_info(*slot)
+                .is_ok_and(|info| info.label().trim_end() == label)
         });
         let slot = slot.with_context(|| format!("no token {label}"))?;
         let session = module.open_rw_session(slot)?;
@@ -43,8 +45,11 @@ impl Token {
     /// One of the domain's keys.
     pub(crate) fn domain_key(&self, name: &str) -> anyhow::Result<ObjectHandle> {
         let label = format!("portcullis-domain-1-{name}");
-        let template =
-            [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::Token(true), Attribute::Label(label.clone().into())];
+        let template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::Token(true),
+            Attribute::Label(label.clone().into()),
+        ];
         match self.session.find_objects(&template)?[..] {
             [key] => Ok(key),
             ref found => bail!("{} keys have the label {label}; expected one", found.len()),

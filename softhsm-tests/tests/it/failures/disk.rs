@@ -7,10 +7,7 @@ use portcullis_client::{
 use portcullis_softhsm_tests::{
     AuditLog, Gateway, KeySpec, LONG, Launch, MEMBERS, TestCluster, create_key, create_ring, key_request, refusal, sign,
 };
-use std::{
-    fs,
-    time::Instant,
-};
+use std::{fs, time::Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_room_for_the_audit_log_nothing_is_done_and_with_room_again_work_goes_on() {
@@ -28,7 +25,10 @@ async fn without_room_for_the_audit_log_nothing_is_done_and_with_room_again_work
 
     // A neighbour takes the rest of the disk, then entries take what is left of the log's last block.
     let ballast = gateway.inside(&directory.join("ballast"));
-    assert!(fs::write(&ballast, vec![0; 1 << 20]).is_err(), "the disk is larger than it should be");
+    assert!(
+        fs::write(&ballast, vec![0; 1 << 20]).is_err(),
+        "the disk is larger than it should be"
+    );
     let started = Instant::now();
     let refused = loop {
         match sign(&client, &name, b"a message").await {
@@ -46,7 +46,12 @@ async fn without_room_for_the_audit_log_nothing_is_done_and_with_room_again_work
         assert!(started.elapsed() < LONG, "still no signature");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let answer = client.keys().get_key(GetKeyRequest { name: "keyRings/ring/keys/meanwhile".to_owned() }).await;
+    let answer = client
+        .keys()
+        .get_key(GetKeyRequest {
+            name: "keyRings/ring/keys/meanwhile".to_owned(),
+        })
+        .await;
     refusal(answer).is(Code::NotFound, "KEY_NOT_FOUND");
     create_key(&client, "ring", "meanwhile", KeySpec::EC_P256).await;
     for member in MEMBERS {
@@ -54,14 +59,21 @@ async fn without_room_for_the_audit_log_nothing_is_done_and_with_room_again_work
     }
     let log = fs::read(gateway.inside(&file)).expect("the audit log");
     let log = AuditLog::parse(&log).unwrap_or_else(|problem| panic!("the chain broke: {problem}"));
-    assert!(log.outcomes().any(|entry| entry["resource"].as_str().is_some_and(|name| name.contains("meanwhile"))));
+    assert!(log.outcomes().any(|entry| {
+        entry["resource"]
+            .as_str()
+            .is_some_and(|name| name.contains("meanwhile"))
+    }));
     gateway.stop();
 }
 
 async fn nothing_is_done(client: &Client, name: &str) {
     for _ in 0..10 {
         refusal(sign(client, name, b"a message").await).is(Code::Unavailable, "AUDIT_UNAVAILABLE");
-        let create = client.keys().create_key(key_request("ring", "meanwhile", KeySpec::EC_P256)).await;
+        let create = client
+            .keys()
+            .create_key(key_request("ring", "meanwhile", KeySpec::EC_P256))
+            .await;
         refusal(create).is(Code::Unavailable, "AUDIT_UNAVAILABLE");
     }
 }
@@ -90,7 +102,10 @@ async fn a_changed_audit_log_keeps_the_gateway_from_starting_or_is_found_by_its_
     for at in 0..lines.len() - 1 {
         let mut removed = lines.clone();
         removed.remove(at);
-        assert!(AuditLog::parse(format!("{}\n", removed.join("\n")).as_bytes()).is_err(), "line {at} was removed");
+        assert!(
+            AuditLog::parse(format!("{}\n", removed.join("\n")).as_bytes()).is_err(),
+            "line {at} was removed"
+        );
     }
     let changed = good.replacen("keyRings/ring", "keyRings/ding", 1);
     assert_ne!(changed, good);

@@ -57,13 +57,20 @@ async fn an_expired_certificate_is_refused_and_told_why() {
 async fn the_servers_own_certificate_is_no_client() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
-    let server = Credentials::new(cluster.pki("server.pem"), cluster.pki("server.key"), cluster.pki("ca.pem"));
+    let server = Credentials::new(
+        cluster.pki("server.pem"),
+        cluster.pki("server.key"),
+        cluster.pki("ca.pem"),
+    );
     match gateway.tls_client_as(&server).await {
         Err(Error::Connection(error)) => assert!(matches!(error, ConnectionError::ClientCertificate(_)), "{error}"),
         Err(other) => panic!("{other:?}"),
         // If the gateway takes it for a client at all, it is one without rights.
         Ok(client) => {
-            let status = client.cluster().list_members(portcullis_client::v1::ListMembersRequest {}).await;
+            let status = client
+                .cluster()
+                .list_members(portcullis_client::v1::ListMembersRequest {})
+                .await;
             portcullis_softhsm_tests::refusal(status).is(tonic::Code::PermissionDenied, "ACCESS_DENIED");
         }
     }
@@ -76,7 +83,9 @@ async fn a_client_does_not_trust_another_gateway() {
     let directory = temporary_directory();
     let other = TestCluster::with_another_domain();
     fs::copy(other.pki("ca.pem"), directory.path().join("ca.pem")).expect("a trust bundle");
-    let deceived = cluster.authority().client(Wish::DEVELOPER, &directory.path().join("ca.pem"));
+    let deceived = cluster
+        .authority()
+        .client(Wish::DEVELOPER, &directory.path().join("ca.pem"));
     let error = refused(&gateway, &deceived.credentials()).await;
     assert!(matches!(error, ConnectionError::ServerCertificate { .. }), "{error}");
 }
@@ -84,14 +93,28 @@ async fn a_client_does_not_trust_another_gateway() {
 /// What `openssl s_client` sees of the gateway when it sends an HTTP/2 preface.
 fn s_client(gateway: &Gateway, cluster: &TestCluster, identity: Option<&Identity>, options: &[&str]) -> String {
     let mut command = Command::new(find_tool("openssl", "openssl"));
-    command.args(["s_client", "-connect", &gateway.tls().to_string(), "-ign_eof", "-alpn", "h2", "-brief"]);
+    command.args([
+        "s_client",
+        "-connect",
+        &gateway.tls().to_string(),
+        "-ign_eof",
+        "-alpn",
+        "h2",
+        "-brief",
+    ]);
     command.arg("-CAfile").arg(cluster.pki("ca.pem")).args(options);
     if let Some(identity) = identity {
-        command.arg("-cert").arg(identity.certificate()).arg("-key").arg(identity.private_key());
+        command
+            .arg("-cert")
+            .arg(identity.certificate())
+            .arg("-key")
+            .arg(identity.private_key());
     }
-    // The client's preface and GOAWAY, after which the gateway closes.
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0";
-    let output = run_with_input(&mut command, preface);
+    // The preface, empty SETTINGS, and GOAWAY, after which the gateway closes.
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &goaway].concat();
+    let output = run_with_input(&mut command, &preface);
     format!("{}{}", String::from_utf8_lossy(&output.stdout), output.stderr)
 }
 
@@ -130,7 +153,10 @@ async fn plaintext_gets_nothing_from_the_tls_port() {
             Err(error) => panic!("the connection stays open: {error}"),
         }
         // A TLS alert at most: type 21, version 3.x, two bytes.
-        assert!(answer.is_empty() || (answer[0] == 21 && answer.len() == 7), "{answer:02x?}");
+        assert!(
+            answer.is_empty() || (answer[0] == 21 && answer.len() == 7),
+            "{answer:02x?}"
+        );
     }
     still_serves(&gateway).await;
 }

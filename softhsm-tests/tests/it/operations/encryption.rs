@@ -30,11 +30,21 @@ impl Authenticated {
         Self::Data(b"some associated data"),
         Self::Context(&[]),
         Self::Context(&[("purpose", "test")]),
-        Self::Context(&[("zone", "b"), ("account", "42"), ("\u{e9}t\u{e9}", "\u{2603}"), ("empty", "")]),
+        Self::Context(&[
+            ("zone", "b"),
+            ("account", "42"),
+            ("\u{e9}t\u{e9}", "\u{2603}"),
+            ("empty", ""),
+        ]),
     ];
 
     fn context(pairs: &[(&str, &str)]) -> EncryptionContext {
-        EncryptionContext { values: pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect() }
+        EncryptionContext {
+            values: pairs
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+        }
     }
 
     async fn encrypt(&self, client: &Client, name: &str, plaintext: &[u8]) -> Result<EncryptResponse, Status> {
@@ -44,8 +54,12 @@ impl Authenticated {
             Self::Data(data) => Some(AssociatedData((*data).into())),
             Self::Context(pairs) => Some(EncryptionContext(Self::context(pairs))),
         };
-        let request =
-            EncryptRequest { name: name.into(), plaintext: plaintext.to_vec().into(), authenticated, ..Default::default() };
+        let request = EncryptRequest {
+            name: name.into(),
+            plaintext: plaintext.to_vec().into(),
+            authenticated,
+            ..Default::default()
+        };
         Ok(client.crypto().encrypt(request).await?.into_inner())
     }
 
@@ -87,7 +101,10 @@ async fn what_is_encrypted_is_decrypted_with_the_same_authenticated_data_and_wit
         let name = create_key(&client, transport, "aes", KeySpec::AES_256).await.name;
         for plaintext in [&b""[..], b"a plaintext", &[0xa5; 70_000]] {
             for (index, authenticated) in Authenticated::ALL.iter().enumerate() {
-                let encrypted = authenticated.encrypt(&client, &name, plaintext).await.expect("a ciphertext");
+                let encrypted = authenticated
+                    .encrypt(&client, &name, plaintext)
+                    .await
+                    .expect("a ciphertext");
                 assert_eq!(encrypted.name, format!("{name}/versions/1"));
                 assert_eq!(encrypted.ciphertext_crc32c, crc32c(&encrypted.ciphertext));
                 // The header, and the tag of AES-GCM.
@@ -119,7 +136,10 @@ async fn each_member_decrypts_each_ciphertext_without_the_gateway() {
     let key = create_key(&client, "ring", "aes", KeySpec::AES_256).await;
     let mut ciphertexts = Vec::new();
     for authenticated in Authenticated::ALL {
-        let encrypted = authenticated.encrypt(&client, &key.name, b"a plaintext").await.expect("a ciphertext");
+        let encrypted = authenticated
+            .encrypt(&client, &key.name, b"a plaintext")
+            .await
+            .expect("a ciphertext");
         ciphertexts.push((authenticated, encrypted.ciphertext));
     }
     gateway.stop();
@@ -130,7 +150,11 @@ async fn each_member_decrypts_each_ciphertext_without_the_gateway() {
             let decrypted = adversary.decrypt(&key_token, ciphertext, authenticated.for_adversary());
             assert_eq!(decrypted.uid, key.uid.replace('-', ""));
             assert_eq!(decrypted.version, 1);
-            assert_eq!(decrypted.plaintext, hex(b"a plaintext"), "{authenticated:?} on {member}");
+            assert_eq!(
+                decrypted.plaintext,
+                hex(b"a plaintext"),
+                "{authenticated:?} on {member}"
+            );
         }
     }
 }
@@ -144,7 +168,10 @@ async fn no_two_ciphertexts_have_the_same_nonce() {
     let name = create_key(&client, "ring", "aes", KeySpec::AES_256).await.name;
     let mut nonces = std::collections::HashSet::new();
     for _ in 0..500 {
-        let ciphertext = encrypt(&client, &name, b"the same", b"").await.expect("a ciphertext").ciphertext;
+        let ciphertext = encrypt(&client, &name, b"the same", b"")
+            .await
+            .expect("a ciphertext")
+            .ciphertext;
         assert!(nonces.insert(ciphertext[22..34].to_vec()), "a nonce was used twice");
     }
 }
@@ -157,21 +184,33 @@ async fn every_wrong_ciphertext_has_one_and_the_same_answer() {
     create_ring(&client, "ring").await;
     let name = create_key(&client, "ring", "aes", KeySpec::AES_256).await.name;
     let other = create_key(&client, "ring", "other", KeySpec::AES_256).await.name;
-    let good = encrypt(&client, &name, b"a plaintext", b"data").await.expect("a ciphertext").ciphertext.to_vec();
-    let stranger = encrypt(&client, &other, b"a plaintext", b"data").await.expect("a ciphertext").ciphertext.to_vec();
+    let good = encrypt(&client, &name, b"a plaintext", b"data")
+        .await
+        .expect("a ciphertext")
+        .ciphertext
+        .to_vec();
+    let stranger = encrypt(&client, &other, b"a plaintext", b"data")
+        .await
+        .expect("a ciphertext")
+        .ciphertext
+        .to_vec();
 
-    let mut wrong = vec![("nothing", vec![]), ("another key's", stranger), ("longer", [&good[..], &[0]].concat())];
+    let mut wrong = vec![
+        ("nothing", vec![]),
+        ("another key's", stranger),
+        ("longer", [&good[..], &[0]].concat()),
+    ];
     wrong.extend([1, 21, 33, 34, 49].map(|length| ("truncated", good[..length].to_vec())));
     for at in 0..good.len() {
         let mut changed = good.clone();
         changed[at] ^= 0x10;
         wrong.push(("changed", changed));
     }
-    let expected = refusal(decrypt(&client, &name, &good, b"other data").await)
-        .is(Code::InvalidArgument, "DECRYPTION_FAILED");
+    let expected =
+        refusal(decrypt(&client, &name, &good, b"other data").await).is(Code::InvalidArgument, "DECRYPTION_FAILED");
     for (what, ciphertext) in wrong {
-        let refused = refusal(decrypt(&client, &name, &ciphertext, b"data").await)
-            .is(Code::InvalidArgument, "DECRYPTION_FAILED");
+        let refused =
+            refusal(decrypt(&client, &name, &ciphertext, b"data").await).is(Code::InvalidArgument, "DECRYPTION_FAILED");
         let what = format!("{what}, {} bytes", ciphertext.len());
         assert_eq!(refused.message, expected.message, "{what}");
         let keys = |refusal: &portcullis_softhsm_tests::Refusal| {
@@ -186,7 +225,13 @@ async fn every_wrong_ciphertext_has_one_and_the_same_answer() {
     for member in gateway.cluster_status().await.members {
         assert_eq!(member.worker_starts, 1, "{}", member.name);
     }
-    assert_eq!(decrypt(&client, &name, &good, b"data").await.expect("the plaintext").plaintext, &b"a plaintext"[..]);
+    assert_eq!(
+        decrypt(&client, &name, &good, b"data")
+            .await
+            .expect("the plaintext")
+            .plaintext,
+        &b"a plaintext"[..]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,8 +243,11 @@ async fn checksums_are_checked_before_anything_happens() {
     let name = create_key(&client, "ring", "aes", KeySpec::AES_256).await.name;
     let (plain, data) = (crc32c(b"plain"), crc32c(b"data"));
     let send = async |plaintext_crc32c, associated_data_crc32c| {
-        let request =
-            EncryptRequest { plaintext_crc32c, associated_data_crc32c, ..request_with_data(&name, b"plain", b"data") };
+        let request = EncryptRequest {
+            plaintext_crc32c,
+            associated_data_crc32c,
+            ..request_with_data(&name, b"plain", b"data")
+        };
         client.crypto().encrypt(request).await
     };
     refusal(send(Some(plain ^ 1), None).await).is(Code::InvalidArgument, "CHECKSUM_MISMATCH");
@@ -218,7 +266,10 @@ async fn checksums_are_checked_before_anything_happens() {
         client.crypto().decrypt(request).await
     };
     refusal(decrypt(answer.ciphertext_crc32c ^ 1).await).is(Code::InvalidArgument, "CHECKSUM_MISMATCH");
-    let answer = decrypt(answer.ciphertext_crc32c).await.expect("the plaintext").into_inner();
+    let answer = decrypt(answer.ciphertext_crc32c)
+        .await
+        .expect("the plaintext")
+        .into_inner();
     assert!(answer.verified_ciphertext_crc32c && answer.verified_associated_data_crc32c);
 }
 
@@ -228,7 +279,11 @@ async fn a_key_that_does_not_encrypt_is_refused() {
     let gateway = Gateway::start(&cluster);
     let client = gateway.unix_client().await;
     create_ring(&client, "ring").await;
-    for (id, spec) in [("ec", KeySpec::EC_P256), ("rsa", KeySpec::RSA_PSS), ("hmac", KeySpec::HMAC_SHA256)] {
+    for (id, spec) in [
+        ("ec", KeySpec::EC_P256),
+        ("rsa", KeySpec::RSA_PSS),
+        ("hmac", KeySpec::HMAC_SHA256),
+    ] {
         let name = create_key(&client, "ring", id, spec).await.name;
         refusal(encrypt(&client, &name, b"plain", b"").await).is(Code::InvalidArgument, "ALGORITHM_MISMATCH");
         refusal(decrypt(&client, &name, &[1; 60], b"").await).is(Code::InvalidArgument, "ALGORITHM_MISMATCH");

@@ -7,8 +7,12 @@ use portcullis_client::{
 use portcullis_softhsm_tests::{Gateway, KeySpec, TestCluster, create_key, create_ring, key_request, refusal};
 
 async fn page(client: &Client, ring: &str, page_size: i32, page_token: String) -> ListKeysResponse {
-    let request =
-        ListKeysRequest { parent: format!("keyRings/{ring}"), page_size, page_token, ..Default::default() };
+    let request = ListKeysRequest {
+        parent: format!("keyRings/{ring}"),
+        page_size,
+        page_token,
+        ..Default::default()
+    };
     client.keys().list_keys(request).await.expect("a page").into_inner()
 }
 
@@ -23,17 +27,25 @@ async fn pages_hold_every_key_once_in_the_order_of_names() {
     create_key(&client, "other", "elsewhere", KeySpec::EC_P256).await;
     let mut expected = Vec::new();
     for number in [3, 11, 7, 1, 2, 9, 10, 5, 4, 8, 6] {
-        expected.push(create_key(&client, "ring", &format!("key-{number:02}"), KeySpec::EC_P256).await.name);
+        expected.push(
+            create_key(&client, "ring", &format!("key-{number:02}"), KeySpec::EC_P256)
+                .await
+                .name,
+        );
     }
     expected.sort();
-    for page_size in [1, 2, 4, 11, 12, 0, 1000, 1_000_000] {
+    for page_size in [1, 2, 4, 11, 12, 0, 1000] {
         let mut found = Vec::new();
         let mut token = String::new();
         loop {
             let answer = page(&client, "ring", page_size, token).await;
             assert!(answer.unauthentic.is_empty());
             if page_size > 0 {
-                assert!(answer.keys.len() <= page_size as usize, "a page of {page_size} has {}", answer.keys.len());
+                assert!(
+                    answer.keys.len() <= page_size as usize,
+                    "a page of {page_size} has {}",
+                    answer.keys.len()
+                );
             }
             found.extend(answer.keys.into_iter().map(|key| key.name));
             token = answer.next_page_token;
@@ -55,8 +67,17 @@ async fn a_wrong_page_is_refused() {
     create_ring(&client, "ring").await;
     let list = async |parent: &str, page_size, page_token: &str| {
         let page_token = page_token.to_owned();
-        client.keys().list_keys(ListKeysRequest { parent: parent.to_owned(), page_size, page_token, ..Default::default() }).await
+        client
+            .keys()
+            .list_keys(ListKeysRequest {
+                parent: parent.to_owned(),
+                page_size,
+                page_token,
+                ..Default::default()
+            })
+            .await
     };
+    refusal(list("keyRings/ring", 1001, "").await).is(Code::InvalidArgument, "FIELD_INVALID");
     refusal(list("keyRings/ring", -1, "").await).is(Code::InvalidArgument, "FIELD_INVALID");
     refusal(list("keyRings/ring", 1, "rubbish \u{fffd}").await).is(Code::InvalidArgument, "FIELD_INVALID");
     refusal(list("keyRings/absent", 1, "").await).is(Code::NotFound, "KEY_RING_NOT_FOUND");
@@ -77,6 +98,13 @@ async fn labels_are_kept() {
     let name = "keyRings/ring/keys/key".to_owned();
     gateway.stop();
     let gateway = Gateway::start(&cluster);
-    let found = gateway.unix_client().await.keys().get_key(GetKeyRequest { name }).await.expect("the key").into_inner();
+    let found = gateway
+        .unix_client()
+        .await
+        .keys()
+        .get_key(GetKeyRequest { name })
+        .await
+        .expect("the key")
+        .into_inner();
     assert_eq!(found.labels, labels.into_iter().collect());
 }

@@ -18,14 +18,22 @@ async fn pem_and_der_are_the_same_key_to_openssl() {
         create_ring(&client, transport).await;
         for (id, spec) in KINDS {
             let key = create_key(&client, transport, id, spec).await;
-            let pem = GetPublicKeyRequest { name: key.name.clone(), format: PublicKeyFormat::Pem as i32 };
+            let pem = GetPublicKeyRequest {
+                name: key.name.clone(),
+                format: PublicKeyFormat::Pem as i32,
+            };
             if matches!(id, "aes-256" | "hmac-sha256") {
                 refusal(client.keys().get_public_key(pem).await).is(Code::InvalidArgument, "ALGORITHM_MISMATCH");
                 continue;
             }
             let pem = client.keys().get_public_key(pem).await.expect("PEM").into_inner();
             // A version has the same public half as its key; PEM is the default.
-            let version = public_key(&client, &format!("{}/versions/1", key.name), PublicKeyFormat::Unspecified).await;
+            let version = public_key(
+                &client,
+                &format!("{}/versions/1", key.name),
+                PublicKeyFormat::Unspecified,
+            )
+            .await;
             let der = public_key(&client, &key.name, PublicKeyFormat::Der).await;
             for answer in [&pem, &version, &der] {
                 assert_eq!(answer.name, format!("{}/versions/1", key.name));
@@ -36,7 +44,11 @@ async fn pem_and_der_are_the_same_key_to_openssl() {
             assert!(version.format() == PublicKeyFormat::Pem, "{id}");
             let directory = temporary_directory();
             fs::write(directory.path().join("key.pem"), &pem.public_key).expect("a file");
-            let converted = openssl(directory.path(), ["pkey", "-pubin", "-in", "key.pem", "-outform", "DER"]).succeeded();
+            let converted = openssl(
+                directory.path(),
+                ["pkey", "-pubin", "-in", "key.pem", "-outform", "DER"],
+            )
+            .succeeded();
             assert_eq!(converted.stdout, der.public_key, "{id}");
         }
     }
@@ -51,7 +63,13 @@ async fn a_version_that_does_not_exist_is_not_found() {
     create_key(&client, "ring", "key", KeySpec::EC_P256).await;
     let get = async |name: &str| {
         let name = name.to_owned();
-        client.keys().get_public_key(GetPublicKeyRequest { name, ..Default::default() }).await
+        client
+            .keys()
+            .get_public_key(GetPublicKeyRequest {
+                name,
+                ..Default::default()
+            })
+            .await
     };
     refusal(get("keyRings/ring/keys/key/versions/2").await).is(Code::NotFound, "KEY_VERSION_NOT_FOUND");
     refusal(get("keyRings/ring/keys/other/versions/1").await).is(Code::NotFound, "KEY_NOT_FOUND");

@@ -29,7 +29,13 @@ async fn verify(client: &Client, name: &str, input: Input, signature: &[u8]) -> 
         signature: signature.to_vec().into(),
         ..Default::default()
     };
-    client.crypto().verify(request).await.expect("an answer to Verify").into_inner().valid
+    client
+        .crypto()
+        .verify(request)
+        .await
+        .expect("an answer to Verify")
+        .into_inner()
+        .valid
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +60,10 @@ async fn signatures_are_valid_to_rust_crates_to_openssl_and_to_the_gateway() {
                 assert_eq!(answer.signature_crc32c, crc32c(&answer.signature));
                 assert!(!answer.verified_input_crc32c);
                 assert!(verifies(&der, mechanism, MESSAGE, &answer.signature), "{id}");
-                assert!(!verifies(&der, mechanism, b"another message", &answer.signature), "{id}");
+                assert!(
+                    !verifies(&der, mechanism, b"another message", &answer.signature),
+                    "{id}"
+                );
                 assert!(openssl_accepts(&pem, mechanism, MESSAGE, &answer.signature), "{id}");
                 let input = Input::Message(MESSAGE.into());
                 assert!(verify(&client, &name, input, &answer.signature).await, "{id}");
@@ -77,15 +86,26 @@ async fn a_wrong_signature_is_an_answer_and_not_an_error() {
     create_ring(&client, "ring").await;
     for (id, spec, _) in SIGNERS {
         let name = create_key(&client, "ring", id, spec).await.name;
-        let signature = client.crypto().sign(message_request(&name, MESSAGE)).await.expect("a signature").into_inner();
+        let signature = client
+            .crypto()
+            .sign(message_request(&name, MESSAGE))
+            .await
+            .expect("a signature")
+            .into_inner();
         let good = signature.signature.to_vec();
         for at in [0, good.len() / 2, good.len() - 1] {
             let mut wrong = good.clone();
             wrong[at] ^= 1;
-            assert!(!verify(&client, &name, Input::Message(MESSAGE.into()), &wrong).await, "{id}, byte {at}");
+            assert!(
+                !verify(&client, &name, Input::Message(MESSAGE.into()), &wrong).await,
+                "{id}, byte {at}"
+            );
         }
         for wrong in [&[][..], &good[1..], &[&good[..], &[0]].concat(), &[0; 8], &[0xff; 1024]] {
-            assert!(!verify(&client, &name, Input::Message(MESSAGE.into()), wrong).await, "{id}, {wrong:02x?}");
+            assert!(
+                !verify(&client, &name, Input::Message(MESSAGE.into()), wrong).await,
+                "{id}, {wrong:02x?}"
+            );
         }
     }
 }
@@ -101,7 +121,10 @@ async fn an_ecdsa_signature_comes_in_both_encodings() {
     // Often enough that r or s begins with a zero byte or a high bit.
     for number in 0..64u8 {
         let message = [number; 32];
-        let request = SignRequest { encoding: SignatureEncoding::P1363 as i32, ..message_request(&name, &message) };
+        let request = SignRequest {
+            encoding: SignatureEncoding::P1363 as i32,
+            ..message_request(&name, &message)
+        };
         let answer = client.crypto().sign(request).await.expect("a signature").into_inner();
         assert!(answer.encoding() == SignatureEncoding::P1363);
         let signature = p256_signature(&answer.signature);
@@ -114,14 +137,27 @@ async fn an_ecdsa_signature_comes_in_both_encodings() {
                 encoding: encoding as i32,
                 ..Default::default()
             };
-            assert_eq!(client.crypto().verify(request).await.expect("an answer").into_inner().valid, valid);
+            assert_eq!(
+                client
+                    .crypto()
+                    .verify(request)
+                    .await
+                    .expect("an answer")
+                    .into_inner()
+                    .valid,
+                valid
+            );
         }
     }
 }
 
 fn p256_signature(fixed: &[u8]) -> Vec<u8> {
     assert_eq!(fixed.len(), 64);
-    p256::ecdsa::Signature::from_slice(fixed).expect("r and s").to_der().as_bytes().to_vec()
+    p256::ecdsa::Signature::from_slice(fixed)
+        .expect("r and s")
+        .to_der()
+        .as_bytes()
+        .to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,15 +181,37 @@ async fn input_that_does_not_fit_the_key_is_refused() {
                     .with("actual_length", length);
             }
         }
-        let other = if mechanism == Mechanism::EcdsaSha256 { Mechanism::RsaPssSha256 } else { Mechanism::EcdsaSha256 };
-        let request = SignRequest { mechanism: other as i32, ..message_request(&name, MESSAGE) };
+        let other = if mechanism == Mechanism::EcdsaSha256 {
+            Mechanism::RsaPssSha256
+        } else {
+            Mechanism::EcdsaSha256
+        };
+        let request = SignRequest {
+            mechanism: other as i32,
+            ..message_request(&name, MESSAGE)
+        };
         refusal(sign(request).await).is(Code::InvalidArgument, "ALGORITHM_MISMATCH");
-        let request = SignRequest { input: None, ..message_request(&name, MESSAGE) };
+        let request = SignRequest {
+            input: None,
+            ..message_request(&name, MESSAGE)
+        };
         refusal(sign(request).await).is(Code::InvalidArgument, "FIELD_INVALID");
-        let request = SignRequest { input_crc32c: Some(crc32c(MESSAGE) ^ 1), ..message_request(&name, MESSAGE) };
+        let request = SignRequest {
+            input_crc32c: Some(crc32c(MESSAGE) ^ 1),
+            ..message_request(&name, MESSAGE)
+        };
         refusal(sign(request).await).is(Code::InvalidArgument, "CHECKSUM_MISMATCH");
-        let request = SignRequest { input_crc32c: Some(crc32c(MESSAGE)), ..message_request(&name, MESSAGE) };
-        assert!(sign(request).await.expect("a signature").into_inner().verified_input_crc32c);
+        let request = SignRequest {
+            input_crc32c: Some(crc32c(MESSAGE)),
+            ..message_request(&name, MESSAGE)
+        };
+        assert!(
+            sign(request)
+                .await
+                .expect("a signature")
+                .into_inner()
+                .verified_input_crc32c
+        );
     }
     for (id, spec) in [("aes", KeySpec::AES_256), ("hmac", KeySpec::HMAC_SHA256)] {
         let name = create_key(&client, "ring", id, spec).await.name;
@@ -169,9 +227,20 @@ async fn a_dry_run_says_what_a_signature_would_say_and_makes_none() {
     let client = gateway.unix_client().await;
     create_ring(&client, "ring").await;
     let name = create_key(&client, "ring", "ec", KeySpec::EC_P256).await.name;
-    let request = SignRequest { dry_run: true, ..message_request(&name, MESSAGE) };
-    let answer = client.crypto().sign(request.clone()).await.expect("a dry run").into_inner();
+    let request = SignRequest {
+        dry_run: true,
+        ..message_request(&name, MESSAGE)
+    };
+    let answer = client
+        .crypto()
+        .sign(request.clone())
+        .await
+        .expect("a dry run")
+        .into_inner();
     assert!(answer.signature.is_empty());
-    let request = SignRequest { input: Some(sign_request::Input::Digest(vec![0; 20].into())), ..request };
+    let request = SignRequest {
+        input: Some(sign_request::Input::Digest(vec![0; 20].into())),
+        ..request
+    };
     refusal(client.crypto().sign(request).await).is(Code::InvalidArgument, "DIGEST_LENGTH_MISMATCH");
 }

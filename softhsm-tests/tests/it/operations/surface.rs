@@ -41,7 +41,10 @@ struct Method {
 /// Every method of the API.
 fn methods() -> Vec<Method> {
     let descriptors = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("the descriptor set");
-    let files = descriptors.file.into_iter().filter(|file| file.package() == "portcullis.v1");
+    let files = descriptors
+        .file
+        .into_iter()
+        .filter(|file| file.package() == "portcullis.v1");
     let services = files.flat_map(|file| file.service);
     let methods = services.flat_map(|service| {
         let name = service.name().to_owned();
@@ -60,7 +63,10 @@ async fn what_is_not_served_yet_says_so() {
     let wire = gateway.wire().await;
     let methods = methods();
     assert!(methods.len() > 60, "the API has only {} methods", methods.len());
-    let services: BTreeSet<_> = methods.iter().filter_map(|method| method.name.split('/').next()).collect();
+    let services: BTreeSet<_> = methods
+        .iter()
+        .filter_map(|method| method.name.split('/').next())
+        .collect();
     assert_eq!(services.len(), 5, "{services:?}");
     for Method { name, streams } in methods {
         let path = format!("portcullis.v1.{name}");
@@ -71,7 +77,10 @@ async fn what_is_not_served_yet_says_so() {
             wire.call(&path, Vec::new()).await.map(drop)
         };
         if SERVED.contains(&name.as_str()) {
-            assert!(answer.map_or_else(|status| status.code() != Code::Unimplemented, |()| true), "{name} is not served");
+            assert!(
+                answer.map_or_else(|status| status.code() != Code::Unimplemented, |()| true),
+                "{name} is not served"
+            );
         } else {
             refusal(answer).is(Code::Unimplemented, "METHOD_NOT_AVAILABLE");
         }
@@ -83,7 +92,11 @@ async fn what_does_not_exist_is_unimplemented() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
     let wire = gateway.wire().await;
-    for path in ["portcullis.v1.KeyService/Nothing", "portcullis.v2.KeyService/GetKey", "nothing"] {
+    for path in [
+        "portcullis.v1.KeyService/Nothing",
+        "portcullis.v2.KeyService/GetKey",
+        "nothing",
+    ] {
         refusal(wire.call(path, Vec::new()).await).is(Code::Unimplemented, "METHOD_NOT_AVAILABLE");
     }
 }
@@ -93,10 +106,19 @@ async fn health_says_that_the_gateway_serves() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
     let mut health = HealthClient::new(gateway.wire().await.channel());
-    let answer = health.check(HealthCheckRequest::default()).await.expect("the health of the gateway").into_inner();
+    let answer = health
+        .check(HealthCheckRequest::default())
+        .await
+        .expect("the health of the gateway")
+        .into_inner();
     assert_eq!(answer.status(), ServingStatus::Serving);
-    let unknown = HealthCheckRequest { service: "nobody.knows.It".to_owned() };
-    assert_eq!(health.check(unknown).await.expect_err("no such service").code(), Code::NotFound);
+    let unknown = HealthCheckRequest {
+        service: "nobody.knows.It".to_owned(),
+    };
+    assert_eq!(
+        health.check(unknown).await.expect_err("no such service").code(),
+        Code::NotFound
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,11 +131,28 @@ async fn reflection_lists_the_services() {
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let requests = tokio_stream::iter([request]);
-    let mut answers = reflection.server_reflection_info(requests).await.expect("reflection").into_inner();
-    let answer = answers.message().await.expect("an answer").expect("an answer").message_response;
-    let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("not a list of services") };
+    let mut answers = reflection
+        .server_reflection_info(requests)
+        .await
+        .expect("reflection")
+        .into_inner();
+    let answer = answers
+        .message()
+        .await
+        .expect("an answer")
+        .expect("an answer")
+        .message_response;
+    let Some(MessageResponse::ListServicesResponse(list)) = answer else {
+        panic!("not a list of services")
+    };
     let found: HashSet<_> = list.service.into_iter().map(|service| service.name).collect();
-    for service in ["KeyService", "CryptoService", "ObjectService", "ClusterService", "ActivationService"] {
+    for service in [
+        "KeyService",
+        "CryptoService",
+        "ObjectService",
+        "ClusterService",
+        "ActivationService",
+    ] {
         let name = format!("portcullis.v1.{service}");
         assert!(found.contains(&name), "{name} is not among {found:?}");
     }
@@ -146,7 +185,12 @@ async fn random_bytes_come_in_the_length_that_was_asked_for() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
     for (_, client) in gateway.clients().await {
-        let generate = async |length_bytes| client.crypto().generate_random(GenerateRandomRequest { length_bytes }).await;
+        let generate = async |length_bytes| {
+            client
+                .crypto()
+                .generate_random(GenerateRandomRequest { length_bytes })
+                .await
+        };
         let mut seen = HashSet::new();
         for length in [1, 16, 32, 4096, 65_536] {
             let answer = generate(length).await.expect("random bytes").into_inner();
@@ -170,9 +214,38 @@ async fn a_gateway_ends_when_it_is_asked_to_and_takes_its_workers_with_it() {
     let workers = gateway.workers();
     assert_eq!(workers.len(), MEMBERS.len());
     let ended = gateway.stop();
-    assert!(ended.stdout.is_empty(), "more than the ready line on standard output: {:?}", ended.stdout);
+    assert!(
+        ended.stdout.is_empty(),
+        "more than the ready line on standard output: {:?}",
+        ended.stdout
+    );
     for pid in workers.into_values() {
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "worker {pid} outlived the gateway");
+        assert!(
+            !std::path::Path::new(&format!("/proc/{pid}")).exists(),
+            "worker {pid} outlived the gateway"
+        );
     }
     assert!(!socket.exists(), "{} was left behind", socket.display());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_is_not_configured_is_not_there() {
+    for (removed, listens) in [("tls", (true, false)), ("unix", (false, true))] {
+        let cluster = TestCluster::new();
+        cluster.edit_config(|config| {
+            config["listen"].as_table_mut().expect("[listen]").remove(removed);
+        });
+        let gateway = Gateway::start(&cluster);
+        assert_eq!(gateway.listens(), listens);
+        let client = if listens.0 {
+            gateway.unix_client().await
+        } else {
+            gateway.tls_client().await
+        };
+        client
+            .crypto()
+            .generate_random(GenerateRandomRequest { length_bytes: 16 })
+            .await
+            .expect("random bytes");
+    }
 }

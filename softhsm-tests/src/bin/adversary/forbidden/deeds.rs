@@ -27,16 +27,26 @@ pub(super) fn aes_deeds() -> Vec<(String, Deed)> {
     ] {
         let mechanism = std::rc::Rc::new(mechanism);
         let same = mechanism.clone();
-        deeds.push((format!("encrypt by {mode}"), Box::new(move |session, key| session.encrypt_init(&same, key))));
-        deeds.push((format!("decrypt by {mode}"), Box::new(move |session, key| session.decrypt_init(&mechanism, key))));
+        deeds.push((
+            format!("encrypt by {mode}"),
+            Box::new(move |session, key| session.encrypt_init(&same, key)),
+        ));
+        deeds.push((
+            format!("decrypt by {mode}"),
+            Box::new(move |session, key| session.decrypt_init(&mechanism, key)),
+        ));
     }
     deeds.push((
         "encrypt by GCM".to_owned(),
-        Box::new(|session, key| session.encrypt_init(&Mechanism::AesGcm(GcmParams::new(&mut [7; 12], &[], 128.into())?), key)),
+        Box::new(|session, key| {
+            session.encrypt_init(&Mechanism::AesGcm(GcmParams::new(&mut [7; 12], &[], 128.into())?), key)
+        }),
     ));
     deeds.push((
         "decrypt by GCM".to_owned(),
-        Box::new(|session, key| session.decrypt_init(&Mechanism::AesGcm(GcmParams::new(&mut [7; 12], &[], 128.into())?), key)),
+        Box::new(|session, key| {
+            session.decrypt_init(&Mechanism::AesGcm(GcmParams::new(&mut [7; 12], &[], 128.into())?), key)
+        }),
     ));
     deeds.push((
         "compute a CMAC".to_owned(),
@@ -66,7 +76,10 @@ pub(super) const PROPER_MAC: &str = "compute an HMAC with SHA-256";
 /// What a generic secret can do.
 pub(super) fn secret_deeds() -> Vec<(&'static str, Deed)> {
     vec![
-        (PROPER_MAC, Box::new(|session, key| session.sign(&Mechanism::Sha256Hmac, key, b"a message").map(drop))),
+        (
+            PROPER_MAC,
+            Box::new(|session, key| session.sign(&Mechanism::Sha256Hmac, key, b"a message").map(drop)),
+        ),
         (
             "compute an HMAC with SHA-1",
             Box::new(|session, key| session.sign(&Mechanism::Sha1Hmac, key, b"a message").map(drop)),
@@ -102,8 +115,16 @@ pub(super) struct Change {
 
 /// All changes that would matter.
 pub(super) fn changes() -> Vec<Change> {
-    let change = |what, attribute| Change { what, attribute, works_on_own_keys: false };
-    let usual = |what, attribute| Change { what, attribute, works_on_own_keys: true };
+    let change = |what, attribute| Change {
+        what,
+        attribute,
+        works_on_own_keys: false,
+    };
+    let usual = |what, attribute| Change {
+        what,
+        attribute,
+        works_on_own_keys: true,
+    };
     vec![
         change("extractable", Attribute::Extractable(true)),
         change("not sensitive", Attribute::Sensitive(false)),
@@ -114,7 +135,10 @@ pub(super) fn changes() -> Vec<Change> {
         usual("able to wrap", Attribute::Wrap(true)),
         usual("able to unwrap", Attribute::Unwrap(true)),
         usual("able to derive", Attribute::Derive(true)),
-        usual("another by its label", Attribute::Label(b"portcullis-domain-2-seal".to_vec())),
+        usual(
+            "another by its label",
+            Attribute::Label(b"portcullis-domain-2-seal".to_vec()),
+        ),
         usual("another by its id", Attribute::Id(b"portcullis-domain-2-seal".to_vec())),
         change("modifiable", Attribute::Modifiable(true)),
         change("copyable", Attribute::Copyable(true)),
@@ -125,7 +149,10 @@ pub(super) fn changes() -> Vec<Change> {
             Attribute::AllowedMechanisms(vec![MechanismType::AES_ECB, MechanismType::AES_CBC]),
         ),
         change("free in what it unwraps", unwrap_template(&[])),
-        change("careless in what it unwraps", unwrap_template(&[(SENSITIVE, false), (EXTRACTABLE, true)])),
+        change(
+            "careless in what it unwraps",
+            unwrap_template(&[(SENSITIVE, false), (EXTRACTABLE, true)]),
+        ),
     ]
 }
 
@@ -147,22 +174,37 @@ pub(super) const PADDED: &str = "key wrap with padding";
 
 impl Wrapper {
     pub(super) fn own_aes(name: &'static str, key: ObjectHandle) -> Self {
-        Self { name, key, kind: Kind::OwnAes }
+        Self {
+            name,
+            key,
+            kind: Kind::OwnAes,
+        }
     }
 
     pub(super) fn own_rsa(name: &'static str, key: ObjectHandle) -> Self {
-        Self { name, key, kind: Kind::OwnRsa }
+        Self {
+            name,
+            key,
+            kind: Kind::OwnRsa,
+        }
     }
 
     pub(super) fn domain(name: &'static str, key: ObjectHandle) -> Self {
-        Self { name, key, kind: Kind::Domain }
+        Self {
+            name,
+            key,
+            kind: Kind::Domain,
+        }
     }
 
     /// The mechanisms that wrap.
     pub(super) fn mechanisms(&self) -> Vec<(&'static str, Mechanism<'static>)> {
         if self.kind == Kind::OwnRsa {
             let oaep = PkcsOaepParams::new(MechanismType::SHA1, PkcsMgfType::MGF1_SHA1, PkcsOaepSource::empty());
-            return vec![("RSA PKCS#1", Mechanism::RsaPkcs), ("RSA OAEP", Mechanism::RsaPkcsOaep(oaep))];
+            return vec![
+                ("RSA PKCS#1", Mechanism::RsaPkcs),
+                ("RSA OAEP", Mechanism::RsaPkcsOaep(oaep)),
+            ];
         }
         vec![
             (PADDED, Mechanism::AesKeyWrapPad),
@@ -216,6 +258,12 @@ pub(super) fn own_rsa_key(session: &Session) -> Result<ObjectHandle, Error> {
         Attribute::Wrap(true),
         Attribute::Encrypt(true),
     ];
-    let private = [Attribute::Token(false), Attribute::Unwrap(true), Attribute::Decrypt(true)];
-    Ok(session.generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)?.0)
+    let private = [
+        Attribute::Token(false),
+        Attribute::Unwrap(true),
+        Attribute::Decrypt(true),
+    ];
+    Ok(session
+        .generate_key_pair(&Mechanism::RsaPkcsKeyPairGen, &public, &private)?
+        .0)
 }

@@ -29,25 +29,55 @@ pub(super) fn try_all(trial: &mut Trial<'_>, token: &KeyToken) -> anyhow::Result
     let keeper = trial.session();
 
     let tag = keeper.sign(&Mechanism::Sha256Hmac, mac, &token.framed_body)?;
-    ensure!(tag == token.tag, "the tag of the {name} token is not the mac key's over its body");
-    let loaded = keeper.unwrap_key(&Mechanism::AesKeyWrapPad, seal, &token.wrapped, &of_token(token, Protection::FULL)?)?;
+    ensure!(
+        tag == token.tag,
+        "the tag of the {name} token is not the mac key's over its body"
+    );
+    let loaded = keeper.unwrap_key(
+        &Mechanism::AesKeyWrapPad,
+        seal,
+        &token.wrapped,
+        &of_token(token, Protection::FULL)?,
+    )?;
     let works = use_properly(keeper, loaded, token).with_context(|| format!("the {name} key as it is meant"));
-    trial.control(format!("{name}: load and use it as it is meant"), |_| works.map_err(|_| Error::InvalidValue))?;
+    trial.control(format!("{name}: load and use it as it is meant"), |_| {
+        works.map_err(|_| Error::InvalidValue)
+    })?;
 
     for (how, protection) in WRONG {
         let template = of_token(token, protection)?;
         trial.attempt(format!("{name}: load it {how}"), |session| {
-            session.unwrap_key(&Mechanism::AesKeyWrapPad, seal, &token.wrapped, &template).map(drop)
+            session
+                .unwrap_key(&Mechanism::AesKeyWrapPad, seal, &token.wrapped, &template)
+                .map(drop)
         })?;
     }
-    let lax = Protection { sensitive: Some(true), extractable: Some(true) };
+    let lax = Protection {
+        sensitive: Some(true),
+        extractable: Some(true),
+    };
     for (how, key, protection, mechanism) in [
-        ("under the portable key", portable, Protection::FULL, Mechanism::AesKeyWrapPad),
-        ("extractable under the portable key", portable, lax, Mechanism::AesKeyWrapPad),
+        (
+            "under the portable key",
+            portable,
+            Protection::FULL,
+            Mechanism::AesKeyWrapPad,
+        ),
+        (
+            "extractable under the portable key",
+            portable,
+            lax,
+            Mechanism::AesKeyWrapPad,
+        ),
         ("under the mac key", mac, Protection::FULL, Mechanism::AesKeyWrapPad),
         ("by key wrap", seal, Protection::FULL, Mechanism::AesKeyWrap),
         ("by CBC", seal, Protection::FULL, Mechanism::AesCbc([0; 16])),
-        ("by CBC with padding", seal, Protection::FULL, Mechanism::AesCbcPad([0; 16])),
+        (
+            "by CBC with padding",
+            seal,
+            Protection::FULL,
+            Mechanism::AesCbcPad([0; 16]),
+        ),
         ("by ECB", seal, Protection::FULL, Mechanism::AesEcb),
     ] {
         let template = of_token(token, protection)?;
@@ -63,9 +93,10 @@ pub(super) fn try_all(trial: &mut Trial<'_>, token: &KeyToken) -> anyhow::Result
     ] {
         // Whole blocks, because a wrapped key is half a block longer.
         let blocks = &token.wrapped[..token.wrapped.len() / 16 * 16];
-        trial.attempt(format!("{name}: decrypt its token with the seal key by {how}"), |session| {
-            session.decrypt(&mechanism, seal, blocks).map(drop)
-        })?;
+        trial.attempt(
+            format!("{name}: decrypt its token with the seal key by {how}"),
+            |session| session.decrypt(&mechanism, seal, blocks).map(drop),
+        )?;
     }
     let secrets: &[_] = match token.key_type {
         RSA_2048 => &[
@@ -79,25 +110,33 @@ pub(super) fn try_all(trial: &mut Trial<'_>, token: &KeyToken) -> anyhow::Result
         _ => &[AttributeType::Value],
     };
     for secret in secrets {
-        trial.attempt(format!("{name}: read {secret:?} of the loaded key"), |session| read(session, loaded, *secret))?;
+        trial.attempt(format!("{name}: read {secret:?} of the loaded key"), |session| {
+            read(session, loaded, *secret)
+        })?;
     }
     let changes = [
         ("extractable", vec![Attribute::Extractable(true)]),
         ("not sensitive", vec![Attribute::Sensitive(false)]),
         ("both", vec![Attribute::Sensitive(false), Attribute::Extractable(true)]),
-        ("extractable on the token", vec![Attribute::Token(true), Attribute::Extractable(true)]),
+        (
+            "extractable on the token",
+            vec![Attribute::Token(true), Attribute::Extractable(true)],
+        ),
     ];
     for (how, template) in &changes {
-        trial.attempt(format!("{name}: make the loaded key {how}"), |session| session.update_attributes(loaded, template))?;
+        trial.attempt(format!("{name}: make the loaded key {how}"), |session| {
+            session.update_attributes(loaded, template)
+        })?;
         trial.attempt(format!("{name}: copy the loaded key {how}"), |session| {
             session.copy_object(loaded, template).map(drop)
         })?;
     }
     for wrapper in trial.wrappers()? {
         for (how, mechanism) in wrapper.mechanisms() {
-            trial.attempt(format!("{name}: wrap the loaded key under {} by {how}", wrapper.name), |session| {
-                session.wrap_key(&mechanism, wrapper.key, loaded).map(drop)
-            })?;
+            trial.attempt(
+                format!("{name}: wrap the loaded key under {} by {how}", wrapper.name),
+                |session| session.wrap_key(&mechanism, wrapper.key, loaded).map(drop),
+            )?;
         }
     }
     keeper.destroy_object(loaded)?;
@@ -117,13 +156,27 @@ pub(super) fn try_portable(trial: &mut Trial<'_>) -> anyhow::Result<()> {
         ];
         template.extend(protection.sensitive.map(Attribute::Sensitive));
         template.extend(protection.extractable.map(Attribute::Extractable));
-        session.unwrap_key(&Mechanism::AesKeyWrapPad, portable, &wrapped, &template).map(drop)
+        session
+            .unwrap_key(&Mechanism::AesKeyWrapPad, portable, &wrapped, &template)
+            .map(drop)
     };
     for extractable in [true, false] {
-        let proper = Protection { sensitive: Some(true), extractable: Some(extractable) };
-        trial.control(format!("portable: load a key with extractable {extractable}"), |session| unwrap(session, proper))?;
-        for (how, sensitive) in [("not sensitive", Some(false)), ("with nothing said of sensitivity", None)] {
-            let wrong = Protection { sensitive, extractable: Some(extractable) };
+        let proper = Protection {
+            sensitive: Some(true),
+            extractable: Some(extractable),
+        };
+        trial.control(
+            format!("portable: load a key with extractable {extractable}"),
+            |session| unwrap(session, proper),
+        )?;
+        for (how, sensitive) in [
+            ("not sensitive", Some(false)),
+            ("with nothing said of sensitivity", None),
+        ] {
+            let wrong = Protection {
+                sensitive,
+                extractable: Some(extractable),
+            };
             let what = format!("portable: load a key {how} with extractable {extractable}");
             trial.attempt(what, |session| unwrap(session, wrong))?;
         }
@@ -133,14 +186,62 @@ pub(super) fn try_portable(trial: &mut Trial<'_>) -> anyhow::Result<()> {
 
 /// Every protection but the full one.
 const WRONG: [(&str, Protection); 8] = [
-    ("extractable", Protection { sensitive: Some(true), extractable: Some(true) }),
-    ("not sensitive", Protection { sensitive: Some(false), extractable: Some(false) }),
-    ("neither sensitive nor protected", Protection { sensitive: Some(false), extractable: Some(true) }),
-    ("with nothing said of sensitivity", Protection { sensitive: None, extractable: Some(false) }),
-    ("with nothing said of extraction", Protection { sensitive: Some(true), extractable: None }),
-    ("with nothing said of either", Protection { sensitive: None, extractable: None }),
-    ("extractable, with nothing said of sensitivity", Protection { sensitive: None, extractable: Some(true) }),
-    ("not sensitive, with nothing said of extraction", Protection { sensitive: Some(false), extractable: None }),
+    (
+        "extractable",
+        Protection {
+            sensitive: Some(true),
+            extractable: Some(true),
+        },
+    ),
+    (
+        "not sensitive",
+        Protection {
+            sensitive: Some(false),
+            extractable: Some(false),
+        },
+    ),
+    (
+        "neither sensitive nor protected",
+        Protection {
+            sensitive: Some(false),
+            extractable: Some(true),
+        },
+    ),
+    (
+        "with nothing said of sensitivity",
+        Protection {
+            sensitive: None,
+            extractable: Some(false),
+        },
+    ),
+    (
+        "with nothing said of extraction",
+        Protection {
+            sensitive: Some(true),
+            extractable: None,
+        },
+    ),
+    (
+        "with nothing said of either",
+        Protection {
+            sensitive: None,
+            extractable: None,
+        },
+    ),
+    (
+        "extractable, with nothing said of sensitivity",
+        Protection {
+            sensitive: None,
+            extractable: Some(true),
+        },
+    ),
+    (
+        "not sensitive, with nothing said of extraction",
+        Protection {
+            sensitive: Some(false),
+            extractable: None,
+        },
+    ),
 ];
 
 fn name(token: &KeyToken) -> &'static str {
