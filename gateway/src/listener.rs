@@ -4,6 +4,7 @@ use crate::{
     config::{TlsListenerSettings, UnixListenerSettings},
     identity::{AuthenticationMethod, Peer, Principal},
 };
+use rustix::net::sockopt;
 use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier, version::TLS13};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{
@@ -17,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::timeout,
@@ -127,9 +128,10 @@ impl Listeners {
     /// Accepts connections in the background until `stop`; at most `limit` are open at once.
     pub fn accept(self, limit: u32, stop: &CancellationToken) -> mpsc::Receiver<io::Result<Connection>> {
         let (sender, connections) = mpsc::channel(ACCEPTED);
-        let permits = Arc::new(Semaphore::new(limit as usize));
+        // One bound for each listener, so that neither keeps the other's callers out.
+        let permits = || Arc::new(Semaphore::new(limit as usize));
         if let Some(listener) = self.unix_socket {
-            let (sender, permits) = (sender.clone(), Arc::clone(&permits));
+            let (sender, permits) = (sender.clone(), permits());
             tokio::spawn(
                 stop.clone()
                     .run_until_cancelled_owned(accept_unix(listener, sender, permits)),
@@ -138,7 +140,7 @@ impl Listeners {
         if let Some((listener, acceptor)) = self.tls_socket {
             tokio::spawn(
                 stop.clone()
-                    .run_until_cancelled_owned(accept_tls(listener, acceptor, sender, permits)),
+                    .run_until_cancelled_owned(accept_tls(listener, acceptor, sender, permits())),
             );
         }
         connections
@@ -237,8 +239,10 @@ async fn accept_tls(
     connections: mpsc::Sender<io::Result<Connection>>,
     permits: Arc<Semaphore>,
 ) {
+    // Whoever has not shown a certificate yet takes no connection's place.
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
-        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+        let Ok(handshake_permit) = Arc::clone(&handshakes).acquire_owned().await else {
             return;
         };
         let (stream, address) = match listener.accept().await {
@@ -249,10 +253,15 @@ async fn accept_tls(
             }
         };
         // Apart from the loop: a slow or silent client must not keep others waiting.
-        let (acceptor, connections) = (acceptor.clone(), connections.clone());
+        let (acceptor, connections, permits) = (acceptor.clone(), connections.clone(), Arc::clone(&permits));
         tokio::spawn(async move {
-            match timeout(HANDSHAKE_LIMIT, handshake(&acceptor, stream, address)).await {
+            let shaken = timeout(HANDSHAKE_LIMIT, handshake(&acceptor, stream, address)).await;
+            drop(handshake_permit);
+            match shaken {
                 Ok(Ok((stream, peer))) => {
+                    let Ok(permit) = permits.try_acquire_owned() else {
+                        return tracing::warn!(%address, "a TLS connection was refused: as many as may be are open");
+                    };
                     let connection = Connection {
                         stream: Stream::Tls(Box::new(stream)),
                         peer,
@@ -273,7 +282,15 @@ async fn handshake(
     address: SocketAddr,
 ) -> Result<(TlsStream<TcpStream>, Arc<Peer>), String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    let stream = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
+    // Peers that vanished are found by the kernel; idle ones are welcome to stay.
+    sockopt::set_socket_keepalive(&stream, true).map_err(|error| error.to_string())?;
+    let stream = match acceptor.accept(stream).into_fallible().await {
+        Ok(stream) => stream,
+        Err((error, stream)) => {
+            tell_why(stream).await;
+            return Err(error.to_string());
+        }
+    };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = certificate.ok_or("the client gave no certificate")?;
     let principal = Principal::of_certificate(certificate).map_err(|error| error.to_string())?;
@@ -283,6 +300,18 @@ async fn handshake(
         address: address.to_string(),
     };
     Ok((stream, Arc::new(peer)))
+}
+
+/// Lets the alert reach the client: closing a socket with unread bytes in it would reset the connection, and the client would
+/// never learn why it was refused.
+async fn tell_why(mut stream: TcpStream) {
+    let drain = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    let _ = timeout(FAREWELL, drain).await;
 }
 
 /// TLS 1.3 with a client certificate of a known authority, and HTTP/2.
@@ -390,5 +419,7 @@ impl AsyncWrite for Connection {
 }
 
 const ACCEPTED: usize = 64;
+const HANDSHAKES: usize = 256;
+const FAREWELL: Duration = Duration::from_secs(2);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -141,6 +141,7 @@ async fn run_gateway(settings: Settings) -> Result<()> {
     for missing in hardening::harden() {
         tracing::warn!(missing, "the gateway lacks a protection");
     }
+    hardening::raise_descriptor_limit();
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;

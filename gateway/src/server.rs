@@ -63,8 +63,8 @@ impl fmt::Display for Ready {
     }
 }
 
-/// Serves until `stop` is cancelled, then finishes what is under way. `announce` is called when requests are accepted and the
-/// first start of every member has come to an end.
+/// Serves until `stop` is cancelled, then finishes what is under way. `announce` is called when requests are accepted: when the
+/// first start of every member has come to an end, or some serve and the others take their time.
 pub async fn serve(
     settings: Settings,
     stop: CancellationToken,
@@ -90,16 +90,13 @@ pub async fn serve(
     });
 
     let mut readiness = cluster.readiness();
-    // Ends by itself: each start has a deadline.
-    let settled = readiness
-        .wait_for(|readiness| readiness.settled)
-        .await
-        .map(|readiness| readiness.ready);
-    let members_ready = settled.unwrap_or(0);
-    tokio::spawn({
-        let gateway = Arc::clone(&gateway);
-        async move { gateway.creation.clear_resident_intents().await }
-    });
+    wait_for_members(&mut readiness, &stop).await;
+    let members_ready = readiness.borrow().ready;
+    tokio::spawn(clear_interrupted(
+        Arc::clone(&gateway),
+        cluster.readiness(),
+        stop.clone(),
+    ));
 
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, members_ready > 0).await;
@@ -151,6 +148,34 @@ pub async fn serve(
     Ok(())
 }
 
+/// Waits until the first start of every member has come to an end, but not long for the last ones while others serve.
+async fn wait_for_members(readiness: &mut watch::Receiver<Readiness>, stop: &CancellationToken) {
+    let settled = async {
+        let _ = readiness
+            .wait_for(|readiness| readiness.ready > 0 || readiness.settled)
+            .await;
+        let _ = timeout(SLOW_MEMBERS, readiness.wait_for(|readiness| readiness.settled)).await;
+    };
+    // Ends by itself: each start has a deadline.
+    stop.run_until_cancelled(settled).await;
+}
+
+/// Clears what interrupted creates left on members, now and whenever another member serves.
+async fn clear_interrupted(gateway: Arc<Gateway>, mut readiness: watch::Receiver<Readiness>, stop: CancellationToken) {
+    let mut ready = 0;
+    loop {
+        let now = readiness.borrow_and_update().ready;
+        if now > ready {
+            gateway.creation.clear_interrupted(&gateway.audit).await;
+        }
+        ready = now;
+        match stop.run_until_cancelled(readiness.changed()).await {
+            Some(Ok(())) => {}
+            _ => return,
+        }
+    }
+}
+
 /// Health follows the members: the gateway serves while one of them does.
 async fn keep_health(reporter: HealthReporter, mut readiness: watch::Receiver<Readiness>) {
     while readiness.changed().await.is_ok() {
@@ -172,5 +197,6 @@ async fn report_health(reporter: &HealthReporter, serving: bool) {
 
 const STREAMS: u32 = 4096;
 const WINDOW: u32 = 1 << 20;
-const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+const SLOW_MEMBERS: Duration = Duration::from_secs(5);
+const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 const AUDIT_LIMIT: Duration = Duration::from_secs(5);

@@ -1,7 +1,8 @@
 //! Key tokens loaded into a member: a bounded cache behind the keeper session.
 //!
-//! Loaded keys are session objects of the keeper, a session that does nothing else, because a session object dies with
-//! its creator's session. A key in use is pinned: it is never evicted from under an operation.
+//! Loaded keys are session objects of a keeper, a session that does nothing else, because a session object dies with its
+//! creator's session. A key in use is pinned: it is not evicted, and its keeper's session stays open, so that its handle
+//! means this key and no other for as long as somebody holds it.
 
 use crate::{
     Error,
@@ -26,6 +27,8 @@ pub struct LoadedKey {
     key_type: KeyType,
     uses: PermittedUses,
     storage: Storage,
+    // Keeps the session open whose object this is.
+    keeper: Arc<Mutex<Session>>,
 }
 
 impl LoadedKey {
@@ -50,8 +53,8 @@ impl LoadedKey {
 pub struct LoadedKeys {
     module: Arc<Module>,
     slot: SlotId,
-    // Lock order: keeper, then cache. A hit takes the cache's lock alone.
-    keeper: Mutex<Option<Session>>,
+    // Lock order: `keeper`, then the keeper's session, then `cache`. A hit takes the cache's lock alone.
+    keeper: Mutex<Option<Arc<Mutex<Session>>>>,
     cache: Mutex<LruCache<TokenDigest, Arc<LoadedKey>>>,
     capacity: NonZeroUsize,
 }
@@ -71,53 +74,47 @@ impl LoadedKeys {
 
     /// The key with this digest, if it is loaded; it is pinned while the result lives.
     pub fn pin(&self, digest: &TokenDigest) -> Option<Arc<LoadedKey>> {
-        self.cache().get(digest).cloned()
+        lock(&self.cache).get(digest).cloned()
     }
 
     /// Loads an authentic token and pins it.
     pub fn load(&self, digest: &TokenDigest, token: &KeyToken, domain: &DomainKeys) -> Result<Arc<LoadedKey>, Error> {
-        let mut keeper = self.keeper.lock().unwrap_or_else(|lock| lock.into_inner());
-        // Another thread may have loaded it while this one waited for the keeper.
-        if let Some(key) = self.pin(digest) {
-            return Ok(key);
-        }
-        let session = match &mut *keeper {
-            Some(session) => session,
-            none => none.insert(Session::open(&self.module, self.slot, SessionKind::ReadOnly)?),
-        };
-        let outcome = bring_in(session, token, domain);
-        if let Err(Error::Call(CallError { code, .. })) = &outcome
-            && matches!(code.class(), Class::SessionLost | Class::LoginLost | Class::MemberFault)
-        {
-            // The keeper may be lost, and what it loaded with it.
-            self.cache().clear();
-            *keeper = None;
-        }
-        let key = Arc::new(LoadedKey {
-            handle: outcome?,
-            key_type: token.key_type,
-            uses: token.uses.clone(),
-            storage: token.storage,
-        });
-        let evicted = self.insert(*digest, Arc::clone(&key));
-        if let Some(session) = &mut *keeper {
-            for handle in evicted {
-                if let Err(error) = session.destroy_object(handle) {
-                    tracing::debug!(%error, "an evicted key was not destroyed");
-                }
+        let keeper = self.keeper()?;
+        let (key, evicted) = {
+            let mut session = lock(&keeper);
+            // Another thread may have loaded it while this one waited for the keeper.
+            if let Some(key) = self.pin(digest) {
+                return Ok(key);
             }
+            let handle =
+                bring_in(&mut session, token, domain).inspect_err(|error| self.judge_keeper(&keeper, error))?;
+            let key = Arc::new(LoadedKey {
+                handle,
+                key_type: token.key_type,
+                uses: token.uses.clone(),
+                storage: token.storage,
+                keeper: Arc::clone(&keeper),
+            });
+            let evicted = self.insert(*digest, Arc::clone(&key));
+            (key, evicted)
+        };
+        for victim in evicted {
+            discard(&victim);
         }
         Ok(key)
     }
 
-    /// Forgets a key whose handle the token no longer knows.
-    pub fn forget(&self, digest: &TokenDigest) {
-        self.cache().pop(digest);
+    /// Forgets a key whose handle the token no longer knows, unless another thread has loaded it anew since.
+    pub fn forget(&self, digest: &TokenDigest, key: &Arc<LoadedKey>) {
+        let mut cache = lock(&self.cache);
+        if cache.peek(digest).is_some_and(|present| Arc::ptr_eq(present, key)) {
+            cache.pop(digest);
+        }
     }
 
     /// How many keys are loaded.
     pub fn len(&self) -> usize {
-        self.cache().len()
+        lock(&self.cache).len()
     }
 
     /// Whether no key is loaded.
@@ -125,9 +122,36 @@ impl LoadedKeys {
         self.len() == 0
     }
 
-    /// Adds a key and takes out the least recently used ones that are not pinned; returns what is to be destroyed.
-    fn insert(&self, digest: TokenDigest, key: Arc<LoadedKey>) -> Vec<ObjectHandle> {
-        let mut cache = self.cache();
+    fn keeper(&self) -> Result<Arc<Mutex<Session>>, Error> {
+        let mut keeper = lock(&self.keeper);
+        if let Some(keeper) = &*keeper {
+            return Ok(Arc::clone(keeper));
+        }
+        let session = Session::open(&self.module, self.slot, SessionKind::ReadOnly)?;
+        Ok(Arc::clone(keeper.insert(Arc::new(Mutex::new(session)))))
+    }
+
+    /// Gives a keeper up whose session or login is lost. What it loaded goes with its last user; keys are loaded anew by
+    /// the next keeper.
+    fn judge_keeper(&self, failed: &Arc<Mutex<Session>>, error: &Error) {
+        let Error::Call(CallError { code, .. }) = error else {
+            return;
+        };
+        if !matches!(code.class(), Class::SessionLost | Class::LoginLost) {
+            return;
+        }
+        // `try_lock`, because the failed keeper's session is locked here; whoever holds the lock opens a keeper.
+        if let Ok(mut keeper) = self.keeper.try_lock()
+            && keeper.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed))
+        {
+            *keeper = None;
+            lock(&self.cache).clear();
+        }
+    }
+
+    /// Adds a key and takes out the least recently used ones that are not pinned.
+    fn insert(&self, digest: TokenDigest, key: Arc<LoadedKey>) -> Vec<Arc<LoadedKey>> {
+        let mut cache = lock(&self.cache);
         cache.put(digest, key);
         let excess = cache.len().saturating_sub(self.capacity.get());
         let victims: Vec<_> = cache
@@ -137,16 +161,17 @@ impl LoadedKeys {
             .take(excess)
             .map(|(digest, _)| *digest)
             .collect();
-        victims
-            .into_iter()
-            .filter_map(|digest| cache.pop(&digest))
-            .filter(|key| key.storage != Storage::Resident)
-            .map(|key| key.handle)
-            .collect()
+        victims.into_iter().filter_map(|digest| cache.pop(&digest)).collect()
     }
+}
 
-    fn cache(&self) -> MutexGuard<'_, LruCache<TokenDigest, Arc<LoadedKey>>> {
-        self.cache.lock().unwrap_or_else(|lock| lock.into_inner())
+/// Destroys the session object of a key that nobody uses any more. A resident key is only forgotten.
+fn discard(key: &LoadedKey) {
+    if key.storage == Storage::Resident {
+        return;
+    }
+    if let Err(error) = lock(&key.keeper).destroy_object(key.handle) {
+        tracing::debug!(%error, "an evicted key was not destroyed");
     }
 }
 
@@ -172,4 +197,8 @@ fn bring_in(session: &mut Session, token: &KeyToken, domain: &DomainKeys) -> Res
         &token.wrapped,
         &template,
     )?)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|lock| lock.into_inner())
 }

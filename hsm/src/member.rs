@@ -86,6 +86,14 @@ pub struct NewKey {
     pub storage: Storage,
 }
 
+/// The session that keeps the login, and what became of the last one.
+#[derive(Debug)]
+struct Guard {
+    session: Session,
+    // Once the token has refused the PIN, it is not tried again in the life of this member.
+    refused: Option<CallError>,
+}
+
 /// An open member.
 #[derive(Debug)]
 pub struct Member {
@@ -94,7 +102,7 @@ pub struct Member {
     info: TokenInfo,
     capabilities: Capabilities,
     pin: SecretSlice<u8>,
-    guard: Mutex<Session>,
+    guard: Mutex<Guard>,
     domain: OnceLock<DomainKeys>,
     known_answer: OnceLock<Tag>,
     loaded: LoadedKeys,
@@ -124,7 +132,10 @@ impl Member {
             info,
             capabilities,
             pin,
-            guard: Mutex::new(guard),
+            guard: Mutex::new(Guard {
+                session: guard,
+                refused: None,
+            }),
             domain: OnceLock::new(),
             known_answer: OnceLock::new(),
         })
@@ -174,11 +185,17 @@ impl Member {
     /// Logs in again after the token lost the login.
     pub fn log_in_again(&self) -> Result<(), Error> {
         let mut guard = self.guard.lock().unwrap_or_else(|lock| lock.into_inner());
-        match guard.login(UserType::User, &self.pin) {
+        if let Some(refused) = guard.refused {
+            return Err(Error::PinRefused(refused));
+        }
+        match guard.session.login(UserType::User, &self.pin) {
             Ok(()) => Ok(()),
             // Another thread was here first.
             Err(error) if error.code == ReturnCode::USER_ALREADY_LOGGED_IN => Ok(()),
-            Err(error) if error.code.class() == Class::Fatal => Err(Error::PinRefused(error)),
+            Err(error) if error.code.class() == Class::Fatal => {
+                guard.refused = Some(error);
+                Err(Error::PinRefused(error))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -202,14 +219,15 @@ impl Member {
         mechanism: Mechanism,
         data: &[u8],
     ) -> Result<Vec<u8>, Error> {
-        let key = self.key_for(session, key, operation, mechanism)?;
+        let (digest, key) = (key.digest, self.key_for(session, key, operation, mechanism)?);
         let input = template::signing_input(mechanism, data);
-        Ok(session.sign(
+        let signature = session.sign(
             template::signing_call(mechanism),
             key.handle(),
             &input,
             SIGNATURE_CAPACITY,
-        )?)
+        );
+        Ok(signature.inspect_err(|error| self.forget_if_lost(digest, &key, error))?)
     }
 
     /// Encrypts by AES-GCM under a fresh random nonce from the token.
@@ -220,7 +238,10 @@ impl Member {
         associated_data: GcmAssociatedData<'_>,
         plaintext: &[u8],
     ) -> Result<GcmOutput, Error> {
-        let key = self.key_for(session, key, Operation::Encrypt, Mechanism::AesGcm)?;
+        let (digest, key) = (
+            key.digest,
+            self.key_for(session, key, Operation::Encrypt, Mechanism::AesGcm)?,
+        );
         let mut nonce = [0; 12];
         session.generate_random(&mut nonce)?;
         let associated_data = associated_data.around(&nonce);
@@ -228,7 +249,9 @@ impl Member {
             nonce: &nonce,
             associated_data: &associated_data,
         };
-        let ciphertext = session.encrypt(mechanism, key.handle(), plaintext, GCM_TAG_LENGTH)?;
+        let ciphertext = session
+            .encrypt(mechanism, key.handle(), plaintext, GCM_TAG_LENGTH)
+            .inspect_err(|error| self.forget_if_lost(digest, &key, error))?;
         Ok(GcmOutput { nonce, ciphertext })
     }
 
@@ -245,7 +268,10 @@ impl Member {
         nonce: &[u8; 12],
         ciphertext: &[u8],
     ) -> Result<Vec<u8>, Error> {
-        let key = self.key_for(session, key, Operation::Decrypt, Mechanism::AesGcm)?;
+        let (digest, key) = (
+            key.digest,
+            self.key_for(session, key, Operation::Decrypt, Mechanism::AesGcm)?,
+        );
         let associated_data = associated_data.around(nonce);
         let mechanism = CallMechanism::Gcm {
             nonce,
@@ -253,6 +279,7 @@ impl Member {
         };
         session
             .decrypt(mechanism, key.handle(), ciphertext)
+            .inspect_err(|error| self.forget_if_lost(digest, &key, error))
             .map_err(|error| self.judge_decryption(error))
     }
 
@@ -394,6 +421,12 @@ impl Member {
             return Err(Error::NotAuthentic("the key token, which is of another domain epoch,"));
         }
         self.loaded.load(digest, &token, domain)
+    }
+
+    fn forget_if_lost(&self, digest: &TokenDigest, key: &Arc<LoadedKey>, error: &CallError) {
+        if error.code.class() == Class::HandleLost {
+            self.loaded.forget(digest, key);
+        }
     }
 
     fn judge_decryption(&self, error: CallError) -> Error {

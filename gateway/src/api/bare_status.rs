@@ -22,14 +22,19 @@ pub(crate) fn explain<B>(mut response: http::Response<B>) -> http::Response<B> {
         Code::NotFound => (Reason::ServiceUnknown, "there is no such service"),
         _ => (Reason::Internal, "the transport failed"),
     };
-    // The transport's own words say more, where it has any. Its code stays, whatever the reason's usual one is.
+    // The transport's own words say more, where it has any.
     let words = if status.message().is_empty() {
         words
     } else {
         status.message()
     };
     let explained = ApiError::new(reason, words).into_status(&Uuid::now_v7().to_string());
-    let explained = Status::with_details(status.code(), explained.message(), explained.details().to_vec().into());
+    let code = if reason == Reason::Internal {
+        status.code()
+    } else {
+        reason.code()
+    };
+    let explained = Status::with_details(code, explained.message(), explained.details().to_vec().into());
     if let Err(error) = explained.add_header(response.headers_mut()) {
         tracing::debug!(%error, "a status could not be explained");
     }

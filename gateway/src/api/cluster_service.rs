@@ -3,7 +3,7 @@
 use super::{Api, ApiError, Reason, call::Call, convert, not_available::not_available};
 use crate::{
     cluster::{MemberView, core::MemberState},
-    keys::record::now,
+    keys::{name::Id, record::now},
     policy::Action,
 };
 use portcullis_hsm::worker::protocol::Opened;
@@ -30,12 +30,16 @@ impl ClusterService for Api {
 
     async fn get_member(&self, request: Request<v1::GetMemberRequest>) -> Result<Response<v1::Member>, Status> {
         let (mut call, request) = Call::begin(&self.0, Action::ReadCluster, request)?;
-        let result = call.authorise(request.name.clone(), None).and_then(|()| {
-            let members = self.0.cluster.members().into_iter().map(member);
-            members
+        let result = member_name(&request.name).and_then(|name| {
+            call.authorise(format!("members/{name}"), None)?;
+            let view = self
+                .0
+                .cluster
+                .members()
                 .into_iter()
-                .find(|member| member.name == request.name)
-                .ok_or_else(|| ApiError::new(Reason::MemberNotFound, format!("there is no member {}", request.name)))
+                .find(|view| view.name == name.as_str());
+            view.map(member)
+                .ok_or_else(|| ApiError::new(Reason::MemberNotFound, format!("there is no member {name}")))
         });
         call.conclude(result)
     }
@@ -45,6 +49,11 @@ impl ClusterService for Api {
         resume_member(v1::ResumeMemberRequest) -> v1::Member;
         roll_members(v1::RollMembersRequest) -> v1::RollMembersResponse;
     }
+}
+
+fn member_name(text: &str) -> Result<Id, ApiError> {
+    let id = text.strip_prefix("members/").and_then(|id| Id::parse(id).ok());
+    id.ok_or_else(|| ApiError::new(Reason::InvalidName, "expected a member name: members/{member}"))
 }
 
 fn member(view: MemberView) -> v1::Member {

@@ -6,7 +6,7 @@ use crate::{
     keys::{
         directory::{KeyRecord, VersionRecord},
         purpose::Purpose,
-        record::{Protection, RingRow},
+        record::{self, Protection, RingRow},
         state::VersionState,
     },
 };
@@ -163,30 +163,11 @@ pub(super) fn encoding(number: i32) -> Result<Encoding, ApiError> {
     }
 }
 
-/// Labels within their limits: at most 64, keys of 1 to 63 characters, values of at most 255.
+/// Labels within their limits.
 pub(super) fn labels(labels: HashMap<String, String>) -> Result<BTreeMap<String, String>, ApiError> {
-    if labels.len() > MAX_LABELS {
-        return Err(ApiError::field(
-            "labels",
-            format!("expected at most {MAX_LABELS}, found {}", labels.len()),
-        ));
-    }
-    for (key, value) in &labels {
-        let valid = |character: char| character.is_ascii_alphanumeric() || "-_./".contains(character);
-        if !(1..=63).contains(&key.len()) || !key.chars().all(valid) {
-            return Err(ApiError::field(
-                "labels",
-                "a key has 1 to 63 of a-z, A-Z, 0-9, -, _, . and /",
-            ));
-        }
-        if value.len() > 255 || value.chars().any(char::is_control) {
-            return Err(ApiError::field(
-                "labels",
-                "a value has at most 255 bytes and no control characters",
-            ));
-        }
-    }
-    Ok(labels.into_iter().collect())
+    let labels = labels.into_iter().collect();
+    record::check_labels(&labels).map_err(|message| ApiError::field("labels", message))?;
+    Ok(labels)
 }
 
 /// The request id of a change; none when empty.
@@ -223,7 +204,6 @@ pub(super) fn timestamp(time: OffsetDateTime) -> Timestamp {
     }
 }
 
-const MAX_LABELS: usize = 64;
 const MAX_CONTEXT: usize = 8 * 1024;
 
 #[cfg(test)]

@@ -91,6 +91,8 @@ reasons! {
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded;
     /// A stored record was changed or swapped.
     RecordNotAuthentic = "RECORD_NOT_AUTHENTIC", DataLoss;
+    /// The one member that held a resident key no longer has it.
+    ResidentKeyMissing = "RESIDENT_KEY_MISSING", DataLoss;
     /// The request is longer than any request may be.
     RequestTooLarge = "REQUEST_TOO_LARGE", OutOfRange;
     /// A mistake in the gateway or a surprise by an HSM.
@@ -109,9 +111,15 @@ pub struct ApiError {
 impl ApiError {
     /// An error with words for people.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let mut message: String = message.into();
+        // A status travels in a header, which has its limits.
+        if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+            message.truncate(end);
+            message.push('…');
+        }
         Self {
             reason,
-            message: message.into(),
+            message,
             metadata: Vec::new(),
             retry_after: None,
         }
@@ -186,6 +194,10 @@ impl From<ClusterError> for ApiError {
                 Self::new(Reason::HsmSaturated, message).retry_after(retry_after)
             }
             ClusterError::DeadlinePassed => Self::new(Reason::DeadlineExceeded, message),
+            ClusterError::ResidentMissing => {
+                tracing::error!("a resident key is not on its member");
+                Self::new(Reason::ResidentKeyMissing, message)
+            }
             ClusterError::Unsupported { what, members } => Self::new(Reason::MechanismUnsupported, message)
                 .with("mechanism", what)
                 .with("members", members.join(",")),
@@ -232,6 +244,7 @@ impl From<CreationError> for ApiError {
         match error {
             CreationError::Cluster(error) => error.into(),
             CreationError::Directory(error) => error.into(),
+            CreationError::Audit(error) => error.into(),
             CreationError::Store(error) => {
                 let message = error.to_string();
                 match error {
@@ -252,6 +265,8 @@ impl From<CreationError> for ApiError {
         }
     }
 }
+
+const LONGEST_MESSAGE: usize = 1000;
 
 fn store_unavailable(error: &str) -> ApiError {
     tracing::error!(error, "the store failed");

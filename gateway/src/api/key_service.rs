@@ -184,7 +184,7 @@ async fn list_key_rings(
     let gateway = Arc::clone(call.gateway());
     let (rings, next) = gateway
         .directory
-        .rings(after.as_ref().map(Id::as_str), limit, call.deadline())
+        .rings(after.as_deref(), limit, call.deadline())
         .await?;
     // The rings that the caller may read, of those on the page.
     let visible = rings
@@ -297,9 +297,7 @@ async fn list_keys(call: &mut Call, request: v1::ListKeysRequest) -> Result<v1::
     let after = read_page_token(&request.page_token, ring.as_str())?;
     let limit = page_size(request.page_size)?;
     let directory = Arc::clone(&call.gateway().directory);
-    let page = directory
-        .keys(&ring, after.as_ref().map(Id::as_str), limit, call.deadline())
-        .await?;
+    let page = directory.keys(&ring, after.as_deref(), limit, call.deadline()).await?;
     Ok(v1::ListKeysResponse {
         keys: page.keys.iter().map(|record| convert::key(record)).collect(),
         next_page_token: page.next.map(|id| page_token(ring.as_str(), &id)).unwrap_or_default(),
@@ -437,18 +435,17 @@ fn page_size(size: i32) -> Result<u32, ApiError> {
 }
 
 /// Where the next page starts. It holds nothing secret, and policy is asked again with each page.
-fn page_token(ring: &str, last: &Id) -> String {
+fn page_token(ring: &str, last: &str) -> String {
     hex::encode(format!("1/{ring}/{last}"))
 }
 
-fn read_page_token(token: &str, ring: &str) -> Result<Option<Id>, ApiError> {
+fn read_page_token(token: &str, ring: &str) -> Result<Option<String>, ApiError> {
     if token.is_empty() {
         return Ok(None);
     }
     let text = hex::decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.as_deref()
         .and_then(|text| text.strip_prefix("1/")?.strip_prefix(ring)?.strip_prefix('/'))
-        .and_then(|id| Id::parse(id).ok())
-        .map(Some)
+        .map(|last| Some(last.to_owned()))
         .ok_or_else(|| ApiError::field("page_token", "it is not the next_page_token of such a list"))
 }

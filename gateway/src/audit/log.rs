@@ -114,12 +114,7 @@ impl AuditLog {
         };
         if !tail.torn.is_empty() {
             let aside = path.with_extension(format!("torn-{}", head.next));
-            OpenOptions::new()
-                .create_new(true)
-                .write(true)
-                .mode(0o600)
-                .open(&aside)
-                .and_then(|mut aside| aside.write_all(&tail.torn).and_then(|()| aside.sync_all()))
+            move_aside(&tail.torn, &aside)
                 .and_then(|()| file.set_len(tail.length))
                 .map_err(|error| {
                     failed(format!(
@@ -303,6 +298,21 @@ impl Shared {
             }
         }
     }
+}
+
+/// Writes torn bytes beside the log, whole or not at all, so that a crash here can be repaired by the next start.
+fn move_aside(torn: &[u8], aside: &Path) -> io::Result<()> {
+    let temporary = aside.with_extension("new");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(torn)?;
+    file.sync_all()?;
+    fs::rename(&temporary, aside)?;
+    File::open(aside.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// The end of an existing file.

@@ -143,6 +143,8 @@ pub enum Outcome {
     Lasting(String),
     /// The worker died before it answered.
     Gone,
+    /// The worker did not answer long after the deadline.
+    Hung,
 }
 
 /// Why no member takes an operation now.
@@ -338,7 +340,7 @@ impl Core {
                 let alive = [MemberState::Starting, MemberState::Probing, MemberState::Ready];
                 if alive.into_iter().any(|state| self.is_in(member, epoch, state)) {
                     self.go_down(now, member, reason, &mut actions);
-                } else if self.is_in(member, epoch, MemberState::Down) {
+                } else if self.is_in(member, epoch, MemberState::Down) && self.members[member.0].reason == DIED {
                     // A caller noticed first; now the cause is known.
                     self.members[member.0].reason = reason;
                 }
@@ -427,7 +429,16 @@ impl Core {
             Outcome::Abandoned | Outcome::Busy => {}
             Outcome::Gone => {
                 if member.state == MemberState::Ready {
-                    self.go_down(now, grant.member, "its worker died".to_owned(), &mut actions);
+                    self.go_down(now, grant.member, DIED.to_owned(), &mut actions);
+                }
+            }
+            Outcome::Hung => {
+                if member.state == MemberState::Ready {
+                    let reason = format!(
+                        "an operation was not answered {:?} after its deadline",
+                        self.settings.hang_after
+                    );
+                    self.retire(now, grant.member, Trouble::Passing(reason), &mut actions);
                 }
             }
             Outcome::Fault => {
@@ -613,6 +624,7 @@ impl Member {
     }
 }
 
+const DIED: &str = "its worker died";
 /// An operation is tried at most so often.
 const MAX_ATTEMPTS: usize = 4;
 /// So many faults in a row end a worker: only a newly loaded module recovers from some of them.

@@ -5,7 +5,7 @@ use super::{
         Abilities, Action, Attempts, Core, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, Needs, Outcome,
         Refusal, StateChange, Trouble,
     },
-    worker::{Gone, Worker},
+    worker::{RequestError, Worker},
 };
 use crate::config::{ClusterSettings, DomainSettings, MemberSettings};
 use portcullis_hsm::{
@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 /// The HSM members behind the gateway.
@@ -77,7 +77,7 @@ pub struct MemberView {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
     /// No member that could is ready.
-    #[error("no HSM member that can serve this is ready")]
+    #[error("no HSM member that can serve this is ready, or all that are ready failed")]
     Unavailable {
         /// When a retry may help.
         retry_after: Duration,
@@ -91,6 +91,9 @@ pub enum ClusterError {
     /// It was not done in time.
     #[error("the operation was not done before its deadline")]
     DeadlinePassed,
+    /// The one member that held a resident key no longer shows it.
+    #[error("the resident key is not on its member: the token lost it, or is another one")]
+    ResidentMissing,
     /// No member can.
     #[error("{what}: not supported by {}", members.join(", "))]
     Unsupported {
@@ -225,24 +228,35 @@ impl Cluster {
             let grant = lock(&self.core)
                 .admit(needs, &mut attempts)
                 .map_err(|refusal| self.refused(refusal, needs))?;
-            let lease = Lease {
+            let mut lease = Lease {
                 cluster: self,
                 grant,
+                under_way: None,
                 concluded: false,
             };
-            let reply = self.attempt(grant, deadline, &body).await;
+            let reply = self.attempt(&mut lease, deadline, &body).await;
             let (outcome, verdict) = judge(reply);
-            lease.conclude(outcome);
+            if let Some(outcome) = outcome {
+                lease.conclude(outcome);
+            }
             match verdict {
                 Verdict::Answer(reply) => return Ok((reply, grant.member)),
                 Verdict::Error(error) => return Err(error),
-                Verdict::Elsewhere(why) => {
-                    tracing::debug!(member = self.name(grant.member), why, "an operation moves on");
-                    if !attempts.may_go_on() {
-                        return Err(ClusterError::Unavailable {
-                            retry_after: Duration::from_secs(1),
-                        });
+                Verdict::Elsewhere(failure) => {
+                    let (member, why) = (self.name(grant.member), &failure.message);
+                    if attempts.may_go_on() {
+                        tracing::debug!(member, why, "an operation moves on");
+                        continue;
                     }
+                    tracing::warn!(member, why, "an operation failed on every member that it was given to");
+                    return Err(match failure.kind() {
+                        FailureKind::Busy => ClusterError::Saturated {
+                            retry_after: BUSY_RETRY,
+                        },
+                        _ => ClusterError::Unavailable {
+                            retry_after: FAILED_RETRY,
+                        },
+                    });
                 }
                 Verdict::Unsupported(what) => {
                     // Another member may have it; when all that are ready were asked, this is the answer.
@@ -260,28 +274,29 @@ impl Cluster {
 
     async fn attempt(
         &self,
-        grant: Grant,
+        lease: &mut Lease<'_>,
         deadline: Instant,
         body: &impl Fn(SendToken) -> RequestBody,
     ) -> Result<ReplyBody, Missed> {
-        let worker = match &*lock(&self.members[grant.member.0].worker) {
-            Some((epoch, worker)) if *epoch == grant.epoch => Arc::clone(worker),
+        let worker = match &*lock(&self.members[lease.grant.member.0].worker) {
+            Some((epoch, worker)) if *epoch == lease.grant.epoch => Arc::clone(worker),
             _ => return Err(Missed::Gone),
         };
-        let ask = async {
-            let left = || Some(deadline.saturating_duration_since(Instant::now()));
-            match worker.request(body(SendToken::No), left()).await? {
-                ReplyBody::Failure(failure) if failure.kind() == FailureKind::KeyNeeded => {
-                    worker.request(body(SendToken::Yes), left()).await
-                }
-                reply => Ok(reply),
+        for token in [SendToken::No, SendToken::Yes] {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let receiver = lease.under_way.insert(worker.send(body(token), Some(left))?);
+            let reply = match tokio::time::timeout_at(deadline.into(), receiver).await {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(_)) => return Err(Missed::Gone),
+                Err(_) => return Err(Missed::Deadline),
+            };
+            lease.under_way = None;
+            match reply {
+                ReplyBody::Failure(failure) if failure.kind() == FailureKind::KeyNeeded && token == SendToken::No => {}
+                reply => return Ok(reply),
             }
-        };
-        match tokio::time::timeout_at(deadline.into(), ask).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(Gone)) => Err(Missed::Gone),
-            Err(_) => Err(Missed::Deadline),
         }
+        Err(Missed::Gone)
     }
 
     fn refused(&self, refusal: Refusal, needs: &Needs) -> ClusterError {
@@ -435,7 +450,7 @@ impl Cluster {
         index: MemberIndex,
         epoch: Epoch,
         body: RequestBody,
-        then: impl FnOnce(Result<ReplyBody, Gone>) + Send + 'static,
+        then: impl FnOnce(Result<ReplyBody, RequestError>) + Send + 'static,
     ) {
         let worker = match &*lock(&self.members[index.0].worker) {
             Some((living, worker)) if *living == epoch => Arc::clone(worker),
@@ -452,13 +467,18 @@ impl Cluster {
             .iter()
             .filter_map(|member| lock(&member.worker).take())
             .collect();
-        let stops = workers.iter().map(|(_, worker)| {
+        let deadline = tokio::time::Instant::now() + STOP_GRACE;
+        let mut stops = Vec::new();
+        for (_, worker) in &workers {
             let worker = Arc::clone(worker);
-            tokio::spawn(async move { worker.request(RequestBody::Stop(Empty {}), None).await })
-        });
-        for stop in stops.collect::<Vec<_>>() {
-            if tokio::time::timeout(STOP_GRACE, stop).await.is_err() {
+            stops.push(tokio::spawn(async move {
+                worker.request(RequestBody::Stop(Empty {}), None).await
+            }));
+        }
+        for (stop, (_, worker)) in stops.into_iter().zip(&workers) {
+            if tokio::time::timeout_at(deadline, stop).await.is_err() {
                 tracing::warn!("a worker did not finish in time and is killed");
+                worker.kill();
             }
         }
     }
@@ -473,10 +493,12 @@ pub(super) enum SendToken {
     Yes,
 }
 
-/// A grant that is given back however the attempt ends, even when the caller goes away in its middle.
+/// A grant that is given back however the attempt ends. If its caller goes away while the worker is at it, it counts until
+/// the worker has answered: work that nobody waits for is still work.
 struct Lease<'a> {
     cluster: &'a Arc<Cluster>,
     grant: Grant,
+    under_way: Option<oneshot::Receiver<ReplyBody>>,
     concluded: bool,
 }
 
@@ -489,9 +511,22 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        if !self.concluded {
-            self.cluster.conclude(self.grant, Outcome::Abandoned);
+        if self.concluded {
+            return;
         }
+        let (cluster, grant) = (Arc::clone(self.cluster), self.grant);
+        let Some(under_way) = self.under_way.take() else {
+            return cluster.conclude(grant, Outcome::Abandoned);
+        };
+        let longest = cluster.settings.hang_after;
+        tokio::spawn(async move {
+            let outcome = match tokio::time::timeout(longest, under_way).await {
+                Ok(Ok(_)) => Outcome::Abandoned,
+                Ok(Err(_)) => Outcome::Gone,
+                Err(_) => Outcome::Hung,
+            };
+            cluster.conclude(grant, outcome);
+        });
     }
 }
 
@@ -499,38 +534,60 @@ impl Drop for Lease<'_> {
 enum Missed {
     Gone,
     Deadline,
+    TooLong(usize),
+}
+
+impl From<RequestError> for Missed {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Gone => Self::Gone,
+            RequestError::TooLong(length) => Self::TooLong(length),
+        }
+    }
 }
 
 enum Verdict {
     Answer(ReplyBody),
     Error(ClusterError),
-    Elsewhere(String),
+    Elsewhere(Failure),
     Unsupported(String),
 }
 
-/// What an attempt means for the member and for the caller.
-fn judge(reply: Result<ReplyBody, Missed>) -> (Outcome, Verdict) {
+/// What an attempt means for the member, if that is known already, and for the caller.
+fn judge(reply: Result<ReplyBody, Missed>) -> (Option<Outcome>, Verdict) {
     let failure: Failure = match reply {
-        Err(Missed::Gone) => return (Outcome::Gone, Verdict::Elsewhere("its worker died".to_owned())),
-        Err(Missed::Deadline) => return (Outcome::Abandoned, Verdict::Error(ClusterError::DeadlinePassed)),
+        Err(Missed::Gone) => {
+            let failure = Failure {
+                kind: FailureKind::MemberFault.into(),
+                message: "its worker died".to_owned(),
+                return_code: 0,
+            };
+            return (Some(Outcome::Gone), Verdict::Elsewhere(failure));
+        }
+        Err(Missed::Deadline) => return (None, Verdict::Error(ClusterError::DeadlinePassed)),
+        Err(Missed::TooLong(length)) => {
+            let message = format!("a request of {length} bytes is too long for a worker");
+            return (Some(Outcome::Abandoned), Verdict::Error(ClusterError::Refused(message)));
+        }
         Ok(ReplyBody::Failure(failure)) => failure,
-        Ok(reply) => return (Outcome::Served, Verdict::Answer(reply)),
+        Ok(reply) => return (Some(Outcome::Served), Verdict::Answer(reply)),
     };
     let message = failure.message.clone();
-    match failure.kind() {
+    let (outcome, verdict) = match failure.kind() {
         FailureKind::Refused => (Outcome::Served, Verdict::Error(ClusterError::Refused(message))),
         FailureKind::DecryptionFailed => (Outcome::Served, Verdict::Error(ClusterError::DecryptionFailed)),
         FailureKind::NotAuthentic => (Outcome::Served, Verdict::Error(ClusterError::NotAuthentic(message))),
         FailureKind::DeadlinePassed => (Outcome::Served, Verdict::Error(ClusterError::DeadlinePassed)),
         FailureKind::Unsupported => (Outcome::Unsupported, Verdict::Unsupported(message)),
-        FailureKind::Busy => (Outcome::Busy, Verdict::Elsewhere(message)),
-        FailureKind::Fatal => (Outcome::Lasting(message.clone()), Verdict::Elsewhere(message)),
         // One key is gone, which says nothing of the others; a token that is gone is found by its probes.
-        FailureKind::KeyMissing => (Outcome::Abandoned, Verdict::Elsewhere(message)),
+        FailureKind::KeyMissing => (Outcome::Abandoned, Verdict::Error(ClusterError::ResidentMissing)),
+        FailureKind::Busy => (Outcome::Busy, Verdict::Elsewhere(failure)),
+        FailureKind::Fatal => (Outcome::Lasting(message), Verdict::Elsewhere(failure)),
         FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::Unspecified => {
-            (Outcome::Fault, Verdict::Elsewhere(message))
+            (Outcome::Fault, Verdict::Elsewhere(failure))
         }
-    }
+    };
+    (Some(outcome), verdict)
 }
 
 /// Feeds the core with events and time until the cluster is dropped.
@@ -600,9 +657,9 @@ fn domain_found(found: &DomainFound) -> Option<(Fingerprint, [u8; 32])> {
 }
 
 /// What a start or a probe that failed means.
-fn trouble(reply: Result<ReplyBody, Gone>) -> Trouble {
+fn trouble(reply: Result<ReplyBody, RequestError>) -> Trouble {
     match reply {
-        Err(Gone) => Trouble::Passing("its worker died".to_owned()),
+        Err(error) => Trouble::Passing(error.to_string()),
         Ok(ReplyBody::Failure(failure)) if failure.kind() == FailureKind::Fatal => Trouble::Lasting(failure.message),
         Ok(ReplyBody::Failure(failure)) => Trouble::Passing(failure.message),
         Ok(_) => malformed(),
@@ -629,4 +686,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|lock| lock.into_inner())
 }
 
+const BUSY_RETRY: Duration = Duration::from_millis(100);
+const FAILED_RETRY: Duration = Duration::from_secs(1);
 const STOP_GRACE: Duration = Duration::from_secs(10);

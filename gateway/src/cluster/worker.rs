@@ -23,10 +23,16 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-/// The worker is gone: nothing that was asked of it will be answered.
+/// Why a request has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the worker process is gone")]
-pub struct Gone;
+pub enum RequestError {
+    /// Nothing that was asked of the worker will be answered.
+    #[error("the worker process is gone")]
+    Gone,
+    /// The request was not sent: the worker would end over it.
+    #[error("a request of {0} bytes does not fit a frame")]
+    TooLong(usize),
+}
 
 /// A running worker. It is killed when the last share of it is dropped.
 pub struct Worker {
@@ -88,9 +94,18 @@ impl Worker {
         }))
     }
 
-    /// Asks the worker and waits for its reply. Dropping the future forgets the reply; the work itself goes on unless its
-    /// time runs out in the worker's queue.
-    pub async fn request(&self, body: RequestBody, time_left: Option<Duration>) -> Result<ReplyBody, Gone> {
+    /// Asks the worker and waits for its reply.
+    pub async fn request(&self, body: RequestBody, time_left: Option<Duration>) -> Result<ReplyBody, RequestError> {
+        self.send(body, time_left)?.await.map_err(|_| RequestError::Gone)
+    }
+
+    /// Sends a request. The reply comes by the channel, which closes without one when the worker is gone. The request is under
+    /// way until then, also when nobody waits for it any more.
+    pub fn send(
+        &self,
+        body: RequestBody,
+        time_left: Option<Duration>,
+    ) -> Result<oneshot::Receiver<ReplyBody>, RequestError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let time_left_us = time_left.map_or(0, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1));
         let frame = encode_frame(&Request {
@@ -98,23 +113,16 @@ impl Worker {
             time_left_us,
             body: Some(body),
         });
-        // Invariant: every request's parts are bounded far below a frame; a worker would end over a longer one.
-        assert!(
-            frame.len() <= 4 + MAX_FRAME,
-            "a request of {} bytes does not fit a frame",
-            frame.len()
-        );
+        if frame.len() > 4 + MAX_FRAME {
+            return Err(RequestError::TooLong(frame.len()));
+        }
         let (sender, receiver) = oneshot::channel();
         match &mut lock(&self.pending).0 {
             Some(waiting) => waiting.insert(id, sender),
-            None => return Err(Gone),
+            None => return Err(RequestError::Gone),
         };
-        let _forget = ForgetOnDrop {
-            pending: &self.pending,
-            id,
-        };
-        self.frames.send(frame).map_err(|_| Gone)?;
-        receiver.await.map_err(|_| Gone)
+        self.frames.send(frame).map_err(|_| RequestError::Gone)?;
+        Ok(receiver)
     }
 
     /// Kills the process.
@@ -132,19 +140,6 @@ impl fmt::Debug for Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-struct ForgetOnDrop<'a> {
-    pending: &'a Mutex<Pending>,
-    id: u64,
-}
-
-impl Drop for ForgetOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(waiting) = &mut lock(self.pending).0 {
-            waiting.remove(&self.id);
-        }
     }
 }
 
@@ -206,9 +201,12 @@ async fn reap(mut child: Child) -> String {
 
 /// What a vendor's library prints becomes log lines.
 async fn repeat_log(member: String, stderr: ChildStderr) {
-    let mut lines = BufReader::new(stderr).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        tracing::warn!(member, "worker: {line}");
+    let mut reader = BufReader::new(stderr);
+    let mut line = Vec::new();
+    // A line without end is cut into pieces; what is no text is shown as well as it can be.
+    while let Ok(1..) = (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut line).await {
+        tracing::warn!(member, "worker: {}", String::from_utf8_lossy(&line).trim_end());
+        line.clear();
     }
 }
 
@@ -216,6 +214,7 @@ fn lock(pending: &Mutex<Pending>) -> std::sync::MutexGuard<'_, Pending> {
     pending.lock().unwrap_or_else(|lock| lock.into_inner())
 }
 
+const LONGEST_LINE: u64 = 4096;
 const FRAMES_AT_ONCE: usize = 64;
 const READ_BUFFER: usize = 64 * 1024;
 const EXIT_GRACE: Duration = Duration::from_millis(20);

@@ -122,6 +122,8 @@ pub struct ClusterSettings {
     pub probe_interval: Duration,
     /// How long a probe may take before the worker is killed.
     pub probe_deadline: Duration,
+    /// How long after its deadline an operation may be unanswered before the worker is killed.
+    pub hang_after: Duration,
     /// The first pause before a dead worker is started again.
     pub restart_pause: Duration,
     /// The longest such pause.
@@ -135,7 +137,7 @@ pub struct Limits {
     pub payload: usize,
     /// How many key records are kept in memory.
     pub cached_keys: u32,
-    /// How many connections may be open.
+    /// How many connections may be open on each listener.
     pub connections: u32,
 }
 
@@ -458,6 +460,7 @@ fn read_cluster(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ClusterS
         start_deadline: cluster.duration("start_deadline", problems, Duration::from_secs(30)),
         probe_interval: cluster.duration("probe_interval", problems, Duration::from_secs(5)),
         probe_deadline: cluster.duration("probe_deadline", problems, Duration::from_secs(5)),
+        hang_after: cluster.duration("hang_after", problems, Duration::from_secs(30)),
         restart_pause: cluster.duration("restart_pause", problems, Duration::from_millis(100)),
         restart_pause_max: cluster.duration("restart_pause_max", problems, Duration::from_secs(30)),
     };

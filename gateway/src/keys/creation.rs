@@ -8,18 +8,24 @@ use super::{
     state::VersionState,
 };
 use crate::{
+    audit::{AuditError, AuditLog, Entry},
     cluster::{
         Cluster, ClusterError,
         core::{MemberIndex, Needs},
-        operation::KeySpecification,
+        operation::{Claim, KeySpecification},
     },
     store::{Created, Idempotency, ResidentIntent, Store, StoreError},
 };
 use portcullis_hsm::{
     algorithm::{KeyType, PermittedUses},
     key_token::Storage,
+    record::RecordKind,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
+};
 use uuid::Uuid;
 
 /// A key that a caller wants.
@@ -55,6 +61,9 @@ pub enum CreationError {
     /// A record could not be read.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// The audit log could not be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 /// Makes keys and rings.
@@ -63,6 +72,34 @@ pub struct Creation {
     store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
     directory: Arc<KeyDirectory>,
+    under_way: UnderWay,
+}
+
+/// The resident keys that are being made now: their notes are not those of an interrupted create.
+#[derive(Debug, Default)]
+struct UnderWay(Mutex<HashSet<Uuid>>);
+
+struct Entered<'a>(&'a UnderWay, Uuid);
+
+impl UnderWay {
+    fn enter(&self, uid: Uuid) -> Entered<'_> {
+        self.lock().insert(uid);
+        Entered(self, uid)
+    }
+
+    fn contains(&self, uid: Uuid) -> bool {
+        self.lock().contains(&uid)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.0.lock().unwrap_or_else(|lock| lock.into_inner())
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(&self.1);
+    }
 }
 
 impl Creation {
@@ -72,6 +109,7 @@ impl Creation {
             store,
             cluster,
             directory,
+            under_way: UnderWay::default(),
         }
     }
 
@@ -178,20 +216,52 @@ impl Creation {
         }
     }
 
-    /// Destroys the resident keys whose creation a crash interrupted. Those on members that do not serve now are kept in
-    /// the list for the next start.
-    pub async fn clear_resident_intents(&self) {
-        let intents = match self.store.resident_intents().await {
-            Ok(intents) => intents,
-            Err(error) => return tracing::warn!(%error, "interrupted resident creates cannot be read"),
+    /// Destroys the resident keys whose creation a crash or a failure interrupted, on the members that serve now.
+    ///
+    /// What is destroyed was noted by a row that the mac key authenticates, is not being created now, and is no stored key.
+    pub async fn clear_interrupted(&self, audit: &AuditLog) {
+        if let Err(error) = self.try_clear_interrupted(audit).await {
+            tracing::warn!(%error, "interrupted resident creates are not cleared yet");
+        }
+    }
+
+    async fn try_clear_interrupted(&self, audit: &AuditLog) -> Result<(), CreationError> {
+        let intents = self.store.resident_intents().await?;
+        if intents.is_empty() {
+            return Ok(());
+        }
+        let claim = |intent: &Tagged<ResidentIntent>| Claim {
+            kind: RecordKind::Row,
+            message: intent.row.canonical(),
+            tag: intent.tag.clone(),
         };
-        for intent in intents {
-            let Some(member) = self.cluster.member(&intent.member) else {
-                tracing::warn!(uid = %intent.uid, member = intent.member, "an interrupted resident create is on an unknown member");
+        let claims: Vec<_> = intents.iter().map(claim).collect();
+        let authentic = self
+            .cluster
+            .check(&claims, Instant::now() + BACKGROUND_DEADLINE)
+            .await?;
+        for (Tagged { row, .. }, authentic) in intents.into_iter().zip(authentic) {
+            let ResidentIntent { uid, version, member } = row;
+            if self.under_way.contains(uid) {
+                continue;
+            }
+            if !authentic || self.store.has_key(uid).await? {
+                tracing::error!(%uid, member, "the note of an interrupted create is not authentic, or names a stored key: nothing is destroyed");
+                continue;
+            }
+            let Some(index) = self.cluster.member(&member) else {
+                tracing::warn!(%uid, member, "an interrupted resident create is on an unknown member");
                 continue;
             };
-            self.undo_resident(intent.uid, intent.version, member).await;
+            let mut entry = Entry::gateway("resident.clear", "INTENT");
+            entry.resource = format!("{uid}/{version}");
+            entry.member = Some(member);
+            audit.append_synced(&entry).await?;
+            let cleared = self.undo_resident(uid, version, index).await;
+            entry.outcome = if cleared { "OK" } else { "HSM_UNAVAILABLE" }.to_owned();
+            audit.append_synced(&entry).await?;
         }
+        Ok(())
     }
 
     async fn resident_key(
@@ -205,13 +275,14 @@ impl Creation {
         let (uid, version) = (specification.uid, specification.version);
         let name = self.cluster.name(member).to_owned();
         // Written first, so that a crash leaves no object on the token that nobody knows of.
-        self.store
-            .begin_resident(ResidentIntent {
-                uid,
-                version,
-                member: name.clone(),
-            })
-            .await?;
+        let intent = ResidentIntent {
+            uid,
+            version,
+            member: name.clone(),
+        };
+        let _under_way = self.under_way.enter(uid);
+        let [tag] = self.tags([&intent as &dyn Row], deadline).await?;
+        self.store.begin_resident(Tagged::new(intent, tag)).await?;
         let made = async {
             let (token, _) = self.cluster.generate(&specification, Some(member), deadline).await?;
             self.commit(wanted, &specification, token, vec![name], once, deadline)
@@ -230,15 +301,19 @@ impl Creation {
         }
     }
 
-    async fn undo_resident(&self, uid: Uuid, version: u32, member: MemberIndex) {
+    /// Takes an unfinished resident key off its member; says whether it is gone. If not, its note stays for the next time.
+    async fn undo_resident(&self, uid: Uuid, version: u32, member: MemberIndex) -> bool {
         let deadline = Instant::now() + BACKGROUND_DEADLINE;
         let undone = async {
             self.cluster.destroy_resident(uid, version, member, deadline).await?;
             Ok::<_, CreationError>(self.store.end_resident(uid, version).await?)
         };
-        if let Err(error) = undone.await {
-            tracing::warn!(%uid, member = self.cluster.name(member), %error, "an unfinished resident key is still on its member");
+        let undone = undone.await;
+        if let Err(error) = &undone {
+            let member = self.cluster.name(member);
+            tracing::warn!(%uid, member, %error, "an unfinished resident key may still be on its member; it is cleared later");
         }
+        undone.is_ok()
     }
 
     async fn commit(

@@ -20,6 +20,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::time::timeout_at;
 
 /// A checked key.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ pub struct Page {
     /// Names whose records are not authentic.
     pub unauthentic: Vec<String>,
     /// The id to go on after; `None` at the end.
-    pub next: Option<Id>,
+    pub next: Option<String>,
 }
 
 /// The directory.
@@ -117,15 +118,16 @@ impl KeyDirectory {
         let read = async {
             let stored = self.store.key(&name.ring, &name.key).await?;
             let stored = stored.ok_or_else(|| DirectoryError::NoKey(name.to_string()))?;
-            let mut checked = self.check(vec![stored], deadline).await?;
+            // Not the caller's deadline: others wait for this reading too.
+            let mut checked = self.check(vec![stored], Instant::now() + BACKGROUND_DEADLINE).await?;
             checked
                 .pop()
                 .unwrap_or_else(|| Err(DirectoryError::NoKey(name.to_string())))
         };
-        self.records
-            .try_get_with(name.clone(), read)
-            .await
-            .map_err(|error| DirectoryError::clone(&error))
+        match timeout_at(deadline.into(), self.records.try_get_with(name.clone(), read)).await {
+            Ok(record) => record.map_err(|error| DirectoryError::clone(&error)),
+            Err(_) => Err(ClusterError::DeadlinePassed.into()),
+        }
     }
 
     /// At most `limit` keys of a ring, after one.
@@ -149,14 +151,20 @@ impl KeyDirectory {
         };
         let mut unchecked = Vec::new();
         for (id, row) in stored {
+            // An id that is none is in a row that was changed.
+            let Ok(key) = Id::parse(&id) else {
+                page.unauthentic.push(format!("keyRings/{ring}/keys/{id}"));
+                continue;
+            };
             let name = KeyName {
                 ring: ring.clone(),
-                key: id,
+                key,
             };
             match (self.records.get(&name).await, row) {
                 (Some(record), _) => page.keys.push(record),
                 (None, Ok(row)) => unchecked.push(row),
-                (None, Err(_)) => page.unauthentic.push(name.to_string()),
+                (None, Err(StoreError::Malformed(_))) => page.unauthentic.push(name.to_string()),
+                (None, Err(error)) => return Err(error.into()),
             }
         }
         for checked in self.check(unchecked, deadline).await? {
@@ -194,12 +202,20 @@ impl KeyDirectory {
         after: Option<&str>,
         limit: u32,
         deadline: Instant,
-    ) -> Result<(Vec<RingRow>, Option<Id>), DirectoryError> {
+    ) -> Result<(Vec<RingRow>, Option<String>), DirectoryError> {
         let mut stored = self.store.rings(after, limit + 1).await?;
         let more = stored.len() > limit as usize;
         stored.truncate(limit as usize);
-        let next = stored.last().filter(|_| more).map(|ring| ring.row.id.clone());
-        let checked = self.check_rings(stored, deadline).await?;
+        let next = stored.last().filter(|_| more).map(|(id, _)| id.clone());
+        let mut readable = Vec::new();
+        for (id, row) in stored {
+            match row {
+                Ok(row) => readable.push(row),
+                Err(StoreError::Malformed(_)) => tracing::error!(ring = id, "a stored record is not authentic"),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let checked = self.check_rings(readable, deadline).await?;
         Ok((checked.into_iter().flatten().collect(), next))
     }
 

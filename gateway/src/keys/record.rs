@@ -174,6 +174,25 @@ pub struct StoredKey {
     pub versions: Vec<Tagged<VersionRow>>,
 }
 
+/// Says what is wrong with labels: at most 64, keys of 1 to 63 characters, values of at most 255 bytes.
+pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
+    if labels.len() > MOST_LABELS {
+        return Err(format!("expected at most {MOST_LABELS}, found {}", labels.len()));
+    }
+    for (key, value) in labels {
+        let valid = |character: char| character.is_ascii_alphanumeric() || "-_./".contains(character);
+        if !(1..=63).contains(&key.len()) || !key.chars().all(valid) {
+            return Err("a key has 1 to 63 of a-z, A-Z, 0-9, -, _, . and /".to_owned());
+        }
+        if value.len() > 255 || value.chars().any(char::is_control) {
+            return Err("a value has at most 255 bytes and no control characters".to_owned());
+        }
+    }
+    Ok(())
+}
+
+const MOST_LABELS: usize = 64;
+
 /// Microseconds since 1970, which is how times are stored.
 pub fn micros(time: OffsetDateTime) -> u64 {
     u64::try_from(time.unix_timestamp_nanos() / 1000).unwrap_or(0)

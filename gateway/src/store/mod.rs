@@ -10,9 +10,10 @@ pub use sqlite::SqliteStore;
 
 use crate::keys::{
     name::Id,
-    record::{RingRow, StoredKey, Tagged},
+    record::{RingRow, Row, StoredKey, Tagged},
 };
 use async_trait::async_trait;
+use portcullis_hsm::record::CanonicalWriter;
 use std::fmt;
 use uuid::Uuid;
 
@@ -47,6 +48,17 @@ pub struct ResidentIntent {
     pub member: String,
 }
 
+impl Row for ResidentIntent {
+    fn canonical(&self) -> Vec<u8> {
+        CanonicalWriter::new()
+            .bytes(b"resident_intent/1")
+            .fixed(self.uid.as_bytes())
+            .u32(self.version)
+            .bytes(self.member.as_bytes())
+            .finish()
+    }
+}
+
 /// Why the store did not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -76,8 +88,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// A ring by its id.
     async fn ring(&self, id: &Id) -> Result<Option<Tagged<RingRow>>, StoreError>;
 
-    /// At most `limit` rings by id, after one.
-    async fn rings(&self, after: Option<&str>, limit: u32) -> Result<Vec<Tagged<RingRow>>, StoreError>;
+    /// At most `limit` rings by id, after one. A row that cannot be read is an error in its place.
+    async fn rings(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, Result<Tagged<RingRow>, StoreError>)>, StoreError>;
 
     /// Adds a key with its first version, all or nothing, and ends its resident intent, if it has one.
     async fn create_key(&self, key: StoredKey, once: Option<Idempotency>) -> Result<Created, StoreError>;
@@ -91,19 +107,22 @@ pub trait Store: fmt::Debug + Send + Sync {
         ring: &Id,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<(Id, Result<StoredKey, StoreError>)>, StoreError>;
+    ) -> Result<Vec<(String, Result<StoredKey, StoreError>)>, StoreError>;
 
     /// What an earlier request with this id was, if there was one in the last 24 hours: whether it was the same.
     async fn earlier(&self, once: &Idempotency) -> Result<Option<Created>, StoreError>;
 
     /// Notes that a resident key is about to be created.
-    async fn begin_resident(&self, intent: ResidentIntent) -> Result<(), StoreError>;
+    async fn begin_resident(&self, intent: Tagged<ResidentIntent>) -> Result<(), StoreError>;
 
     /// Notes that an intended resident key is no more.
     async fn end_resident(&self, uid: Uuid, version: u32) -> Result<(), StoreError>;
 
     /// The resident keys whose creation did not end.
-    async fn resident_intents(&self) -> Result<Vec<ResidentIntent>, StoreError>;
+    async fn resident_intents(&self) -> Result<Vec<Tagged<ResidentIntent>>, StoreError>;
+
+    /// Whether a key of this identity is stored.
+    async fn has_key(&self, uid: Uuid) -> Result<bool, StoreError>;
 
     /// Finishes what was accepted and closes the database.
     async fn close(&self);

@@ -54,6 +54,7 @@ const MIGRATIONS: &[&str] = &[
         uid     BLOB NOT NULL,
         version INTEGER NOT NULL,
         member  TEXT NOT NULL,
+        tag     BLOB NOT NULL,
         PRIMARY KEY (uid, version)
     ) STRICT;
     ",

@@ -5,13 +5,13 @@
 
 use super::{Created, Idempotency, ResidentIntent, Store, StoreError, schema};
 use crate::keys::{
-    name::{Id, KeyName},
+    name::{Id, KeyName, is_id},
     purpose::Purpose,
-    record::{KeyRow, Protection, RingRow, StoredKey, Tagged, VersionRow, from_micros, micros, now},
+    record::{KeyRow, Protection, RingRow, StoredKey, Tagged, VersionRow, check_labels, from_micros, micros, now},
     state::VersionState,
 };
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params, types::ValueRef};
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -21,6 +21,7 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
+use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -161,9 +162,7 @@ impl Store for SqliteStore {
         let id = id.clone();
         self.query(move |connection| {
             connection
-                .prepare_cached(
-                    "SELECT ring_id, uid, labels, created, revision, tag FROM key_rings WHERE ring_id = ?1",
-                )?
+                .prepare_cached(&format!("SELECT {RING_COLUMNS} FROM key_rings WHERE ring_id = ?1"))?
                 .query_row([id.as_str()], |row| Ok(read_ring(row)))
                 .optional()?
                 .transpose()
@@ -171,17 +170,22 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn rings(&self, after: Option<&str>, limit: u32) -> Result<Vec<Tagged<RingRow>>, StoreError> {
+    async fn rings(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<(String, Result<Tagged<RingRow>, StoreError>)>, StoreError> {
         let after = after.unwrap_or_default().to_owned();
         self.query(move |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT ring_id, uid, labels, created, revision, tag FROM key_rings
-                     WHERE ring_id > ?1 ORDER BY ring_id LIMIT ?2",
-                )?
-                .query_map(params![after, limit], |row| Ok(read_ring(row)))?
-                .map(|row| row?)
-                .collect()
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {RING_COLUMNS} FROM key_rings WHERE ring_id > ?1 ORDER BY ring_id LIMIT ?2"
+            ))?;
+            let mut rows = statement.query(params![after, limit])?;
+            let mut rings = Vec::new();
+            while let Some(row) = rows.next()? {
+                rings.push((shown(row, 0)?, read_ring(row)));
+            }
+            Ok(rings)
         })
         .await
     }
@@ -220,7 +224,7 @@ impl Store for SqliteStore {
         ring: &Id,
         after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<(Id, Result<StoredKey, StoreError>)>, StoreError> {
+    ) -> Result<Vec<(String, Result<StoredKey, StoreError>)>, StoreError> {
         let ring = ring.clone();
         let after = after.unwrap_or_default().to_owned();
         self.query(move |connection| {
@@ -230,7 +234,7 @@ impl Store for SqliteStore {
             let mut rows = statement.query(params![ring.as_str(), after, limit])?;
             let mut keys = Vec::new();
             while let Some(row) = rows.next()? {
-                let id = read_id(row, 2)?;
+                let id = shown(row, 2)?;
                 let key = read_key(row).and_then(|key| with_versions(connection, key));
                 keys.push((id, key));
             }
@@ -244,11 +248,12 @@ impl Store for SqliteStore {
         self.query(move |connection| look_up(connection, &once)).await
     }
 
-    async fn begin_resident(&self, intent: ResidentIntent) -> Result<(), StoreError> {
+    async fn begin_resident(&self, intent: Tagged<ResidentIntent>) -> Result<(), StoreError> {
         self.change(move |connection| {
+            let Tagged { row, tag } = intent;
             connection.execute(
-                "INSERT INTO resident_intents (uid, version, member) VALUES (?1, ?2, ?3)",
-                params![intent.uid.as_bytes(), intent.version, intent.member],
+                "INSERT INTO resident_intents (uid, version, member, tag) VALUES (?1, ?2, ?3, ?4)",
+                params![row.uid.as_bytes(), row.version, row.member, tag],
             )?;
             Ok(())
         })
@@ -260,20 +265,34 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn resident_intents(&self) -> Result<Vec<ResidentIntent>, StoreError> {
+    async fn resident_intents(&self) -> Result<Vec<Tagged<ResidentIntent>>, StoreError> {
         self.query(|connection| {
             connection
-                .prepare("SELECT uid, version, member FROM resident_intents")?
-                .query_map([], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?, row.get(2)?)))?
+                .prepare("SELECT uid, version, member, tag FROM resident_intents")?
+                .query_map([], |row| {
+                    Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })?
                 .map(|row| {
-                    let (uid, version, member) = row?;
-                    Ok(ResidentIntent {
-                        uid: Uuid::from_bytes(uid),
-                        version,
-                        member,
+                    let (uid, version, member, tag) = row?;
+                    Ok(Tagged {
+                        row: ResidentIntent {
+                            uid: Uuid::from_bytes(uid),
+                            version,
+                            member,
+                        },
+                        tag,
                     })
                 })
                 .collect()
+        })
+        .await
+    }
+
+    async fn has_key(&self, uid: Uuid) -> Result<bool, StoreError> {
+        self.query(move |connection| {
+            Ok(connection
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE uid = ?1)")?
+                .query_row([uid.as_bytes()], |row| row.get(0))?)
         })
         .await
     }
@@ -320,8 +339,15 @@ fn write(connection: Connection, mut changes: mpsc::Receiver<Change>) {
         if let Err(error) = &begun {
             tracing::error!(%error, "the database refuses a transaction");
         }
-        let transaction = begun.as_ref().map(|()| &connection).map_err(String::as_str);
-        let confirmations: Vec<_> = batch.drain(..).map(|change| change(transaction)).collect();
+        let mut transaction = begun.as_ref().map(|()| &connection).map_err(String::as_str);
+        let mut confirmations = Vec::with_capacity(batch.len());
+        for change in batch.drain(..) {
+            // SQLite may end a transaction by itself (a full disk); what came after it would be committed on its own.
+            if transaction.is_ok() && connection.is_autocommit() {
+                transaction = Err("the database ended the transaction");
+            }
+            confirmations.push(change(transaction));
+        }
         let commit = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(|error| error.to_string()));
         if let Err(error) = &commit {
             tracing::error!(%error, "the database refuses a commit");
@@ -455,71 +481,101 @@ fn with_versions(connection: &Connection, key: Tagged<KeyRow>) -> Result<StoredK
     Ok(StoredKey { key, versions })
 }
 
+const RING_COLUMNS: &str = "ring_id, uid, labels, created, revision, tag";
 const KEY_COLUMNS: &str = "uid, ring_id, key_id, purpose, protection, labels, primary_version, created, revision, tag";
 
 fn read_ring(row: &Row<'_>) -> Result<Tagged<RingRow>, StoreError> {
-    let id = read_id(row, 0)?;
-    let malformed = || StoreError::Malformed(format!("keyRings/{id}"));
-    let labels: String = row.get(2)?;
-    Ok(Tagged {
-        row: RingRow {
-            uid: Uuid::from_bytes(row.get(1).map_err(|_| malformed())?),
-            labels: serde_json::from_str(&labels).map_err(|_| malformed())?,
-            created: from_micros(row.get::<_, i64>(3)? as u64).ok_or_else(malformed)?,
-            revision: row.get::<_, i64>(4)? as u64,
-            id: id.clone(),
-        },
-        tag: row.get(5)?,
-    })
+    let read = || {
+        Some(Tagged {
+            row: RingRow {
+                id: Id::parse(&row.get::<_, String>(0).ok()?).ok()?,
+                uid: Uuid::from_bytes(row.get(1).ok()?),
+                labels: read_labels(row, 2)?,
+                created: read_time(row, 3)?,
+                revision: u64::try_from(row.get::<_, i64>(4).ok()?).ok()?,
+            },
+            tag: row.get(5).ok()?,
+        })
+    };
+    read().ok_or_else(|| malformed(format!("keyRings/{}", shown(row, 0).unwrap_or_default())))
 }
 
 fn read_key(row: &Row<'_>) -> Result<Tagged<KeyRow>, StoreError> {
-    let name = KeyName {
-        ring: read_id(row, 1)?,
-        key: read_id(row, 2)?,
+    let id = |column| Id::parse(&row.get::<_, String>(column).ok()?).ok();
+    let read = || {
+        Some(Tagged {
+            row: KeyRow {
+                name: KeyName {
+                    ring: id(1)?,
+                    key: id(2)?,
+                },
+                uid: Uuid::from_bytes(row.get(0).ok()?),
+                purpose: Purpose::from_number(row.get(3).ok()?)?,
+                protection: Protection::from_number(row.get(4).ok()?)?,
+                labels: read_labels(row, 5)?,
+                primary_version: row.get(6).ok()?,
+                created: read_time(row, 7)?,
+                revision: u64::try_from(row.get::<_, i64>(8).ok()?).ok()?,
+            },
+            tag: row.get(9).ok()?,
+        })
     };
-    let malformed = || StoreError::Malformed(name.to_string());
-    let labels: String = row.get(5)?;
-    let purpose: i64 = row.get(3)?;
-    Ok(Tagged {
-        row: KeyRow {
-            uid: Uuid::from_bytes(row.get(0).map_err(|_| malformed())?),
-            purpose: i32::try_from(purpose)
-                .ok()
-                .and_then(Purpose::from_number)
-                .ok_or_else(malformed)?,
-            protection: Protection::from_number(row.get(4)?).ok_or_else(malformed)?,
-            labels: serde_json::from_str(&labels).map_err(|_| malformed())?,
-            primary_version: row.get(6).map_err(|_| malformed())?,
-            created: from_micros(row.get::<_, i64>(7)? as u64).ok_or_else(malformed)?,
-            revision: row.get::<_, i64>(8)? as u64,
-            name: name.clone(),
-        },
-        tag: row.get(9)?,
-    })
+    let name = || {
+        format!(
+            "keyRings/{}/keys/{}",
+            shown(row, 1).unwrap_or_default(),
+            shown(row, 2).unwrap_or_default()
+        )
+    };
+    read().ok_or_else(|| malformed(name()))
 }
 
 fn read_version(row: &Row<'_>, key: &str) -> Result<Tagged<VersionRow>, StoreError> {
-    let number: i64 = row.get(1)?;
-    let malformed = || StoreError::Malformed(format!("{key}/versions/{number}"));
-    let members: String = row.get(3)?;
-    Ok(Tagged {
-        row: VersionRow {
-            key_uid: Uuid::from_bytes(row.get(0).map_err(|_| malformed())?),
-            number: u32::try_from(number).map_err(|_| malformed())?,
-            state: VersionState::from_number(row.get(2)?).ok_or_else(malformed)?,
-            members: serde_json::from_str(&members).map_err(|_| malformed())?,
-            created: from_micros(row.get::<_, i64>(4)? as u64).ok_or_else(malformed)?,
-            revision: row.get::<_, i64>(5)? as u64,
-            token: row.get(6)?,
-        },
-        tag: row.get(7)?,
+    let read = || {
+        let token: Vec<u8> = row.get(6).ok()?;
+        let members: Vec<String> = serde_json::from_str(&row.get::<_, String>(3).ok()?).ok()?;
+        if token.len() > LONGEST_TOKEN || members.len() > MOST_MEMBERS || !members.iter().all(|name| is_id(name)) {
+            return None;
+        }
+        Some(Tagged {
+            row: VersionRow {
+                key_uid: Uuid::from_bytes(row.get(0).ok()?),
+                number: row.get(1).ok()?,
+                state: VersionState::from_number(row.get(2).ok()?)?,
+                members,
+                created: read_time(row, 4)?,
+                revision: u64::try_from(row.get::<_, i64>(5).ok()?).ok()?,
+                token,
+            },
+            tag: row.get(7).ok()?,
+        })
+    };
+    read().ok_or_else(|| malformed(format!("{key}/versions/{}", row.get::<_, i64>(1).unwrap_or_default())))
+}
+
+/// Labels within the limits that every writer keeps: what is beyond them was put there by somebody else.
+fn read_labels(row: &Row<'_>, column: usize) -> Option<BTreeMap<String, String>> {
+    let text: String = row.get(column).ok()?;
+    let labels: BTreeMap<String, String> = serde_json::from_str(&text).ok()?;
+    check_labels(&labels).is_ok().then_some(labels)
+}
+
+fn read_time(row: &Row<'_>, column: usize) -> Option<OffsetDateTime> {
+    from_micros(u64::try_from(row.get::<_, i64>(column).ok()?).ok()?)
+}
+
+/// A text column as it can be shown, whatever is in it.
+fn shown(row: &Row<'_>, column: usize) -> Result<String, StoreError> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            String::from_utf8_lossy(bytes).chars().take(LONGEST_SHOWN).collect()
+        }
+        _ => String::new(),
     })
 }
 
-fn read_id(row: &Row<'_>, column: usize) -> Result<Id, StoreError> {
-    let text: String = row.get(column)?;
-    Id::parse(&text).map_err(|_| StoreError::Malformed(text))
+fn malformed(name: String) -> StoreError {
+    StoreError::Malformed(name)
 }
 
 fn labels_text(labels: &BTreeMap<String, String>) -> String {
@@ -538,6 +594,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|lock| lock.into_inner())
 }
 
+const LONGEST_TOKEN: usize = 16 * 1024;
+const MOST_MEMBERS: usize = 64;
+const LONGEST_SHOWN: usize = 200;
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
 const REQUESTS_KEPT_MICROS: i64 = 24 * 3600 * 1_000_000;

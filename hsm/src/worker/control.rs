@@ -1,6 +1,5 @@
-//! The control thread: opens the token, probes it, and changes token objects, one at a time.
-//!
-//! Probes do not wait behind the work of the queue, and token objects have one writer, because tokens race there.
+//! Requests that are not for the queue. Two threads serve them: one opens the token and probes it and does nothing else, so
+//! that no probe waits behind work; the other changes token objects one at a time, because tokens race there.
 
 use super::{
     protocol::{
@@ -22,13 +21,17 @@ use crate::{
     return_code::Class,
 };
 use secrecy::SecretSlice;
-use std::{num::NonZeroUsize, path::Path, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 use uuid::Uuid;
 
-/// What the control thread keeps between requests.
-#[derive(Default)]
+/// What a control thread keeps between requests.
 pub(super) struct Control {
-    member: Option<Arc<Member>>,
+    // Opened by one thread, used by both.
+    member: Arc<OnceLock<Arc<Member>>>,
     // What the process could not protect itself from.
     unprotected: Vec<String>,
     // For what must outlive a request: an origin and a transport key are session objects.
@@ -49,17 +52,18 @@ pub(super) struct Started {
 }
 
 impl Control {
-    /// Nothing is open yet; with the protections that the process lacks.
-    pub(super) fn new(unprotected: Vec<String>) -> Self {
+    /// With the member, once it is open, and the protections that the process lacks.
+    pub(super) fn new(member: &Arc<OnceLock<Arc<Member>>>, unprotected: &[String]) -> Self {
         Self {
-            unprotected,
-            ..Self::default()
+            member: Arc::clone(member),
+            unprotected: unprotected.to_vec(),
+            provisioning: None,
         }
     }
 
     /// Opens the member.
     pub(super) fn open(&mut self, request: &mut Open) -> Result<(Started, ReplyBody), Failure> {
-        if self.member.is_some() {
+        if self.member.get().is_some() {
             return Err(failure(FailureKind::Refused, "the worker has opened its token already"));
         }
         self.try_open(request).map_err(|error| Failure::from(&error))
@@ -81,7 +85,8 @@ impl Control {
             .map_or(u64::MAX, |limit| limit.saturating_sub(4))
             .max(1);
         let sessions = u64::from(request.sessions).clamp(1, limit) as u32;
-        self.member = Some(Arc::clone(&member));
+        // Refused above if it is set already.
+        let _ = self.member.set(Arc::clone(&member));
         let opened = Opened {
             capabilities: member.capabilities().describe(),
             uses: supported_uses(member.capabilities()),
@@ -107,7 +112,7 @@ impl Control {
         let result = self.perform(body).or_else(|error| {
             // The same repair as a session thread makes: the token lost the login.
             if error.class() == Class::LoginLost
-                && let Some(member) = &self.member
+                && let Some(member) = self.member.get()
             {
                 member.log_in_again()?;
                 return self.perform(body);
@@ -219,7 +224,7 @@ impl Control {
     }
 
     fn initialise_token(&mut self, request: &mut InitialiseToken) -> Result<ReplyBody, Error> {
-        if self.member.is_some() {
+        if self.member.get().is_some() {
             return Err(Error::Refused("the worker has opened its token already".to_owned()));
         }
         let so_pin = SecretSlice::from(std::mem::take(&mut request.so_pin));
@@ -231,7 +236,7 @@ impl Control {
 
     fn member(&self) -> Result<&Arc<Member>, Error> {
         self.member
-            .as_ref()
+            .get()
             .ok_or_else(|| Error::Refused("the worker has not opened its token".to_owned()))
     }
 

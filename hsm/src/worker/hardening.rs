@@ -35,6 +35,19 @@ pub fn harden() -> Vec<String> {
     missing
 }
 
+/// Raises the soft limit of open descriptors to the hard one: each connection and each worker takes some.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Refused only if the hard limit were raised, which it is not.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}
+
 /// Locks all memory, present and future, as it is touched.
 ///
 /// Not under a finite limit: every allocation beyond it would fail, and take the process with it.

@@ -47,11 +47,19 @@ pub fn run(socket: UnixStream) -> io::Result<()> {
     let unprotected = hardening::harden();
     let replies = Replies::new(socket.try_clone()?);
     let queue: Arc<OnceLock<Queue>> = Arc::default();
-    let (control, requests) = bounded::<Request>(CONTROL_QUEUE);
-    let control_thread = spawn("control", {
+    let member = Arc::default();
+    let mut control_threads = Vec::new();
+    let mut control_thread = |name: &str| -> io::Result<Sender<Job>> {
+        let (sender, requests) = bounded(CONTROL_QUEUE);
+        let control = Control::new(&member, &unprotected);
         let (queue, replies) = (Arc::clone(&queue), replies.clone());
-        move || serve_control(Control::new(unprotected), &requests, &queue, &replies)
-    })?;
+        control_threads.push(spawn(name, move || {
+            serve_control(control, &requests, &queue, &replies)
+        })?);
+        Ok(sender)
+    };
+    let control = control_thread("control")?;
+    let changes = control_thread("changes")?;
     let mut reader = BufReader::new(socket);
     loop {
         let request = match read_frame::<Request>(&mut reader) {
@@ -62,35 +70,30 @@ pub fn run(socket: UnixStream) -> io::Result<()> {
         match request.body {
             None => replies.send(id, Err(failure(FailureKind::Refused, "the request is empty"))),
             Some(RequestBody::Stop(_)) => {
-                drop(control);
-                join(control_thread);
+                drop((control, changes));
+                control_threads.into_iter().for_each(join);
                 if let Some(queue) = queue.get() {
                     queue.finish();
                 }
                 replies.send(id, Ok(ReplyBody::Done(Empty {})));
                 return Ok(());
             }
-            Some(body) if is_queued(&body) => {
+            Some(body) => {
                 let start_by =
                     (request.time_left_us > 0).then(|| Instant::now() + Duration::from_micros(request.time_left_us));
-                let refused = match queue.get() {
-                    None => Some(failure(FailureKind::Refused, "the worker has not opened its token")),
-                    Some(queue) => queue.add(Job { id, start_by, body }),
+                let job = Job { id, start_by, body };
+                let refused = if is_queued(&job.body) {
+                    match queue.get() {
+                        None => Some(failure(FailureKind::Refused, "the worker has not opened its token")),
+                        Some(queue) => queue.add(job),
+                    }
+                } else {
+                    let thread = if is_change(&job.body) { &changes } else { &control };
+                    let busy = || failure(FailureKind::Busy, "too many changes of token objects wait");
+                    thread.try_send(job).err().map(|_| busy())
                 };
                 if let Some(failure) = refused {
                     replies.send(id, Err(failure));
-                }
-            }
-            body => {
-                if control
-                    .try_send(Request {
-                        id,
-                        time_left_us: 0,
-                        body,
-                    })
-                    .is_err()
-                {
-                    replies.send(id, Err(failure(FailureKind::Busy, "too many control requests wait")));
                 }
             }
         }
@@ -141,21 +144,34 @@ impl Queue {
     }
 }
 
-fn serve_control(mut control: Control, requests: &Receiver<Request>, queue: &OnceLock<Queue>, replies: &Replies) {
-    for Request { id, body, .. } in requests {
+fn serve_control(mut control: Control, requests: &Receiver<Job>, queue: &OnceLock<Queue>, replies: &Replies) {
+    for Job { id, start_by, body } in requests {
         let result = match body {
-            Some(RequestBody::Open(mut request)) => control.open(&mut request).and_then(|(started, reply)| {
+            _ if start_by.is_some_and(|start_by| Instant::now() >= start_by) => Err(session_thread::too_late()),
+            RequestBody::Open(mut request) => control.open(&mut request).and_then(|(started, reply)| {
                 let started = Queue::start(started, replies)
                     .map_err(|error| failure(FailureKind::Fatal, format!("cannot start session threads: {error}")))?;
                 // Opening is refused a second time, so the queue is not set yet.
                 let _ = queue.set(started);
                 Ok(reply)
             }),
-            Some(mut body) => control.answer(&mut body),
-            None => Err(failure(FailureKind::Refused, "the request is empty")),
+            mut body => control.answer(&mut body),
         };
         replies.send(id, result);
     }
+}
+
+/// Whether a request changes token objects, or may take long.
+fn is_change(body: &RequestBody) -> bool {
+    matches!(
+        body,
+        RequestBody::GenerateResident(_)
+            | RequestBody::DestroyResident(_)
+            | RequestBody::CreateOrigin(_)
+            | RequestBody::Clone(_)
+            | RequestBody::DestroyOrigin(_)
+            | RequestBody::TryForbidden(_)
+    )
 }
 
 fn is_queued(body: &RequestBody) -> bool {

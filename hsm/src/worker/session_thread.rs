@@ -32,15 +32,20 @@ pub(super) fn work(member: &Arc<Member>, queue: &Receiver<Job>, replies: &Replie
     let mut session = None;
     for job in queue {
         let result = if job.start_by.is_some_and(|start_by| Instant::now() >= start_by) {
-            Err(failure(
-                FailureKind::DeadlinePassed,
-                "the deadline passed before the work could start",
-            ))
+            Err(too_late())
         } else {
             run(member, &mut session, &job.body).map_err(|error| Failure::from(&error))
         };
         replies.send(job.id, result);
     }
+}
+
+/// The answer to work whose time ran out while it waited.
+pub(super) fn too_late() -> Failure {
+    failure(
+        FailureKind::DeadlinePassed,
+        "the deadline passed before the work could start",
+    )
 }
 
 /// Runs a job, and once more after a repair where the return code says that a repair can help.
@@ -50,13 +55,9 @@ fn run(member: &Member, session: &mut Option<Session>, body: &RequestBody) -> Re
         Err(error) => error,
     };
     match error.class() {
-        Class::SessionLost => {}
+        // A key whose handle was lost is forgotten by now, and is loaded again.
+        Class::SessionLost | Class::HandleLost => {}
         Class::LoginLost => member.log_in_again()?,
-        Class::HandleLost => {
-            if let Some(digest) = key_of(body).and_then(|key| key.digest.as_slice().try_into().ok()) {
-                member.loaded().forget(&digest);
-            }
-        }
         Class::CallerFault | Class::Busy | Class::MemberFault | Class::Fatal => return Err(error),
     }
     attempt(member, session, body)
@@ -198,15 +199,6 @@ pub(super) fn new_key(request: &Generate, storage: Storage) -> Result<NewKey, Er
 /// A field of a request that the gateway of this build does not send.
 pub(super) fn malformed(what: &str) -> Error {
     Error::Refused(format!("{what} is malformed"))
-}
-
-fn key_of(body: &RequestBody) -> Option<&Key> {
-    match body {
-        RequestBody::Sign(Sign { key, .. })
-        | RequestBody::Encrypt(Encrypt { key, .. })
-        | RequestBody::Decrypt(Decrypt { key, .. }) => Some(key),
-        _ => None,
-    }
 }
 
 fn key_reference(key: &Key) -> Result<(TokenDigest, Option<&[u8]>), Error> {

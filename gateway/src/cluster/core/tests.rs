@@ -6,6 +6,7 @@ const SETTINGS: ClusterSettings = ClusterSettings {
     start_deadline: Duration::from_secs(30),
     probe_interval: Duration::from_secs(5),
     probe_deadline: Duration::from_secs(2),
+    hang_after: Duration::from_secs(30),
     restart_pause: Duration::from_millis(100),
     restart_pause_max: Duration::from_secs(30),
 };
@@ -209,6 +210,28 @@ fn a_stopped_cluster_admits_and_starts_nothing() {
             .is_empty()
     );
     assert_eq!(core.next_wakeup(), None);
+}
+
+#[test]
+fn a_hung_operation_ends_the_worker_and_the_cause_stays_to_be_read() {
+    let (mut core, now) = core(1, 10);
+    start_all(&mut core, now, domain());
+    let grant = admit(&mut core).expect("a grant");
+    let actions = core.conclude(now, grant, Outcome::Hung);
+    assert!(actions.contains(&Action::Kill(MemberIndex(0), Epoch(1))));
+    core.handle(
+        now,
+        Event::Gone(
+            MemberIndex(0),
+            Epoch(1),
+            "its worker was ended: signal: 9 (SIGKILL)".to_owned(),
+        ),
+    );
+    assert!(
+        core.status()[0].reason.starts_with("an operation was not answered"),
+        "{}",
+        core.status()[0].reason
+    );
 }
 
 #[derive(Debug, Clone)]

@@ -102,7 +102,7 @@ async fn a_resident_key_needs_consent_to_a_single_replica() {
             .expect("a resident key")
             .into_inner();
         let primary = key.primary.expect("the primary version");
-        assert_eq!(primary.members, [member]);
+        assert_eq!(primary.members, [format!("members/{member}")]);
         assert!(primary.single_replica);
         sign(&client, &key.name, b"a message").await.expect("a signature");
     }

@@ -16,13 +16,14 @@ use tonic_reflection::pb::v1::{
 };
 
 /// What the gateway serves so far.
-const SERVED: [&str; 14] = [
+const SERVED: [&str; 15] = [
     "KeyService/CreateKeyRing",
     "KeyService/GetKeyRing",
     "KeyService/ListKeyRings",
     "KeyService/CreateKey",
     "KeyService/GetKey",
     "KeyService/ListKeys",
+    "KeyService/GetKeyVersion",
     "KeyService/GetPublicKey",
     "CryptoService/Sign",
     "CryptoService/Verify",
