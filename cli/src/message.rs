@@ -212,7 +212,7 @@ mod tests {
             (KeyOperation::Sign, Mechanism::RsaPkcs1Sha256),
             (KeyOperation::Sign, Mechanism::RsaPssSha256),
         ];
-        let error = sole_mechanism(&key(&uses)).err().expect("a choice");
+        let error = sole_mechanism(&key(&uses)).expect_err("a choice");
         assert!(
             error
                 .to_string()

@@ -1,11 +1,11 @@
 //! The gRPC services.
 //!
-//! - [`call`]: one request from its first byte to its audit entry: who, what, allowed or not, what came of it.
-//! - [`error`]: what a caller is told, with its stable reason: the only place where a gRPC status is made.
-//! - [`key_service`], [`crypto_service`], [`cluster_service`]: the services.
-//! - [`not_available`]: calls that this gateway does not serve yet.
-//! - [`convert`]: between the API's messages and the gateway's types.
-//! - [`bare_status`]: gives statuses that the transport made their reason.
+//! - `call`: one request from its first byte to its audit entry: who, what, allowed or not, what came of it.
+//! - `error`: what a caller is told, with its stable reason: the only place where a gRPC status is made.
+//! - `key_service`, `crypto_service`, `cluster_service`: the services.
+//! - `not_available`: calls that this gateway does not serve yet.
+//! - `convert`: between the API's messages and the gateway's types.
+//! - `bare_status`: gives statuses that the transport made their reason.
 
 pub(crate) mod bare_status;
 mod call;

@@ -1,4 +1,4 @@
-//! What can be asked of the cluster: each operation with its types, over [`Cluster::execute`].
+//! What can be asked of the cluster: each operation with its types, over `Cluster::execute`.
 
 use super::{
     core::{MemberIndex, Needs},
