@@ -14,6 +14,7 @@
 //! - [`record`]: messages that the domain's mac key authenticates: key tokens, stored rows, probes.
 //! - [`loaded`]: key tokens loaded into a member: a bounded, pinned LRU behind the keeper session.
 //! - [`resident`]: keys that live on a member as token objects.
+//! - [`token`]: tokens found by label or serial number, and initialised.
 //! - [`member`]: an open token: login, guard and keeper sessions, and each operation on keys.
 //! - [`worker`]: the process that wraps a member: its framed protocol, its threads, its hardening.
 //!
@@ -35,6 +36,7 @@ pub mod record;
 pub mod resident;
 pub mod return_code;
 pub mod template;
+pub mod token;
 pub mod worker;
 
 pub use error::Error;

@@ -4,217 +4,17 @@
 //! encrypts under a fresh nonce that the worker draws, or creates a wrapped key that vanishes if its reply is lost, or
 //! adopts the resident key that an earlier attempt made. Logins are not among them, and are never repeated.
 
+mod message;
+
+pub use message::{
+    Abilities, Action, Attempts, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, MemberStatus, Needs,
+    Outcome, Refusal, StateChange, Trouble,
+};
+
 use crate::config::ClusterSettings;
-use portcullis_hsm::{
-    algorithm::{KeyType, Mechanism, Operation},
-    domain::Fingerprint,
-    record::Tag,
-};
+use portcullis_hsm::{domain::Fingerprint, record::Tag};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
-
-/// A member by its place in the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemberIndex(pub usize);
-
-/// One life of a member's worker. Nothing of an earlier epoch is ever used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Epoch(pub u64);
-
-/// Where a member is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MemberState {
-    /// Its worker loads the module, finds the token and logs in.
-    Starting,
-    /// Its domain is being checked.
-    Probing,
-    /// It serves.
-    Ready,
-    /// Its worker is gone and will be started again.
-    Down,
-    /// It needs a person.
-    Stopped,
-    /// It holds another domain or answered wrong; it needs a person.
-    Fenced,
-}
-
-/// What the token can do, as its worker found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Abilities {
-    /// The uses that it supports.
-    pub uses: HashSet<(Operation, Mechanism)>,
-    /// The key types that it generates.
-    pub generates: HashSet<KeyType>,
-}
-
-/// What an operation needs of a member.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// These uses.
-    pub uses: Vec<(Operation, Mechanism)>,
-    /// The generation of a key type.
-    pub generates: Option<KeyType>,
-    /// To be one of these, because they alone hold the key.
-    pub only: Option<Vec<MemberIndex>>,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Time passed.
-    Tick,
-    /// A worker opened its token.
-    Opened(MemberIndex, Epoch, Abilities),
-    /// A worker found its domain; with the answer that its probes must give.
-    DomainFound(MemberIndex, Epoch, Fingerprint, Tag),
-    /// A worker could not open its token or find its domain.
-    StartFailed(MemberIndex, Epoch, Trouble),
-    /// A probe was answered.
-    Probed(MemberIndex, Epoch, Tag),
-    /// A probe failed.
-    ProbeFailed(MemberIndex, Epoch, Trouble),
-    /// A worker is gone.
-    Gone(MemberIndex, Epoch, String),
-}
-
-/// Something that went wrong at a member.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
-    /// Another try may help.
-    Passing(String),
-    /// It needs a person.
-    Lasting(String),
-}
-
-/// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Start a worker.
-    Start(MemberIndex, Epoch),
-    /// Ask a worker for its domain.
-    FindDomain(MemberIndex, Epoch),
-    /// Probe a worker.
-    Probe(MemberIndex, Epoch),
-    /// Kill a worker.
-    Kill(MemberIndex, Epoch),
-    /// Tell the log: a member changed its state.
-    Tell(StateChange),
-}
-
-/// A member changed its state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateChange {
-    /// Which member.
-    pub member: MemberIndex,
-    /// From where.
-    pub from: MemberState,
-    /// To where.
-    pub to: MemberState,
-    /// Why, and what to do; empty where nothing is wrong.
-    pub reason: String,
-}
-
-/// The right to give one operation to a member. It is given back by [`Core::conclude`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
-    /// The member.
-    pub member: MemberIndex,
-    /// The life of its worker.
-    pub epoch: Epoch,
-}
-
-/// How an attempt ended, as far as the core cares.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The member did what it should: it succeeded, or refused what no member would do.
-    Served,
-    /// The caller went away or its deadline passed.
-    Abandoned,
-    /// The member is short of something.
-    Busy,
-    /// The member lacks what it takes.
-    Unsupported,
-    /// The member failed.
-    Fault,
-    /// The member needs a person.
-    Lasting(String),
-    /// The worker died before it answered.
-    Gone,
-    /// The worker did not answer long after the deadline.
-    Hung,
-}
-
-/// Why no member takes an operation now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// None that could is ready.
-    NoneReady {
-        /// When a retry may help.
-        retry_after: Duration,
-    },
-    /// All that could have as much to do as they may.
-    Full {
-        /// When a retry may help.
-        retry_after: Duration,
-    },
-    /// Members are ready, and none can.
-    Unsupported {
-        /// Those that were asked.
-        members: Vec<MemberIndex>,
-    },
-}
-
-/// The members that an operation has tried.
-#[derive(Debug, Clone, Default)]
-pub struct Attempts {
-    tried: Vec<MemberIndex>,
-}
-
-impl Attempts {
-    /// Whether another attempt is worth it.
-    pub fn may_go_on(&self) -> bool {
-        self.tried.len() < MAX_ATTEMPTS
-    }
-
-    /// The members, in order; one that was tried twice comes twice.
-    pub fn tried(&self) -> impl Iterator<Item = MemberIndex> + '_ {
-        self.tried.iter().copied()
-    }
-
-    /// How many different members were tried.
-    pub fn distinct(&self) -> usize {
-        self.tried.iter().collect::<HashSet<_>>().len()
-    }
-}
-
-/// What is known of a member, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberStatus {
-    /// Where it is.
-    pub state: MemberState,
-    /// Why it is not ready.
-    pub reason: String,
-    /// When it came to its state.
-    pub since: Instant,
-    /// Operations that it has and has not answered.
-    pub outstanding: u32,
-    /// How often its worker was started.
-    pub starts: u64,
-    /// The fingerprint that it showed.
-    pub fingerprint: Option<Fingerprint>,
-}
-
-/// How a member is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemberPlan {
-    /// Operations that it may have at once.
-    pub queue: u32,
-    /// Its share of the work.
-    pub weight: u32,
-}
+use std::time::{Duration, Instant};
 
 /// The deterministic core.
 #[derive(Debug)]
@@ -395,7 +195,7 @@ impl Core {
         let fresh: Vec<usize> = free
             .iter()
             .copied()
-            .filter(|index| !attempts.tried.contains(&MemberIndex(*index)))
+            .filter(|index| !attempts.has_tried(MemberIndex(*index)))
             .collect();
         let candidates = if fresh.is_empty() { free } else { fresh };
         let first = candidates[self.random.random_range(0..candidates.len())];
@@ -405,7 +205,7 @@ impl Core {
         } else {
             first
         };
-        attempts.tried.push(MemberIndex(chosen));
+        attempts.note(MemberIndex(chosen));
         let member = &mut self.members[chosen];
         member.outstanding += 1;
         Ok(Grant {
@@ -625,8 +425,6 @@ impl Member {
 }
 
 const DIED: &str = "its worker died";
-/// An operation is tried at most so often.
-const MAX_ATTEMPTS: usize = 4;
 /// So many faults in a row end a worker: only a newly loaded module recovers from some of them.
 const FAULTS_TO_RESTART: u32 = 5;
 /// A worker that served so long starts with the shortest pause when it dies.

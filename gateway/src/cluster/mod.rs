@@ -2,10 +2,14 @@
 //!
 //! - [`core`]: the decisions. It takes events and the time and returns what to do; it has no sockets, clocks or threads.
 //! - [`worker`]: a worker process and the socket to it.
-//! - [`shell`]: carries the decisions out: starts workers, sends work, waits, asks again.
+//! - [`shell`]: carries the decisions out: sends work, waits, asks again.
+//! - `attempt`: one attempt on one member, and what its reply means.
+//! - `opening`: how a member comes into service, and its probes.
 //! - [`operation`]: what can be asked of the cluster, with types.
 
+mod attempt;
 pub mod core;
+mod opening;
 pub mod operation;
 pub mod shell;
 pub mod worker;

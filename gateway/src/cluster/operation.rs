@@ -1,8 +1,9 @@
 //! What can be asked of the cluster: each operation with its types, over `Cluster::execute`.
 
 use super::{
+    attempt::SendToken,
     core::{MemberIndex, Needs},
-    shell::{Cluster, ClusterError, SendToken},
+    shell::{Cluster, ClusterError},
 };
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation, PermittedUses},

@@ -1,44 +1,41 @@
 //! Carries the core's decisions out: starts and kills workers, sends work, waits with deadlines, asks again.
 
 use super::{
+    attempt::{Lease, Missed, SendToken, Verdict, judge},
     core::{
-        Abilities, Action, Attempts, Core, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, Needs, Outcome,
-        Refusal, StateChange, Trouble,
+        Action, Attempts, Core, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, Needs, Outcome, Refusal,
+        StateChange,
     },
-    worker::{RequestError, Worker},
+    worker::Worker,
 };
 use crate::config::{ClusterSettings, DomainSettings, MemberSettings};
 use portcullis_hsm::{
-    algorithm::{KeyType, Mechanism, Operation},
     domain::Fingerprint,
-    worker::protocol::{DomainFound, Empty, Failure, FailureKind, FindDomain, Open, Opened, ReplyBody, RequestBody},
+    worker::protocol::{Empty, FailureKind, Opened, ReplyBody, RequestBody},
 };
 use std::{
-    fs,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
-use tokio::sync::{mpsc, oneshot, watch};
-use zeroize::Zeroizing;
+use tokio::sync::{mpsc, watch};
 
 /// The HSM members behind the gateway.
 #[derive(Debug)]
 pub struct Cluster {
     core: Mutex<Core>,
-    members: Vec<MemberSlot>,
-    settings: ClusterSettings,
-    domain: DomainSettings,
-    events: mpsc::UnboundedSender<Event>,
+    pub(super) members: Vec<MemberSlot>,
+    pub(super) settings: ClusterSettings,
+    pub(super) domain: DomainSettings,
+    pub(super) events: mpsc::UnboundedSender<Event>,
     // Changes with every state change of a member.
     readiness: watch::Sender<Readiness>,
 }
 
 #[derive(Debug)]
-struct MemberSlot {
-    settings: MemberSettings,
-    worker: Mutex<Option<(Epoch, Arc<Worker>)>>,
-    opened: Mutex<Option<Opened>>,
+pub(super) struct MemberSlot {
+    pub(super) settings: MemberSettings,
+    pub(super) worker: Mutex<Option<(Epoch, Arc<Worker>)>>,
+    pub(super) opened: Mutex<Option<Opened>>,
 }
 
 /// Whether the cluster serves.
@@ -228,12 +225,7 @@ impl Cluster {
             let grant = lock(&self.core)
                 .admit(needs, &mut attempts)
                 .map_err(|refusal| self.refused(refusal, needs))?;
-            let mut lease = Lease {
-                cluster: self,
-                grant,
-                under_way: None,
-                concluded: false,
-            };
+            let mut lease = Lease::new(self, grant);
             let reply = self.attempt(&mut lease, deadline, &body).await;
             let (outcome, verdict) = judge(reply);
             if let Some(outcome) = outcome {
@@ -310,7 +302,8 @@ impl Cluster {
         }
     }
 
-    fn conclude(self: &Arc<Self>, grant: Grant, outcome: Outcome) {
+    /// Takes a grant back.
+    pub(super) fn conclude(self: &Arc<Self>, grant: Grant, outcome: Outcome) {
         let actions = lock(&self.core).conclude(Instant::now(), grant, outcome);
         if !actions.is_empty() {
             self.perform(actions);
@@ -363,100 +356,10 @@ impl Cluster {
         });
     }
 
-    fn report(&self, event: Event) {
+    /// Tells the driver.
+    pub(super) fn report(&self, event: Event) {
         // Fails only when the driver has ended, and with it all workers.
         let _ = self.events.send(event);
-    }
-
-    fn start_worker(self: &Arc<Self>, index: MemberIndex, epoch: Epoch) {
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            match this.open_worker(index, epoch).await {
-                Ok(opened) => {
-                    let abilities = abilities(&opened);
-                    *lock(&this.members[index.0].opened) = Some(opened);
-                    this.report(Event::Opened(index, epoch, abilities));
-                }
-                Err(trouble) => this.report(Event::StartFailed(index, epoch, trouble)),
-            }
-        });
-    }
-
-    async fn open_worker(&self, index: MemberIndex, epoch: Epoch) -> Result<Opened, Trouble> {
-        let member = &self.members[index.0];
-        let pin = read_pin(&member.settings.pin_file).map_err(Trouble::Lasting)?;
-        let events = self.events.clone();
-        let worker = Worker::spawn(&member.settings.name, &member.settings.environment, move |reason| {
-            let _ = events.send(Event::Gone(index, epoch, reason));
-        })
-        .map_err(|error| Trouble::Passing(format!("its worker cannot be started: {error}")))?;
-        *lock(&member.worker) = Some((epoch, Arc::clone(&worker)));
-        let open = RequestBody::Open(Open {
-            module: member.settings.module.display().to_string(),
-            token_label: member.settings.token.label.clone(),
-            token_serial_number: member.settings.token.serial_number.clone(),
-            user_pin: pin.to_vec(),
-            sessions: member.settings.sessions,
-            queue: member.settings.queue,
-            loaded_keys: member.settings.loaded_keys,
-        });
-        match worker.request(open, None).await {
-            Ok(ReplyBody::Opened(opened)) => {
-                for what in &opened.unprotected {
-                    tracing::warn!(member = member.settings.name, what, "the worker lacks a protection");
-                }
-                Ok(opened)
-            }
-            reply => Err(trouble(reply)),
-        }
-    }
-
-    fn find_domain(self: &Arc<Self>, index: MemberIndex, epoch: Epoch) {
-        let (this, domain) = (
-            Arc::clone(self),
-            FindDomain {
-                epoch: self.domain.epoch,
-            },
-        );
-        self.ask(index, epoch, RequestBody::FindDomain(domain), move |reply| {
-            let event = match reply {
-                Ok(ReplyBody::DomainFound(found)) => match domain_found(&found) {
-                    Some((fingerprint, answer)) => Event::DomainFound(index, epoch, fingerprint, answer),
-                    None => Event::StartFailed(index, epoch, malformed()),
-                },
-                reply => Event::StartFailed(index, epoch, trouble(reply)),
-            };
-            this.report(event);
-        });
-    }
-
-    fn probe(self: &Arc<Self>, index: MemberIndex, epoch: Epoch) {
-        let this = Arc::clone(self);
-        self.ask(index, epoch, RequestBody::Probe(Empty {}), move |reply| {
-            let event = match reply {
-                Ok(ReplyBody::Bytes(answer)) => match answer.try_into() {
-                    Ok(answer) => Event::Probed(index, epoch, answer),
-                    Err(_) => Event::ProbeFailed(index, epoch, malformed()),
-                },
-                reply => Event::ProbeFailed(index, epoch, trouble(reply)),
-            };
-            this.report(event);
-        });
-    }
-
-    /// Asks one life of a member's worker; what comes of it, its death included, goes to `then`.
-    fn ask(
-        &self,
-        index: MemberIndex,
-        epoch: Epoch,
-        body: RequestBody,
-        then: impl FnOnce(Result<ReplyBody, RequestError>) + Send + 'static,
-    ) {
-        let worker = match &*lock(&self.members[index.0].worker) {
-            Some((living, worker)) if *living == epoch => Arc::clone(worker),
-            _ => return,
-        };
-        tokio::spawn(async move { then(worker.request(body, None).await) });
     }
 
     /// Lets every worker finish what it has and end.
@@ -482,112 +385,6 @@ impl Cluster {
             }
         }
     }
-}
-
-/// Whether the key token goes with a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SendToken {
-    /// The member may have it loaded.
-    No,
-    /// The member asked for it.
-    Yes,
-}
-
-/// A grant that is given back however the attempt ends. If its caller goes away while the worker is at it, it counts until
-/// the worker has answered: work that nobody waits for is still work.
-struct Lease<'a> {
-    cluster: &'a Arc<Cluster>,
-    grant: Grant,
-    under_way: Option<oneshot::Receiver<ReplyBody>>,
-    concluded: bool,
-}
-
-impl Lease<'_> {
-    fn conclude(mut self, outcome: Outcome) {
-        self.concluded = true;
-        self.cluster.conclude(self.grant, outcome);
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        if self.concluded {
-            return;
-        }
-        let (cluster, grant) = (Arc::clone(self.cluster), self.grant);
-        let Some(under_way) = self.under_way.take() else {
-            return cluster.conclude(grant, Outcome::Abandoned);
-        };
-        let longest = cluster.settings.hang_after;
-        tokio::spawn(async move {
-            let outcome = match tokio::time::timeout(longest, under_way).await {
-                Ok(Ok(_)) => Outcome::Abandoned,
-                Ok(Err(_)) => Outcome::Gone,
-                Err(_) => Outcome::Hung,
-            };
-            cluster.conclude(grant, outcome);
-        });
-    }
-}
-
-/// Why an attempt brought no reply.
-enum Missed {
-    Gone,
-    Deadline,
-    TooLong(usize),
-}
-
-impl From<RequestError> for Missed {
-    fn from(error: RequestError) -> Self {
-        match error {
-            RequestError::Gone => Self::Gone,
-            RequestError::TooLong(length) => Self::TooLong(length),
-        }
-    }
-}
-
-enum Verdict {
-    Answer(ReplyBody),
-    Error(ClusterError),
-    Elsewhere(Failure),
-    Unsupported(String),
-}
-
-/// What an attempt means for the member, if that is known already, and for the caller.
-fn judge(reply: Result<ReplyBody, Missed>) -> (Option<Outcome>, Verdict) {
-    let failure: Failure = match reply {
-        Err(Missed::Gone) => {
-            let failure = Failure {
-                kind: FailureKind::MemberFault.into(),
-                message: "its worker died".to_owned(),
-                return_code: 0,
-            };
-            return (Some(Outcome::Gone), Verdict::Elsewhere(failure));
-        }
-        Err(Missed::Deadline) => return (None, Verdict::Error(ClusterError::DeadlinePassed)),
-        Err(Missed::TooLong(length)) => {
-            let message = format!("a request of {length} bytes is too long for a worker");
-            return (Some(Outcome::Abandoned), Verdict::Error(ClusterError::Refused(message)));
-        }
-        Ok(ReplyBody::Failure(failure)) => failure,
-        Ok(reply) => return (Some(Outcome::Served), Verdict::Answer(reply)),
-    };
-    let message = failure.message.clone();
-    let (outcome, verdict) = match failure.kind() {
-        FailureKind::Refused => (Outcome::Served, Verdict::Error(ClusterError::Refused(message))),
-        FailureKind::DecryptionFailed => (Outcome::Served, Verdict::Error(ClusterError::DecryptionFailed)),
-        FailureKind::NotAuthentic => (Outcome::Served, Verdict::Error(ClusterError::NotAuthentic(message))),
-        FailureKind::DeadlinePassed => (Outcome::Served, Verdict::Error(ClusterError::DeadlinePassed)),
-        FailureKind::Unsupported => (Outcome::Unsupported, Verdict::Unsupported(message)),
-        // One key is gone, which says nothing of the others; a token that is gone is found by its probes.
-        FailureKind::KeyMissing => (Outcome::Abandoned, Verdict::Error(ClusterError::ResidentMissing)),
-        FailureKind::Busy => (Outcome::Busy, Verdict::Elsewhere(failure)),
-        FailureKind::Fatal => (Outcome::Lasting(message), Verdict::Elsewhere(failure)),
-        FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::Unspecified => {
-            (Outcome::Fault, Verdict::Elsewhere(failure))
-        }
-    };
-    (Some(outcome), verdict)
 }
 
 /// Feeds the core with events and time until the cluster is dropped.
@@ -620,56 +417,6 @@ async fn drive(cluster: std::sync::Weak<Cluster>, mut events: mpsc::UnboundedRec
     }
 }
 
-/// The PIN in a file: its first line.
-fn read_pin(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let mut bytes = Zeroizing::new(
-        fs::read(path).map_err(|error| format!("cannot read its PIN file {}: {error}", path.display()))?,
-    );
-    let end = bytes
-        .iter()
-        .position(|byte| matches!(byte, b'\n' | b'\r'))
-        .unwrap_or(bytes.len());
-    bytes.truncate(end);
-    if bytes.is_empty() {
-        return Err(format!("its PIN file {} is empty", path.display()));
-    }
-    Ok(bytes)
-}
-
-fn abilities(opened: &Opened) -> Abilities {
-    let use_of = |packed: &u32| {
-        let operation = Operation::from_number(u8::try_from(packed >> 16).ok()?)?;
-        Some((operation, Mechanism::from_number((packed & 0xffff) as u16)?))
-    };
-    let key_type = |number: &u32| KeyType::from_number(u16::try_from(*number).ok()?);
-    Abilities {
-        uses: opened.uses.iter().filter_map(use_of).collect(),
-        generates: opened.generates.iter().filter_map(key_type).collect(),
-    }
-}
-
-fn domain_found(found: &DomainFound) -> Option<(Fingerprint, [u8; 32])> {
-    let fingerprint = found.fingerprint.as_slice().try_into().ok()?;
-    Some((
-        Fingerprint::from_bytes(fingerprint),
-        found.known_answer.as_slice().try_into().ok()?,
-    ))
-}
-
-/// What a start or a probe that failed means.
-fn trouble(reply: Result<ReplyBody, RequestError>) -> Trouble {
-    match reply {
-        Err(error) => Trouble::Passing(error.to_string()),
-        Ok(ReplyBody::Failure(failure)) if failure.kind() == FailureKind::Fatal => Trouble::Lasting(failure.message),
-        Ok(ReplyBody::Failure(failure)) => Trouble::Passing(failure.message),
-        Ok(_) => malformed(),
-    }
-}
-
-fn malformed() -> Trouble {
-    Trouble::Passing("its worker answered out of turn".to_owned())
-}
-
 fn describe(needs: &Needs) -> String {
     let uses = needs
         .uses
@@ -682,7 +429,7 @@ fn describe(needs: &Needs) -> String {
     generation.chain(uses).collect::<Vec<_>>().join(", ")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|lock| lock.into_inner())
 }
 

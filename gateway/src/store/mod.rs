@@ -3,6 +3,7 @@
 //! The store is not trusted: every row and token carries a tag of the domain's mac key, which the reader checks. It is
 //! trusted to lose nothing that it confirmed.
 
+mod rows;
 mod schema;
 mod sqlite;
 

@@ -15,10 +15,11 @@ use crate::{
     capability::Capabilities,
     domain::{OaepHash, Origin, Transport, Verdict, WrappedDomain, try_forbidden},
     key_token::Storage,
-    member::{Member, TokenSelector, initialise_token},
+    member::Member,
     pkcs11::{Module, Session, SessionKind, TokenInfo},
     resident,
     return_code::Class,
+    token::{TokenSelector, initialise_token},
 };
 use secrecy::SecretSlice;
 use std::{

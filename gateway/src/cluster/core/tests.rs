@@ -1,5 +1,7 @@
 use super::*;
+use portcullis_hsm::algorithm::{KeyType, Mechanism, Operation};
 use proptest::prelude::*;
+use std::collections::HashSet;
 
 const SETTINGS: ClusterSettings = ClusterSettings {
     default_deadline: Duration::from_secs(10),

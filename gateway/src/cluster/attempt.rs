@@ -1,0 +1,127 @@
+//! One attempt of an operation on one member: its grant, its reply, and what that means.
+
+use super::{
+    core::{Grant, Outcome},
+    shell::{Cluster, ClusterError},
+    worker::RequestError,
+};
+use portcullis_hsm::worker::protocol::{Failure, FailureKind, ReplyBody};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Whether the key token goes with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SendToken {
+    /// The member may have it loaded.
+    No,
+    /// The member asked for it.
+    Yes,
+}
+
+/// A grant that is given back however the attempt ends. If its caller goes away while the worker is at it, it counts until
+/// the worker has answered: work that nobody waits for is still work.
+pub(super) struct Lease<'a> {
+    cluster: &'a Arc<Cluster>,
+    pub(super) grant: Grant,
+    pub(super) under_way: Option<oneshot::Receiver<ReplyBody>>,
+    concluded: bool,
+}
+
+impl<'a> Lease<'a> {
+    /// A grant under which nothing was sent yet.
+    pub(super) fn new(cluster: &'a Arc<Cluster>, grant: Grant) -> Self {
+        Self {
+            cluster,
+            grant,
+            under_way: None,
+            concluded: false,
+        }
+    }
+
+    pub(super) fn conclude(mut self, outcome: Outcome) {
+        self.concluded = true;
+        self.cluster.conclude(self.grant, outcome);
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if self.concluded {
+            return;
+        }
+        let (cluster, grant) = (Arc::clone(self.cluster), self.grant);
+        let Some(under_way) = self.under_way.take() else {
+            return cluster.conclude(grant, Outcome::Abandoned);
+        };
+        let longest = cluster.settings.hang_after;
+        tokio::spawn(async move {
+            let outcome = match tokio::time::timeout(longest, under_way).await {
+                Ok(Ok(_)) => Outcome::Abandoned,
+                Ok(Err(_)) => Outcome::Gone,
+                Err(_) => Outcome::Hung,
+            };
+            cluster.conclude(grant, outcome);
+        });
+    }
+}
+
+/// Why an attempt brought no reply.
+pub(super) enum Missed {
+    Gone,
+    Deadline,
+    TooLong(usize),
+}
+
+impl From<RequestError> for Missed {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Gone => Self::Gone,
+            RequestError::TooLong(length) => Self::TooLong(length),
+        }
+    }
+}
+
+/// What an attempt means for the caller.
+pub(super) enum Verdict {
+    Answer(ReplyBody),
+    Error(ClusterError),
+    Elsewhere(Failure),
+    Unsupported(String),
+}
+
+/// What an attempt means for the member, if that is known already, and for the caller.
+pub(super) fn judge(reply: Result<ReplyBody, Missed>) -> (Option<Outcome>, Verdict) {
+    let failure: Failure = match reply {
+        Err(Missed::Gone) => {
+            let failure = Failure {
+                kind: FailureKind::MemberFault.into(),
+                message: "its worker died".to_owned(),
+                return_code: 0,
+            };
+            return (Some(Outcome::Gone), Verdict::Elsewhere(failure));
+        }
+        Err(Missed::Deadline) => return (None, Verdict::Error(ClusterError::DeadlinePassed)),
+        Err(Missed::TooLong(length)) => {
+            let message = format!("a request of {length} bytes is too long for a worker");
+            return (Some(Outcome::Abandoned), Verdict::Error(ClusterError::Refused(message)));
+        }
+        Ok(ReplyBody::Failure(failure)) => failure,
+        Ok(reply) => return (Some(Outcome::Served), Verdict::Answer(reply)),
+    };
+    let message = failure.message.clone();
+    let (outcome, verdict) = match failure.kind() {
+        FailureKind::Refused => (Outcome::Served, Verdict::Error(ClusterError::Refused(message))),
+        FailureKind::DecryptionFailed => (Outcome::Served, Verdict::Error(ClusterError::DecryptionFailed)),
+        FailureKind::NotAuthentic => (Outcome::Served, Verdict::Error(ClusterError::NotAuthentic(message))),
+        FailureKind::DeadlinePassed => (Outcome::Served, Verdict::Error(ClusterError::DeadlinePassed)),
+        FailureKind::Unsupported => (Outcome::Unsupported, Verdict::Unsupported(message)),
+        // One key is gone, which says nothing of the others; a token that is gone is found by its probes.
+        FailureKind::KeyMissing => (Outcome::Abandoned, Verdict::Error(ClusterError::ResidentMissing)),
+        FailureKind::Busy => (Outcome::Busy, Verdict::Elsewhere(failure)),
+        FailureKind::Fatal => (Outcome::Lasting(message), Verdict::Elsewhere(failure)),
+        FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::Unspecified => {
+            (Outcome::Fault, Verdict::Elsewhere(failure))
+        }
+    };
+    (Some(outcome), verdict)
+}
