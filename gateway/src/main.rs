@@ -39,7 +39,10 @@ enum Command {
     Dev(DevArguments),
     /// The process in which a member's PKCS#11 module runs. Started by the gateway, not by people.
     #[command(hide = true)]
-    HsmWorker,
+    HsmWorker {
+        /// The member's name, for lists of processes.
+        member: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,7 +76,7 @@ struct DevArguments {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::HsmWorker => run_worker(),
+        Command::HsmWorker { member: _ } => run_worker(),
         Command::Serve(ConfigFile { config }) => serve(&config),
         Command::Config(ConfigCommand::Check(ConfigFile { config })) => check(&config),
         Command::Dev(arguments) => run_dev(arguments),

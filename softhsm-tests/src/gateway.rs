@@ -91,7 +91,6 @@ impl<'c> Launch<'c> {
 pub struct Gateway {
     child: Option<Child>,
     pid: u32,
-    directory: PathBuf,
     developer: Credentials,
     unix: Option<PathBuf>,
     tls: Option<SocketAddr>,
@@ -145,7 +144,6 @@ impl Gateway {
         Self {
             pid: child.id(),
             child: Some(child),
-            directory: cluster.path().to_owned(),
             developer: cluster.developer(),
             unix: None,
             tls: None,
@@ -292,7 +290,7 @@ impl Gateway {
 
     /// The worker processes by member.
     pub fn workers(&self) -> BTreeMap<String, u32> {
-        worker::workers_of(self.pid, &self.directory.join("members"))
+        worker::workers_of(self.pid)
     }
 
     /// Kills (-9) a member's worker; returns its process id when it is gone.

@@ -1,40 +1,18 @@
 //! The worker processes of a running gateway.
 
 use rustix::process::{Pid, Signal, kill_process};
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs};
 
-/// The workers among a process's children, by the member that each serves.
-///
-/// A member is told by the `SOFTHSM2_CONF` in its worker's environment. Workers are not dumpable, so this needs root.
-pub(crate) fn workers_of(gateway: u32, members: &Path) -> BTreeMap<String, u32> {
+/// The workers among a process's children, by the member that each serves: `portcullisd hsm-worker MEMBER`.
+pub(crate) fn workers_of(gateway: u32) -> BTreeMap<String, u32> {
     let mut workers = BTreeMap::new();
     for pid in children_of(gateway) {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if !command
-            .split(|byte| *byte == 0)
-            .any(|argument| argument == b"hsm-worker")
+        let arguments: Vec<_> = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        if let [_, worker, member, ..] = arguments.as_slice()
+            && worker == "hsm-worker"
         {
-            continue;
-        }
-        let environment = match fs::read(format!("/proc/{pid}/environ")) {
-            Ok(environment) => environment,
-            // It ended meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) if error.raw_os_error() == Some(3) => continue,
-            Err(error) => panic!("cannot read the environment of worker {pid}: {error}; run this suite as root"),
-        };
-        let variables = environment
-            .split(|byte| *byte == 0)
-            .filter_map(|one| std::str::from_utf8(one).ok());
-        let conf = variables
-            .filter_map(|one| one.strip_prefix("SOFTHSM2_CONF="))
-            .map(Path::new)
-            .next();
-        let member = conf
-            .and_then(|conf| conf.strip_prefix(members).ok())
-            .and_then(|inside| inside.iter().next());
-        if let Some(member) = member {
-            workers.insert(member.to_string_lossy().into_owned(), pid);
+            workers.insert(member.to_string(), pid);
         }
     }
     workers

@@ -167,6 +167,14 @@ impl Call {
             Ok(_) => "OK".to_owned(),
             Err(error) => error.reason().name().to_owned(),
         };
+        tracing::debug!(
+            request = %self.request_id,
+            principal = %self.peer.principal,
+            action = entry.action,
+            resource = entry.resource,
+            outcome = entry.outcome,
+            "a request ended"
+        );
         Some(entry)
     }
 

@@ -58,7 +58,9 @@ impl Worker {
         let ours = UnixStream::from_std(ours)?;
         // Not the path of the program: that may have been replaced by another version, which speaks another protocol.
         let mut child = Command::new(Path::new("/proc/self/exe"))
-            .arg("hsm-worker")
+            .arg0("portcullisd")
+            // The name is for people who look at a list of processes.
+            .args(["hsm-worker", member])
             .env_clear()
             .envs(environment)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
