@@ -2,6 +2,7 @@
 
 use crate::{
     console::Form,
+    failure::Failure,
     input::Source,
     message::HexDigest,
     name::{KeyName, KeyTarget, RingName},
@@ -135,7 +136,7 @@ pub(crate) struct CreationArguments {
 }
 
 impl CreationArguments {
-    pub(crate) fn labels(&self) -> HashMap<String, String> {
+    pub(crate) fn labels(&self) -> Result<HashMap<String, String>, Failure> {
         Pair::map(&self.labels)
     }
 }
@@ -246,7 +247,7 @@ pub(crate) struct CipherArguments {
 }
 
 impl CipherArguments {
-    pub(crate) fn context(&self) -> HashMap<String, String> {
+    pub(crate) fn context(&self) -> Result<HashMap<String, String>, Failure> {
         Pair::map(&self.context)
     }
 }
@@ -275,11 +276,15 @@ struct Pair {
 }
 
 impl Pair {
-    fn map(pairs: &[Self]) -> HashMap<String, String> {
-        pairs
-            .iter()
-            .map(|pair| (pair.name.clone(), pair.value.clone()))
-            .collect()
+    /// The pairs by name; a name that is given twice has no one value.
+    fn map(pairs: &[Self]) -> Result<HashMap<String, String>, Failure> {
+        let mut map = HashMap::new();
+        for pair in pairs {
+            if map.insert(pair.name.clone(), pair.value.clone()).is_some() {
+                return Err(Failure::Usage(format!("{} is given twice", pair.name)));
+            }
+        }
+        Ok(map)
     }
 }
 

@@ -80,7 +80,7 @@ impl Authenticated {
                 file.read(MAX_PLAINTEXT_BYTES, "the most that is authenticated at once")?,
             )));
         }
-        let values = arguments.context();
+        let values = arguments.context()?;
         Ok(if values.is_empty() {
             None
         } else {

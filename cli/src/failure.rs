@@ -29,6 +29,20 @@ pub(crate) enum Failure {
     Internal(String),
 }
 
+/// What to do on this command line about a refusal, where the gateway's words speak of the API.
+fn help_with(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "ALGORITHM_MISMATCH" => {
+            "--purpose and --mechanism choose a use; `portcullis key show KEY` shows what a key permits"
+        }
+        "SINGLE_REPLICA_NOT_ACCEPTED" => "accept it with --allow-single-replica",
+        "MECHANISM_UNSUPPORTED" => {
+            "a key that cannot be wrapped can live on one member: --protection resident --allow-single-replica"
+        }
+        _ => return None,
+    })
+}
+
 impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
@@ -76,6 +90,9 @@ impl Failure {
                 Some("`portcullis ring list` and `portcullis key list RING` show what there is".to_owned())
             }
             Error::Refused(fault) => match fault.code() {
+                _ if fault.reason().and_then(help_with).is_some() => {
+                    fault.reason().and_then(help_with).map(str::to_owned)
+                }
                 Code::PermissionDenied => Some("an operator can permit it in the gateway's policy".to_owned()),
                 Code::Unimplemented if fault.reason() == Some("METHOD_NOT_AVAILABLE") => {
                     Some("this gateway does not serve the call; a newer one may".to_owned())

@@ -7,7 +7,7 @@ use crate::{
     failure::{Exit, Failure},
     name::{KeyTarget, RingName},
     output::{Destination, write_file},
-    ring::{PAGE_SIZE, labels, repeatable},
+    ring::{PAGE_SIZE, labels, note_unauthentic, repeatable},
     table::{Table, fields},
     uses::{RequestedUses, purpose_word},
     words::word,
@@ -43,7 +43,7 @@ async fn create(client: &Client, console: Console, arguments: CreateKeyArguments
             permitted_uses: uses.permitted,
             protection: arguments.protection.unwrap_or(KeyProtection::Unspecified) as i32,
             exportable: arguments.exportable,
-            labels: arguments.creation.labels(),
+            labels: arguments.creation.labels()?,
             ..Default::default()
         }),
         allow_single_replica: arguments.allow_single_replica,
@@ -113,12 +113,7 @@ async fn list(client: &Client, console: Console, ring: &RingName) -> Result<Exit
     }
     let documents: Vec<_> = keys.iter().map(document::key).collect();
     console.result(&table.text(), &json!({ "keys": documents, "unauthentic": unauthentic }))?;
-    for name in &unauthentic {
-        console.note(&format!(
-            "the stored record of {name} failed its authentication, so the gateway does not use it; somebody may have \
-             changed the database: tell the operator"
-        ));
-    }
+    note_unauthentic(console, &unauthentic);
     Ok(Exit::Done)
 }
 
@@ -229,7 +224,10 @@ fn version_text(version: &KeyVersion) -> String {
             "destruction",
             version.destroy_time.map(|time| time.to_string()).unwrap_or_default(),
         ),
-        ("use count", version.use_count.to_string()),
+        (
+            "use count",
+            version.use_count.map(|count| count.to_string()).unwrap_or_default(),
+        ),
     ])
 }
 
@@ -255,7 +253,10 @@ fn uses_text(key: &Key) -> String {
 
 fn note_single_replica(console: Console, version: &KeyVersion) {
     if version.single_replica {
-        let member = version.members.first().map_or("one member", String::as_str);
+        let member = version
+            .members
+            .first()
+            .map_or("one member", |name| name.trim_start_matches("members/"));
         console.note(&format!(
             "this key lives on {member} alone: it is unavailable while that is, and dies with it"
         ));

@@ -32,7 +32,7 @@ async fn create(
     let request = CreateKeyRingRequest {
         key_ring_id: ring.id().to_owned(),
         key_ring: Some(KeyRing {
-            labels: creation.labels(),
+            labels: creation.labels()?,
             ..Default::default()
         }),
         request_id: request_id.to_string(),
@@ -55,6 +55,7 @@ async fn create(
 
 async fn list(client: &Client, console: Console) -> Result<Exit, Failure> {
     let mut rings = Vec::new();
+    let mut unauthentic = Vec::new();
     let mut page_token = String::new();
     loop {
         let request = ListKeyRingsRequest {
@@ -63,6 +64,7 @@ async fn list(client: &Client, console: Console) -> Result<Exit, Failure> {
         };
         let page = client.keys().list_key_rings(request).await?.into_inner();
         rings.extend(page.key_rings);
+        unauthentic.extend(page.unauthentic);
         page_token = page.next_page_token;
         if page_token.is_empty() {
             break;
@@ -76,9 +78,23 @@ async fn list(client: &Client, console: Console) -> Result<Exit, Failure> {
             labels(ring.labels.iter()),
         ]);
     }
-    let document = json!({ "key_rings": rings.iter().map(document::ring).collect::<Vec<_>>() });
-    console.result(&table.text(), &document)?;
+    let documents: Vec<_> = rings.iter().map(document::ring).collect();
+    console.result(
+        &table.text(),
+        &json!({ "key_rings": documents, "unauthentic": unauthentic }),
+    )?;
+    note_unauthentic(console, &unauthentic);
     Ok(Exit::Done)
+}
+
+/// Warns of records that the gateway refuses to use.
+pub(crate) fn note_unauthentic(console: Console, names: &[String]) {
+    for name in names {
+        console.note(&format!(
+            "the stored record of {name} failed its authentication, so the gateway does not use it; somebody may have \
+             changed the database: tell the operator"
+        ));
+    }
 }
 
 /// The failure of a creation that can be repeated by its request id.

@@ -3,7 +3,10 @@
 //! A principal is a typed name: `unix:uid=1000` from a Unix socket's peer credentials, `spiffe://…` from the URI in a
 //! client certificate, else `x509:` and the certificate's subject. The three spaces cannot collide.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicUsize},
+};
 use tokio::net::unix::UCred;
 use x509_cert::{
     Certificate,
@@ -89,7 +92,7 @@ impl AuthenticationMethod {
 }
 
 /// The other end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Peer {
     /// Who it is.
     pub principal: Principal,
@@ -97,6 +100,20 @@ pub struct Peer {
     pub method: AuthenticationMethod,
     /// Where it is: an address and port, or `unix:pid=…`.
     pub address: String,
+    /// The bytes of its requests that are still arriving.
+    pub arriving: AtomicUsize,
+}
+
+impl Peer {
+    /// A peer that has sent nothing yet.
+    pub fn new(principal: Principal, method: AuthenticationMethod, address: String) -> Self {
+        Self {
+            principal,
+            method,
+            address,
+            arriving: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// A principal or, with `*` at its end, all that start so.

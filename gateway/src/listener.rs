@@ -8,12 +8,13 @@ use rustix::net::sockopt;
 use rustls::{RootCertStore, ServerConfig, crypto::aws_lc_rs, server::WebPkiClientVerifier, version::TLS13};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{
+    collections::HashMap,
     fmt, fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -104,7 +105,6 @@ impl Listeners {
         unix: Option<&UnixListenerSettings>,
         tls: Option<&TlsListenerSettings>,
     ) -> Result<Self, ListenError> {
-        let unix_socket = unix.map(open_unix).transpose()?;
         let tls_socket = match tls {
             None => None,
             Some(settings) => {
@@ -117,6 +117,8 @@ impl Listeners {
                 Some((listener, TlsAcceptor::from(Arc::new(config))))
             }
         };
+        // Last, so that a failure leaves no socket behind.
+        let unix_socket = unix.map(open_unix).transpose()?;
         Ok(Self {
             unix: unix.map(|settings| settings.path.clone()),
             tls: tls_socket.as_ref().and_then(|(listener, _)| listener.local_addr().ok()),
@@ -214,14 +216,16 @@ async fn accept_unix(
             }
         };
         let Ok(credentials) = stream.peer_cred() else { continue };
-        let peer = Arc::new(Peer {
-            principal: Principal::of_unix_peer(&credentials),
-            method: AuthenticationMethod::UnixPeer,
-            address: match credentials.pid() {
-                Some(pid) => format!("unix:pid={pid}"),
-                None => "unix".to_owned(),
-            },
-        });
+        let address = match credentials.pid() {
+            Some(pid) => format!("unix:pid={pid}"),
+            None => "unix".to_owned(),
+        };
+        let peer = Peer::new(
+            Principal::of_unix_peer(&credentials),
+            AuthenticationMethod::UnixPeer,
+            address,
+        );
+        let peer = Arc::new(peer);
         let connection = Connection {
             stream: Stream::Unix(stream),
             peer,
@@ -239,12 +243,9 @@ async fn accept_tls(
     connections: mpsc::Sender<io::Result<Connection>>,
     permits: Arc<Semaphore>,
 ) {
-    // Whoever has not shown a certificate yet takes no connection's place.
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    // Whoever has not shown a certificate yet takes no connection's place, and one address cannot take all of these.
+    let strangers = Arc::new(Strangers::default());
     loop {
-        let Ok(handshake_permit) = Arc::clone(&handshakes).acquire_owned().await else {
-            return;
-        };
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -252,13 +253,22 @@ async fn accept_tls(
                 continue;
             }
         };
+        let Some(stranger) = Strangers::admit(&strangers, address.ip()) else {
+            tracing::warn!(%address, "a TLS connection was refused: too many handshakes are under way");
+            continue;
+        };
         // Apart from the loop: a slow or silent client must not keep others waiting.
         let (acceptor, connections, permits) = (acceptor.clone(), connections.clone(), Arc::clone(&permits));
         tokio::spawn(async move {
-            let shaken = timeout(HANDSHAKE_LIMIT, handshake(&acceptor, stream, address)).await;
-            drop(handshake_permit);
+            let shaken = async {
+                // Silence is not given as long as a handshake that has begun.
+                timeout(FIRST_BYTE_LIMIT, stream.readable()).await??;
+                timeout(HANDSHAKE_LIMIT, handshake(&acceptor, stream, address)).await?
+            };
+            let shaken: io::Result<_> = shaken.await;
+            drop(stranger);
             match shaken {
-                Ok(Ok((stream, peer))) => {
+                Ok((stream, peer)) => {
                     let Ok(permit) = permits.try_acquire_owned() else {
                         return tracing::warn!(%address, "a TLS connection was refused: as many as may be are open");
                     };
@@ -269,10 +279,42 @@ async fn accept_tls(
                     };
                     let _ = connections.send(Ok(connection)).await;
                 }
-                Ok(Err(reason)) => tracing::info!(%address, reason, "a TLS connection was refused"),
-                Err(_) => tracing::info!(%address, "a TLS handshake took too long"),
+                Err(reason) => tracing::info!(%address, %reason, "a TLS connection was refused"),
             }
         });
+    }
+}
+
+/// TCP connections whose handshake is not done, by address.
+#[derive(Debug, Default)]
+struct Strangers(Mutex<HashMap<IpAddr, usize>>);
+
+struct Stranger(Arc<Strangers>, IpAddr);
+
+impl Strangers {
+    fn admit(strangers: &Arc<Self>, address: IpAddr) -> Option<Stranger> {
+        let mut counts = strangers.0.lock().unwrap_or_else(|lock| lock.into_inner());
+        if counts.values().sum::<usize>() >= HANDSHAKES {
+            return None;
+        }
+        let count = counts.entry(address).or_default();
+        if *count >= HANDSHAKES_OF_AN_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Stranger(Arc::clone(strangers), address))
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let mut counts = self.0.0.lock().unwrap_or_else(|lock| lock.into_inner());
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
+            }
+        }
     }
 }
 
@@ -280,25 +322,21 @@ async fn handshake(
     acceptor: &TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
-) -> Result<(TlsStream<TcpStream>, Arc<Peer>), String> {
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+) -> io::Result<(TlsStream<TcpStream>, Arc<Peer>)> {
+    stream.set_nodelay(true)?;
     // Peers that vanished are found by the kernel; idle ones are welcome to stay.
-    sockopt::set_socket_keepalive(&stream, true).map_err(|error| error.to_string())?;
+    sockopt::set_socket_keepalive(&stream, true)?;
     let stream = match acceptor.accept(stream).into_fallible().await {
         Ok(stream) => stream,
         Err((error, stream)) => {
             tell_why(stream).await;
-            return Err(error.to_string());
+            return Err(error);
         }
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let certificate = certificate.ok_or("the client gave no certificate")?;
-    let principal = Principal::of_certificate(certificate).map_err(|error| error.to_string())?;
-    let peer = Peer {
-        principal,
-        method: AuthenticationMethod::ClientCertificate,
-        address: address.to_string(),
-    };
+    let certificate = certificate.ok_or_else(|| io::Error::other("the client gave no certificate"))?;
+    let principal = Principal::of_certificate(certificate).map_err(io::Error::other)?;
+    let peer = Peer::new(principal, AuthenticationMethod::ClientCertificate, address.to_string());
     Ok((stream, Arc::new(peer)))
 }
 
@@ -419,7 +457,9 @@ impl AsyncWrite for Connection {
 }
 
 const ACCEPTED: usize = 64;
-const HANDSHAKES: usize = 256;
+const HANDSHAKES: usize = 1024;
+const HANDSHAKES_OF_AN_ADDRESS: usize = 512;
+const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(3);
 const FAREWELL: Duration = Duration::from_secs(2);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use portcullis_gateway::{
     config::{LogSettings, Settings},
     dev::{self, DevOptions},
-    server,
+    listener::ListenError,
+    server::{self, ServeError},
 };
 use portcullis_hsm::worker::{self, hardening};
 use std::{
@@ -63,7 +64,8 @@ struct DevArguments {
     /// Where everything is kept; a second start uses it again.
     #[arg(long, value_name = "DIRECTORY", default_value = ".portcullis-dev")]
     state: PathBuf,
-    /// Where mTLS listens [default: 127.0.0.1:7443 in a new cluster, else as its configuration says].
+    /// Where mTLS listens this time [default: as the cluster's configuration says, 127.0.0.1:7443 in a new one]. With
+    /// --prepare-only it is written to a new cluster's configuration.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// The SoftHSM2 module; looked for where distributions put it.
@@ -84,7 +86,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&mut std::io::stderr(), &format!("portcullisd: {error:#}"));
+            say(&mut std::io::stderr(), &format!("portcullisd: {}", told_once(&error)));
             ExitCode::FAILURE
         }
     }
@@ -117,9 +119,14 @@ fn serve(path: &Path) -> Result<()> {
 }
 
 fn run_dev(arguments: DevArguments) -> Result<()> {
+    let new_cluster_address = match arguments.listen {
+        // An address for this run alone is not kept.
+        Some(listen) if arguments.prepare_only => listen,
+        _ => DEVELOPMENT_ADDRESS,
+    };
     let options = DevOptions {
         state: arguments.state,
-        listen: arguments.listen.unwrap_or(DEVELOPMENT_ADDRESS),
+        listen: new_cluster_address,
         module: arguments.module,
     };
     start_log(&LogSettings {
@@ -136,7 +143,10 @@ fn run_dev(arguments: DevArguments) -> Result<()> {
         if let (Some(listen), Some(tls)) = (arguments.listen, &mut settings.tls) {
             tls.address = listen;
         }
-        run_gateway(settings).await
+        run_gateway(settings).await.map_err(|error| match error.downcast_ref() {
+            Some(ServeError::Listen(ListenError::Tcp { .. })) => error.context("choose another address with --listen"),
+            _ => error,
+        })
     })
 }
 
@@ -148,6 +158,12 @@ async fn run_gateway(settings: Settings) -> Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!("SIGHUP: nothing is reloaded; restart the gateway for a new configuration or certificate");
+        }
+    });
     tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -185,6 +201,17 @@ fn start_log(settings: &LogSettings) -> Result<()> {
 }
 
 const DEVELOPMENT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
+
+/// An error and its causes, without those whose words the one before holds already.
+fn told_once(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
 
 /// Prints a line. A reader that went away is no reason to stop.
 fn say(to: &mut dyn Write, line: &str) {

@@ -114,6 +114,11 @@ impl RuleAction {
         }
     }
 
+    /// Whether it means nothing without a ring.
+    pub fn needs_ring(self) -> bool {
+        !matches!(self, Self::One(Action::Random | Action::ReadCluster))
+    }
+
     fn covers(self, action: Action) -> bool {
         match self {
             Self::All => true,
@@ -196,11 +201,11 @@ mod tests {
             let key = rcgen::KeyPair::generate().expect("a key");
             parameters.self_signed(&key).expect("a certificate").der().to_vec()
         };
-        Peer {
-            principal: Principal::of_certificate(&certificate).expect("a principal"),
-            method: AuthenticationMethod::ClientCertificate,
-            address: "127.0.0.1:1".to_owned(),
-        }
+        Peer::new(
+            Principal::of_certificate(&certificate).expect("a principal"),
+            AuthenticationMethod::ClientCertificate,
+            "127.0.0.1:1".to_owned(),
+        )
     }
 
     #[test]

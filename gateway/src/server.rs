@@ -1,7 +1,7 @@
 //! Puts the gateway together, serves, and shuts down without losing what is under way.
 
 use crate::{
-    api::{self, Gateway, bare_status},
+    api::{self, Gateway, bare_status, receiving::Receiving},
     audit::{AuditError, AuditLog, Entry},
     cluster::{Cluster, shell::Readiness},
     config::Settings,
@@ -15,9 +15,9 @@ use std::{fmt, fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::RoutesBuilder, transport::Server};
+use tonic::{body::Body, service::RoutesBuilder, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::util::MapResponseLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 /// Why the gateway cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -117,11 +117,15 @@ pub async fn serve(
     let connections = ReceiverStream::new(listeners.accept(settings.limits.connections, &stop));
     tracing::info!(%ready, members_ready, "serving");
     announce(ready);
+    let receiving = Receiving::new();
     let server = Server::builder()
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
         .layer(MapResponseLayer::new(bare_status::explain))
+        .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
+            receiving.bound(request).map(Body::new)
+        }))
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     let served = tokio::select! {
@@ -195,7 +199,7 @@ async fn report_health(reporter: &HealthReporter, serving: bool) {
     }
 }
 
-const STREAMS: u32 = 4096;
+const STREAMS: u32 = 2048;
 const WINDOW: u32 = 1 << 20;
 const SLOW_MEMBERS: Duration = Duration::from_secs(5);
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);

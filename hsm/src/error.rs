@@ -55,7 +55,7 @@ pub enum Error {
     #[error("{0}")]
     Unsupported(String),
     /// The wrapped key cannot be kept outside this kind of token.
-    #[error("wrapping keys of type {0} (create it with protection RESIDENT)")]
+    #[error("wrapping keys of type {0}; such a key can be kept with protection RESIDENT")]
     NotWrappable(KeyType),
     /// A resident key is not on this token.
     #[error("the token does not hold this resident key")]

@@ -90,6 +90,7 @@ impl KeyService for Answers {
         Ok(Response::new(ListKeyRingsResponse {
             key_rings: vec![ring],
             next_page_token: next.into(),
+            ..Default::default()
         }))
     }
 

@@ -182,20 +182,21 @@ async fn list_key_rings(
     let after = read_page_token(&request.page_token, "")?;
     let limit = page_size(request.page_size)?;
     let gateway = Arc::clone(call.gateway());
-    let (rings, next) = gateway
+    let page = gateway
         .directory
         .rings(after.as_deref(), limit, call.deadline())
         .await?;
     // The rings that the caller may read, of those on the page.
-    let visible = rings
-        .iter()
-        .filter(|ring| call.may_read_ring(&ring.id))
-        .map(convert::ring)
-        .collect();
-    let next_page_token = next.map(|id| page_token("", &id)).unwrap_or_default();
+    let may_read = |name: &str| KeyRingName::parse(name).is_ok_and(|ring| call.may_read_ring(&ring.0));
     Ok(v1::ListKeyRingsResponse {
-        key_rings: visible,
-        next_page_token,
+        key_rings: page
+            .found
+            .iter()
+            .filter(|ring| call.may_read_ring(&ring.id))
+            .map(convert::ring)
+            .collect(),
+        next_page_token: page.next.map(|id| page_token("", &id)).unwrap_or_default(),
+        unauthentic: page.unauthentic.into_iter().filter(|name| may_read(name)).collect(),
     })
 }
 
@@ -299,7 +300,7 @@ async fn list_keys(call: &mut Call, request: v1::ListKeysRequest) -> Result<v1::
     let directory = Arc::clone(&call.gateway().directory);
     let page = directory.keys(&ring, after.as_deref(), limit, call.deadline()).await?;
     Ok(v1::ListKeysResponse {
-        keys: page.keys.iter().map(|record| convert::key(record)).collect(),
+        keys: page.found.iter().map(|record| convert::key(record)).collect(),
         next_page_token: page.next.map(|id| page_token(ring.as_str(), &id)).unwrap_or_default(),
         unauthentic: page.unauthentic,
     })

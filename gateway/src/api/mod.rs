@@ -5,6 +5,7 @@
 //! - `key_service`, `crypto_service`, `cluster_service`: the services.
 //! - `not_available`: calls that this gateway does not serve yet.
 //! - `convert`: between the API's messages and the gateway's types.
+//! - `receiving`: bounds on requests that are still arriving.
 //! - `bare_status`: gives statuses that the transport made their reason.
 
 pub(crate) mod bare_status;
@@ -15,6 +16,7 @@ mod crypto_service;
 mod error;
 mod key_service;
 mod not_available;
+pub(crate) mod receiving;
 
 pub use error::{ApiError, Reason};
 
@@ -25,6 +27,7 @@ use crate::{
     keys::{creation::Creation, directory::KeyDirectory},
     policy::Policy,
 };
+use portcullis_hsm::worker::protocol::MAX_PAYLOAD;
 use portcullis_proto::v1::{
     activation_service_server::ActivationServiceServer, cluster_service_server::ClusterServiceServer,
     crypto_service_server::CryptoServiceServer, key_service_server::KeyServiceServer,
@@ -77,4 +80,4 @@ pub fn routes(gateway: &Arc<Gateway>) -> RoutesBuilder {
 }
 
 /// Longer messages are refused before they are read. Payloads have limits of their own below this.
-const MAX_MESSAGE: usize = 4 * 1024 * 1024;
+const MAX_MESSAGE: usize = 2 * MAX_PAYLOAD;

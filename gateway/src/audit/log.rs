@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread::{self, JoinHandle},
@@ -284,7 +284,11 @@ impl Shared {
                 state.sync_now = false;
                 (state.head.next, state.closing)
             };
-            let outcome = file.sync_data();
+            // A file that somebody removed would take entries that nobody can read.
+            let outcome = file.sync_data().and_then(|()| match file.metadata()?.nlink() {
+                0 => Err(io::Error::other("the file was removed")),
+                _ => Ok(()),
+            });
             if let Err(error) = &outcome {
                 tracing::error!(path = %self.path.display(), %error, "the audit log could not be synced: work is refused");
                 self.lock().sync_failed = Some(error.to_string());
@@ -403,6 +407,29 @@ mod tests {
             fs::read(directory.path().join("audit.torn-2")).expect("the torn bytes"),
             b"{\"seq\":2,"
         );
+    }
+
+    #[test]
+    fn a_repair_that_was_interrupted_is_made_again() {
+        // By the crash the torn bytes were beside the log already, whole or in part, and not out of it yet.
+        for (aside, left) in [("audit.torn-2", &b"{\"seq\":2,"[..]), ("audit.new", b"{\"se")] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("audit.jsonl");
+            drop(AuditLog::open(&path).and_then(|log| log.append(&entry("whole"))));
+            OpenOptions::new()
+                .append(true)
+                .open(&path)
+                .and_then(|mut file| file.write_all(b"{\"seq\":2,"))
+                .expect("torn");
+            fs::write(directory.path().join(aside), left).expect("what an interrupted repair left");
+            drop(AuditLog::open(&path).unwrap_or_else(|error| panic!("with {aside}: {error}")));
+            assert_eq!(lines(&path), 2, "with {aside}");
+            assert_eq!(
+                fs::read(directory.path().join("audit.torn-2")).expect("the torn bytes"),
+                b"{\"seq\":2,",
+                "with {aside}"
+            );
+        }
     }
 
     #[test]

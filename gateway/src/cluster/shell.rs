@@ -92,7 +92,7 @@ pub enum ClusterError {
     #[error("the resident key is not on its member: the token lost it, or is another one")]
     ResidentMissing,
     /// No member can.
-    #[error("{what}: not supported by {}", members.join(", "))]
+    #[error("the members {} do not support {what}", members.join(", "))]
     Unsupported {
         /// What is missing.
         what: String,

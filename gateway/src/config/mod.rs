@@ -209,6 +209,10 @@ impl Settings {
                 format!("not valid TOML: {}", error.message()),
             );
         }
+        if !problems.is_empty() {
+            // What a broken line hides would be reported as missing.
+            return Err(problems.into_found());
+        }
         let settings = read_settings(Section::new("", None, table.get_ref()), &mut problems);
         match settings {
             Some(settings) if problems.is_empty() => Ok(settings),

@@ -258,6 +258,10 @@ fn read_rules(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Vec<Rule> 
                 );
             }
         }
+        if rings.is_empty() && actions.iter().any(|action| action.needs_ring()) {
+            let message = "is missing, so these actions are allowed nowhere; expected ids of rings, or \"*\"";
+            problems.note(at, section.setting("rings"), message);
+        }
         section.finish(problems);
         if let Some(name) = name {
             rules.push(Rule {

@@ -75,6 +75,7 @@ actions = ["sign", "dance"]
         "line 20: member[1].pin: is not a known setting",
         "policy.rule[1].principals: \"everyone\" is no principal",
         "policy.rule[1].actions: \"dance\" is no action",
+        "policy.rule[1].rings: is missing",
     ];
     for expected in expected {
         assert!(

@@ -1,7 +1,8 @@
 //! A development cluster: three SoftHSM2 members, a domain made by the code that a ceremony uses, certificates, and a
 //! configuration that allows the developer everything.
 //!
-//! The configuration is written last, so a directory that has one is complete, and one that has none is made anew.
+//! The configuration is written last, so a directory that has one is complete. A marker says that one is being made: only a
+//! directory with the marker is cleared and made anew.
 
 mod members;
 mod pki;
@@ -32,7 +33,10 @@ pub struct DevOptions {
 pub async fn prepare(options: &DevOptions, progress: impl Fn(&str)) -> Result<PathBuf> {
     let state = std::path::absolute(&options.state)?;
     let config = state.join("portcullis.toml");
-    if config.exists() {
+    if config
+        .try_exists()
+        .with_context(|| format!("{} cannot be read", state.display()))?
+    {
         progress(&format!("using the development cluster in {}", state.display()));
         pki::renew(&state.join("pki")).context("the development certificates cannot be renewed")?;
         Settings::load(&config)?;
@@ -40,7 +44,39 @@ pub async fn prepare(options: &DevOptions, progress: impl Fn(&str)) -> Result<Pa
     }
     let module = find_module(options.module.as_deref())?;
     make_directory(&state)?;
-    // What a start that was interrupted left behind: nothing there was ever used.
+    claim(&state)?;
+    progress(&format!("making a development cluster in {}", state.display()));
+    let fingerprint = members::make(&state, &module, &progress).await?;
+    pki::make(&state.join("pki")).context("the development certificates cannot be made")?;
+    progress("made a certificate authority, and certificates for the gateway and the developer");
+    let unfinished = state.join(UNFINISHED);
+    write_file(
+        &config,
+        configuration(&state, &module, options.listen, fingerprint).as_bytes(),
+    )?;
+    fs::remove_file(&unfinished).with_context(|| format!("{} cannot be removed", unfinished.display()))?;
+    Settings::load(&config)?;
+    Ok(config)
+}
+
+/// Makes an empty directory this command's own, or clears what an interrupted start left in one that is; nothing in it was ever
+/// used. Never touches what somebody else put there.
+fn claim(state: &Path) -> Result<()> {
+    let unfinished = state.join(UNFINISHED);
+    let unreadable = || format!("{} cannot be read", state.display());
+    if !unfinished.try_exists().with_context(unreadable)? {
+        if fs::read_dir(state).with_context(unreadable)?.next().is_some() {
+            bail!(
+                "{} holds something, and no portcullis.toml: it is not used for a development cluster. Name an empty or \
+                 new directory with --state",
+                state.display()
+            );
+        }
+        return write_file(
+            &unfinished,
+            b"portcullisd dev was interrupted here; the next start begins anew\n",
+        );
+    }
     for leftover in ["members", "pki", "db"] {
         match fs::remove_dir_all(state.join(leftover)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -49,16 +85,7 @@ pub async fn prepare(options: &DevOptions, progress: impl Fn(&str)) -> Result<Pa
             _ => {}
         }
     }
-    progress(&format!("making a development cluster in {}", state.display()));
-    let fingerprint = members::make(&state, &module, &progress).await?;
-    pki::make(&state.join("pki")).context("the development certificates cannot be made")?;
-    progress("made a certificate authority, and certificates for the gateway and the developer");
-    write_file(
-        &config,
-        configuration(&state, &module, options.listen, fingerprint).as_bytes(),
-    )?;
-    Settings::load(&config)?;
-    Ok(config)
+    Ok(())
 }
 
 fn find_module(named: Option<&Path>) -> Result<PathBuf> {
@@ -68,6 +95,7 @@ fn find_module(named: Option<&Path>) -> Result<PathBuf> {
     };
     match candidates.iter().find(|path| path.exists()) {
         Some(path) => Ok(std::path::absolute(path)?),
+        None if named.is_some() => bail!("there is no PKCS#11 module {}", candidates[0].display()),
         None => {
             let searched: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
             bail!(
@@ -154,6 +182,8 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     written().with_context(|| format!("{} cannot be written", path.display()))
 }
+
+const UNFINISHED: &str = ".unfinished";
 
 const SOFTHSM_MODULES: [&str; 4] = [
     "/usr/lib/softhsm/libsofthsm2.so",

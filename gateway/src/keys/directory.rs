@@ -83,9 +83,9 @@ pub enum DirectoryError {
 
 /// A page of a listing.
 #[derive(Debug)]
-pub struct Page {
-    /// Checked keys, by id.
-    pub keys: Vec<Arc<KeyRecord>>,
+pub struct Page<T> {
+    /// What was found and checked, by id.
+    pub found: Vec<T>,
     /// Names whose records are not authentic.
     pub unauthentic: Vec<String>,
     /// The id to go on after; `None` at the end.
@@ -137,7 +137,7 @@ impl KeyDirectory {
         after: Option<&str>,
         limit: u32,
         deadline: Instant,
-    ) -> Result<Page, DirectoryError> {
+    ) -> Result<Page<Arc<KeyRecord>>, DirectoryError> {
         self.ring(ring, deadline).await?;
         // One more than asked for tells whether there is another page.
         let mut stored = self.store.keys(ring, after, limit + 1).await?;
@@ -145,7 +145,7 @@ impl KeyDirectory {
         stored.truncate(limit as usize);
         let next = stored.last().filter(|_| more).map(|(id, _)| id.clone());
         let mut page = Page {
-            keys: Vec::new(),
+            found: Vec::new(),
             unauthentic: Vec::new(),
             next,
         };
@@ -161,7 +161,7 @@ impl KeyDirectory {
                 key,
             };
             match (self.records.get(&name).await, row) {
-                (Some(record), _) => page.keys.push(record),
+                (Some(record), _) => page.found.push(record),
                 (None, Ok(row)) => unchecked.push(row),
                 (None, Err(StoreError::Malformed(_))) => page.unauthentic.push(name.to_string()),
                 (None, Err(error)) => return Err(error.into()),
@@ -171,13 +171,13 @@ impl KeyDirectory {
             match checked {
                 Ok(record) => {
                     self.remember(&record).await;
-                    page.keys.push(record);
+                    page.found.push(record);
                 }
                 Err(DirectoryError::NotAuthentic { name, .. }) => page.unauthentic.push(name),
                 Err(error) => return Err(error),
             }
         }
-        page.keys.sort_by(|a, b| a.key.name.key.cmp(&b.key.name.key));
+        page.found.sort_by(|a, b| a.key.name.key.cmp(&b.key.name.key));
         Ok(page)
     }
 
@@ -196,27 +196,41 @@ impl KeyDirectory {
         })
     }
 
-    /// At most `limit` rings, after one, and the id to go on after. Rings that are not authentic are left out.
+    /// At most `limit` rings, after one.
     pub async fn rings(
         &self,
         after: Option<&str>,
         limit: u32,
         deadline: Instant,
-    ) -> Result<(Vec<RingRow>, Option<String>), DirectoryError> {
+    ) -> Result<Page<RingRow>, DirectoryError> {
         let mut stored = self.store.rings(after, limit + 1).await?;
         let more = stored.len() > limit as usize;
         stored.truncate(limit as usize);
         let next = stored.last().filter(|_| more).map(|(id, _)| id.clone());
+        let mut page = Page {
+            found: Vec::new(),
+            unauthentic: Vec::new(),
+            next,
+        };
         let mut readable = Vec::new();
         for (id, row) in stored {
             match row {
                 Ok(row) => readable.push(row),
-                Err(StoreError::Malformed(_)) => tracing::error!(ring = id, "a stored record is not authentic"),
+                Err(StoreError::Malformed(_)) => page.unauthentic.push(format!("keyRings/{id}")),
                 Err(error) => return Err(error.into()),
             }
         }
-        let checked = self.check_rings(readable, deadline).await?;
-        Ok((checked.into_iter().flatten().collect(), next))
+        let names: Vec<_> = readable
+            .iter()
+            .map(|ring| format!("keyRings/{}", ring.row.id))
+            .collect();
+        for (name, checked) in names.into_iter().zip(self.check_rings(readable, deadline).await?) {
+            match checked {
+                Some(ring) => page.found.push(ring),
+                None => page.unauthentic.push(name),
+            }
+        }
+        Ok(page)
     }
 
     /// Keeps a record that was just made, or read and checked.

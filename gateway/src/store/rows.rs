@@ -103,7 +103,13 @@ fn read_time(row: &Row<'_>, column: usize) -> Option<OffsetDateTime> {
 pub(super) fn shown(row: &Row<'_>, column: usize) -> Result<String, StoreError> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-            String::from_utf8_lossy(bytes).chars().take(LONGEST_SHOWN).collect()
+            let shown = String::from_utf8_lossy(bytes);
+            // It may reach a terminal.
+            shown
+                .chars()
+                .take(LONGEST_SHOWN)
+                .map(|one| if one.is_control() { '\u{fffd}' } else { one })
+                .collect()
         }
         _ => String::new(),
     })

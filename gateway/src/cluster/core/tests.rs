@@ -236,6 +236,26 @@ fn a_hung_operation_ends_the_worker_and_the_cause_stays_to_be_read() {
     );
 }
 
+#[test]
+fn a_missed_probe_ends_the_worker_and_the_cause_stays_to_be_read() {
+    let (mut core, now) = core(1, 10);
+    start_all(&mut core, now, domain());
+    let now = now + SETTINGS.probe_interval;
+    core.handle(now, Event::Tick);
+    let now = now + SETTINGS.probe_deadline;
+    let actions = core.handle(now, Event::Tick);
+    assert!(actions.contains(&Action::Kill(MemberIndex(0), Epoch(1))));
+    let ended = "its worker was ended: signal: 9 (SIGKILL)";
+    core.handle(now, Event::Gone(MemberIndex(0), Epoch(1), ended.to_owned()));
+    let reason = &core.status()[0].reason;
+    assert!(reason.starts_with("it did not answer a probe"), "{reason}");
+    // Nor is it lost while the next worker starts.
+    let now = core.next_wakeup().expect("a restart");
+    core.handle(now, Event::Tick);
+    let reason = &core.status()[0].reason;
+    assert!(reason.starts_with("it did not answer a probe"), "{reason}");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Wait(u64),
