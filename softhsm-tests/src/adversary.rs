@@ -100,6 +100,20 @@ impl<'c> Adversary<'c> {
         serde_json::from_value(value["ids"].clone()).expect("a list of ids")
     }
 
+    /// Takes a resident key off the token: every object of an id (uid and version, in hexadecimal). Says how many there were.
+    #[track_caller]
+    pub fn destroy_resident_key(&self, id: &str) -> u64 {
+        let value = self.run("destroy", json!({ "id": id }));
+        value["destroyed"].as_u64().expect("a number")
+    }
+
+    /// Makes a token that is authentic, because the user PIN lets one use the mac key, and that nothing can unwrap.
+    #[track_caller]
+    pub fn forge_unwrappable(&self, key_token: &[u8]) -> Vec<u8> {
+        let value = self.run("forge", json!({ "key_token": hex::encode(key_token) }));
+        hex::decode(value["key_token"].as_str().expect("a key token")).expect("hexadecimal")
+    }
+
     /// Whether the token takes the user PIN.
     #[track_caller]
     pub fn can_log_in(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The gateway's database, seen and changed by someone who can write to the disk.
 
 use crate::cluster::TestCluster;
-use rusqlite::{Connection, Params, types::Value};
+use rusqlite::{Connection, OptionalExtension, Params, types::Value};
 
 /// The database of a cluster. Change it only while its gateway is stopped: a running one remembers what it read.
 pub struct Database {
@@ -59,6 +59,18 @@ impl Database {
             other => panic!("{table}.{column} of {ring}/{key} is {other:?}"),
         };
         self.set(table, column, ring, key, &disturbed);
+    }
+
+    /// The uid and tag of the note of a resident key that is being created now, if there is one.
+    pub fn resident_note(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let found = self
+            .connection
+            .query_row("SELECT uid, tag FROM resident_intents", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            });
+        found
+            .optional()
+            .unwrap_or_else(|error| panic!("the notes of resident keys: {error}"))
     }
 
     /// Runs a statement; returns how many rows it changed.

@@ -58,6 +58,12 @@ impl<'c> Launch<'c> {
         gateway
     }
 
+    /// Starts it and does not wait for its ready line.
+    #[track_caller]
+    pub fn begin(self) -> Gateway {
+        Gateway::spawn(self.command(), self.cluster)
+    }
+
     /// Starts what must not become ready, and waits for its end.
     #[track_caller]
     pub fn start_in_vain(self) -> Ended {
@@ -315,6 +321,16 @@ impl Gateway {
         pid
     }
 
+    /// Lets a frozen worker go on (SIGCONT).
+    #[track_caller]
+    pub fn thaw_worker(&self, member: &str) {
+        let pid = *self
+            .workers()
+            .get(member)
+            .unwrap_or_else(|| panic!("no worker of member {member}"));
+        worker::thaw_worker(self.pid, pid);
+    }
+
     /// Asks the gateway to end and waits for it.
     #[track_caller]
     pub fn stop(self) -> Ended {
@@ -390,6 +406,8 @@ impl Drop for Gateway {
     )]
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
+            // A frozen worker would not see that the gateway is gone.
+            worker::thaw_all(self.pid);
             drop(child.kill());
             drop(child.wait());
         }

@@ -46,3 +46,4 @@ pub use program::{
 pub use refusal::{Refusal, refusal};
 pub use signature::{openssl_accepts, verifies};
 pub use wire::Wire;
+pub use worker::is_running;

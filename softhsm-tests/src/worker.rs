@@ -28,6 +28,18 @@ pub(crate) fn freeze_worker(gateway: u32, worker: u32) {
     signal_worker(gateway, worker, Signal::STOP);
 }
 
+/// Lets one worker go on. It must be a child of the gateway at this moment.
+pub(crate) fn thaw_worker(gateway: u32, worker: u32) {
+    signal_worker(gateway, worker, Signal::CONT);
+}
+
+/// Lets every child of the gateway go on, so that it notices when the gateway is gone.
+pub(crate) fn thaw_all(gateway: u32) {
+    for child in children_of(gateway) {
+        signal(child, Signal::CONT);
+    }
+}
+
 fn signal_worker(gateway: u32, worker: u32, what: Signal) {
     assert!(
         children_of(gateway).contains(&worker),
@@ -37,7 +49,7 @@ fn signal_worker(gateway: u32, worker: u32, what: Signal) {
 }
 
 /// Whether a process exists and has not ended: a zombie has.
-pub(crate) fn is_running(pid: u32) -> bool {
+pub fn is_running(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != "Z" && state != "X")
 }
 

@@ -266,7 +266,7 @@ impl From<CreationError> for ApiError {
     }
 }
 
-const LONGEST_MESSAGE: usize = 1000;
+const LONGEST_MESSAGE: usize = 400;
 
 fn store_unavailable(error: &str) -> ApiError {
     tracing::error!(error, "the store failed");

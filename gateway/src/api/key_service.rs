@@ -436,17 +436,21 @@ fn page_size(size: i32) -> Result<u32, ApiError> {
 }
 
 /// Where the next page starts. It holds nothing secret, and policy is asked again with each page.
-fn page_token(ring: &str, last: &str) -> String {
-    hex::encode(format!("1/{ring}/{last}"))
+fn page_token(ring: &str, last: &[u8]) -> String {
+    hex::encode([b"1/", ring.as_bytes(), b"/", last].concat())
 }
 
-fn read_page_token(token: &str, ring: &str) -> Result<Option<String>, ApiError> {
+fn read_page_token(token: &str, ring: &str) -> Result<Option<Vec<u8>>, ApiError> {
     if token.is_empty() {
         return Ok(None);
     }
-    let text = hex::decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    text.as_deref()
-        .and_then(|text| text.strip_prefix("1/")?.strip_prefix(ring)?.strip_prefix('/'))
-        .map(|last| Some(last.to_owned()))
-        .ok_or_else(|| ApiError::field("page_token", "it is not the next_page_token of such a list"))
+    let bytes = hex::decode(token).unwrap_or_default();
+    let start = [b"1/", ring.as_bytes(), b"/"].concat();
+    match bytes.strip_prefix(start.as_slice()) {
+        Some(last) => Ok(Some(last.to_vec())),
+        None => Err(ApiError::field(
+            "page_token",
+            "it is not the next_page_token of such a list",
+        )),
+    }
 }

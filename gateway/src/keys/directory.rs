@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, ClusterError, Key, operation::Claim},
-    store::{Store, StoreError},
+    store::{Listed, Store, StoreError},
 };
 use moka::future::Cache;
 use portcullis_hsm::{
@@ -88,8 +88,8 @@ pub struct Page<T> {
     pub found: Vec<T>,
     /// Names whose records are not authentic.
     pub unauthentic: Vec<String>,
-    /// The id to go on after; `None` at the end.
-    pub next: Option<String>,
+    /// The bytes of the id to go on after; `None` at the end.
+    pub next: Option<Vec<u8>>,
 }
 
 /// The directory.
@@ -134,7 +134,7 @@ impl KeyDirectory {
     pub async fn keys(
         &self,
         ring: &Id,
-        after: Option<&str>,
+        after: Option<&[u8]>,
         limit: u32,
         deadline: Instant,
     ) -> Result<Page<Arc<KeyRecord>>, DirectoryError> {
@@ -143,14 +143,14 @@ impl KeyDirectory {
         let mut stored = self.store.keys(ring, after, limit + 1).await?;
         let more = stored.len() > limit as usize;
         stored.truncate(limit as usize);
-        let next = stored.last().filter(|_| more).map(|(id, _)| id.clone());
+        let next = stored.last().filter(|_| more).map(|last| last.id.clone());
         let mut page = Page {
             found: Vec::new(),
             unauthentic: Vec::new(),
             next,
         };
         let mut unchecked = Vec::new();
-        for (id, row) in stored {
+        for Listed { shown: id, row, .. } in stored {
             // An id that is none is in a row that was changed.
             let Ok(key) = Id::parse(&id) else {
                 page.unauthentic.push(format!("keyRings/{ring}/keys/{id}"));
@@ -199,21 +199,21 @@ impl KeyDirectory {
     /// At most `limit` rings, after one.
     pub async fn rings(
         &self,
-        after: Option<&str>,
+        after: Option<&[u8]>,
         limit: u32,
         deadline: Instant,
     ) -> Result<Page<RingRow>, DirectoryError> {
         let mut stored = self.store.rings(after, limit + 1).await?;
         let more = stored.len() > limit as usize;
         stored.truncate(limit as usize);
-        let next = stored.last().filter(|_| more).map(|(id, _)| id.clone());
+        let next = stored.last().filter(|_| more).map(|last| last.id.clone());
         let mut page = Page {
             found: Vec::new(),
             unauthentic: Vec::new(),
             next,
         };
         let mut readable = Vec::new();
-        for (id, row) in stored {
+        for Listed { shown: id, row, .. } in stored {
             match row {
                 Ok(row) => readable.push(row),
                 Err(StoreError::Malformed(_)) => page.unauthentic.push(format!("keyRings/{id}")),

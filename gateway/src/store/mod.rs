@@ -80,6 +80,17 @@ pub enum StoreError {
     Database(String),
 }
 
+/// A row in a list. Its id is whatever the database holds, so that a list goes on after any row.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// The id's bytes.
+    pub id: Vec<u8>,
+    /// The id as it can be shown.
+    pub shown: String,
+    /// The row, or why it cannot be read.
+    pub row: Result<T, StoreError>,
+}
+
 /// A store of rings and keys.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
@@ -90,11 +101,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn ring(&self, id: &Id) -> Result<Option<Tagged<RingRow>>, StoreError>;
 
     /// At most `limit` rings by id, after one. A row that cannot be read is an error in its place.
-    async fn rings(
-        &self,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<(String, Result<Tagged<RingRow>, StoreError>)>, StoreError>;
+    async fn rings(&self, after: Option<&[u8]>, limit: u32) -> Result<Vec<Listed<Tagged<RingRow>>>, StoreError>;
 
     /// Adds a key with its first version, all or nothing, and ends its resident intent, if it has one.
     async fn create_key(&self, key: StoredKey, once: Option<Idempotency>) -> Result<Created, StoreError>;
@@ -103,12 +110,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn key(&self, ring: &Id, key: &Id) -> Result<Option<StoredKey>, StoreError>;
 
     /// At most `limit` keys of a ring by id, after one. A row that cannot be read is an error in its place.
-    async fn keys(
-        &self,
-        ring: &Id,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<(String, Result<StoredKey, StoreError>)>, StoreError>;
+    async fn keys(&self, ring: &Id, after: Option<&[u8]>, limit: u32) -> Result<Vec<Listed<StoredKey>>, StoreError>;
 
     /// What an earlier request with this id was, if there was one in the last 24 hours: whether it was the same.
     async fn earlier(&self, once: &Idempotency) -> Result<Option<Created>, StoreError>;

@@ -99,6 +99,14 @@ fn read_time(row: &Row<'_>, column: usize) -> Option<OffsetDateTime> {
     from_micros(u64::try_from(row.get::<_, i64>(column).ok()?).ok()?)
 }
 
+/// The bytes of a text column, whatever is in it.
+pub(super) fn raw(row: &Row<'_>, column: usize) -> Result<Vec<u8>, StoreError> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
+        _ => Vec::new(),
+    })
+}
+
 /// A text column as it can be shown, whatever is in it.
 pub(super) fn shown(row: &Row<'_>, column: usize) -> Result<String, StoreError> {
     Ok(match row.get_ref(column)? {

@@ -4,8 +4,8 @@
 //! creates share one sync. Another owns a reading connection. Nothing is confirmed before its commit.
 
 use super::{
-    Created, Idempotency, ResidentIntent, Store, StoreError,
-    rows::{KEY_COLUMNS, RING_COLUMNS, labels_text, members_text, read_key, read_ring, read_version, shown},
+    Created, Idempotency, Listed, ResidentIntent, Store, StoreError,
+    rows::{KEY_COLUMNS, RING_COLUMNS, labels_text, members_text, raw, read_key, read_ring, read_version, shown},
     schema,
 };
 use crate::keys::{
@@ -170,20 +170,20 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn rings(
-        &self,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<(String, Result<Tagged<RingRow>, StoreError>)>, StoreError> {
+    async fn rings(&self, after: Option<&[u8]>, limit: u32) -> Result<Vec<Listed<Tagged<RingRow>>>, StoreError> {
         let after = after.unwrap_or_default().to_owned();
         self.query(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {RING_COLUMNS} FROM key_rings WHERE ring_id > ?1 ORDER BY ring_id LIMIT ?2"
+                "SELECT {RING_COLUMNS} FROM key_rings WHERE ring_id > CAST(?1 AS TEXT) ORDER BY ring_id LIMIT ?2"
             ))?;
             let mut rows = statement.query(params![after, limit])?;
             let mut rings = Vec::new();
             while let Some(row) = rows.next()? {
-                rings.push((shown(row, 0)?, read_ring(row)));
+                rings.push(Listed {
+                    id: raw(row, 0)?,
+                    shown: shown(row, 0)?,
+                    row: read_ring(row),
+                });
             }
             Ok(rings)
         })
@@ -219,24 +219,18 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn keys(
-        &self,
-        ring: &Id,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<(String, Result<StoredKey, StoreError>)>, StoreError> {
+    async fn keys(&self, ring: &Id, after: Option<&[u8]>, limit: u32) -> Result<Vec<Listed<StoredKey>>, StoreError> {
         let ring = ring.clone();
         let after = after.unwrap_or_default().to_owned();
         self.query(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {KEY_COLUMNS} FROM keys WHERE ring_id = ?1 AND key_id > ?2 ORDER BY key_id LIMIT ?3"
+                "SELECT {KEY_COLUMNS} FROM keys WHERE ring_id = ?1 AND key_id > CAST(?2 AS TEXT) ORDER BY key_id LIMIT ?3"
             ))?;
             let mut rows = statement.query(params![ring.as_str(), after, limit])?;
             let mut keys = Vec::new();
             while let Some(row) = rows.next()? {
-                let id = shown(row, 2)?;
                 let key = read_key(row).and_then(|key| with_versions(connection, key));
-                keys.push((id, key));
+                keys.push(Listed { id: raw(row, 2)?, shown: shown(row, 2)?, row: key });
             }
             Ok(keys)
         })

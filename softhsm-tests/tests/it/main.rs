@@ -13,5 +13,6 @@ mod forbidden;
 mod operations;
 mod policy;
 mod readme;
+mod review;
 mod shutdown;
 mod worker;

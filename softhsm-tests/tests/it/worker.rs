@@ -12,12 +12,13 @@ use portcullis_softhsm_tests::{TestCluster, workspace_binary};
 use std::{
     io::{BufReader, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
 };
 use uuid::Uuid;
 
 /// A worker process on the other end of a socket.
-struct Worker {
+pub(crate) struct Worker {
     child: Child,
     reader: BufReader<UnixStream>,
     writer: UnixStream,
@@ -46,35 +47,31 @@ impl Worker {
     }
 
     /// Starts a worker that serves a member's token, found by its serial number.
-    fn serving(cluster: &TestCluster, loaded_keys: u32) -> Self {
-        let by_label = |worker: &mut Self| {
-            worker.ask(RequestBody::Open(open(
-                cluster,
-                Some("portcullis-a"),
-                None,
-                &cluster.user_pin("a"),
-                loaded_keys,
-            )))
+    pub(crate) fn serving(cluster: &TestCluster, loaded_keys: u32) -> Self {
+        Self::serving_by(cluster, &cluster.module(), loaded_keys)
+    }
+
+    /// The same by another module than the cluster's.
+    pub(crate) fn serving_by(cluster: &TestCluster, module: &Path, loaded_keys: u32) -> Self {
+        let open = |label, serial| {
+            let mut open = open(cluster, label, serial, &cluster.user_pin("a"), loaded_keys);
+            open.module = module.display().to_string();
+            open
         };
+        let by_label = |worker: &mut Self| worker.ask(RequestBody::Open(open(Some("portcullis-a"), None)));
         let serial = match by_label(&mut Self::start(cluster)) {
             ReplyBody::Opened(opened) => opened.serial_number,
             _ => panic!("the token is not found by its label"),
         };
         let mut worker = Self::start(cluster);
-        let opened = worker.ask(RequestBody::Open(open(
-            cluster,
-            None,
-            Some(&serial),
-            &cluster.user_pin("a"),
-            loaded_keys,
-        )));
+        let opened = worker.ask(RequestBody::Open(open(None, Some(&serial))));
         assert!(matches!(opened, ReplyBody::Opened(opened) if opened.label == "portcullis-a"));
         let found = worker.ask(RequestBody::FindDomain(FindDomain { epoch: 1 }));
         assert!(matches!(found, ReplyBody::DomainFound(_)));
         worker
     }
 
-    fn send(&mut self, body: RequestBody, time_left_us: u64) -> u64 {
+    pub(crate) fn send(&mut self, body: RequestBody, time_left_us: u64) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         write_frame(
@@ -89,11 +86,11 @@ impl Worker {
         id
     }
 
-    fn receive(&mut self) -> Reply {
+    pub(crate) fn receive(&mut self) -> Reply {
         read_frame(&mut self.reader).expect("a frame").expect("a reply")
     }
 
-    fn ask(&mut self, body: RequestBody) -> ReplyBody {
+    pub(crate) fn ask(&mut self, body: RequestBody) -> ReplyBody {
         let id = self.send(body, 0);
         let reply = self.receive();
         assert_eq!(reply.id, id);
@@ -107,7 +104,7 @@ impl Worker {
         }
     }
 
-    fn generate(&mut self, key_type: KeyType, uses: &[(Operation, Mechanism)]) -> Vec<u8> {
+    pub(crate) fn generate(&mut self, key_type: KeyType, uses: &[(Operation, Mechanism)]) -> Vec<u8> {
         let uses = uses
             .iter()
             .map(|(operation, mechanism)| u32::from(operation.number()) << 16 | u32::from(mechanism.number()));
@@ -160,11 +157,11 @@ fn sign(token: &[u8], send: bool, operation: Operation, mechanism: Mechanism, da
     })
 }
 
-fn mac(token: &[u8], send: bool, data: &[u8]) -> RequestBody {
+pub(crate) fn mac(token: &[u8], send: bool, data: &[u8]) -> RequestBody {
     sign(token, send, Operation::MacSign, Mechanism::HmacSha256, data)
 }
 
-const MAC_USES: [(Operation, Mechanism); 2] = [
+pub(crate) const MAC_USES: [(Operation, Mechanism); 2] = [
     (Operation::MacSign, Mechanism::HmacSha256),
     (Operation::MacVerify, Mechanism::HmacSha256),
 ];

@@ -5,17 +5,18 @@
 //!
 //! To show that the attacks would succeed where they can, `careless` replaces a token's domain by one without protection.
 //!
-//! Usage: `adversary forbidden|decrypt|login|careless|resident`, with a job as JSON on standard input, because it holds the PIN, and
+//! Usage: `adversary forbidden|decrypt|login|careless|resident|destroy|forge`, with a job as JSON on standard input, because it holds the PIN, and
 //! `SOFTHSM2_CONF` in the environment. The answer is JSON on standard output.
 //!
 //! `token` logs in, `formats` reads key tokens and ciphertexts, `template` makes attributes, also those that `cryptoki` has no
-//! words for; `forbidden`, `decrypt` and `careless` are the tasks.
+//! words for; `forbidden`, `decrypt`, `careless` and `forge` are the tasks.
 
 #![forbid(unsafe_code)]
 
 mod careless;
 mod decrypt;
 mod forbidden;
+mod forge;
 mod formats;
 mod template;
 mod token;
@@ -32,8 +33,10 @@ fn main() -> anyhow::Result<()> {
         Some("decrypt") => decrypt::run(&job)?,
         Some("careless") => careless::run(&job)?,
         Some("resident") => resident(&job)?,
+        Some("destroy") => destroy(&job)?,
+        Some("forge") => forge::run(&job)?,
         Some("login") => json!({ "accepted": token::Token::open(&job).is_ok() }),
-        _ => bail!("usage: adversary forbidden|decrypt|login|careless|resident < job.json"),
+        _ => bail!("usage: adversary forbidden|decrypt|login|careless|resident|destroy|forge < job.json"),
     };
     serde_json::to_writer(io::stdout().lock(), &answer)?;
     Ok(())
@@ -51,6 +54,17 @@ fn resident(job: &Value) -> anyhow::Result<Value> {
         }
     }
     Ok(json!({ "ids": ids }))
+}
+
+/// Destroys every object of an id on the token.
+fn destroy(job: &Value) -> anyhow::Result<Value> {
+    let token = token::Token::open(job)?;
+    let template = [Attribute::Id(bytes(job, "id")?), Attribute::Token(true)];
+    let objects = token.session.find_objects(&template)?;
+    for object in &objects {
+        token.session.destroy_object(*object)?;
+    }
+    Ok(json!({ "destroyed": objects.len() }))
 }
 
 /// A field of a job that is text.
