@@ -74,6 +74,11 @@ impl Client {
         CryptoServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
+    /// The connection itself, for services that are not Portcullis's own, such as gRPC health and reflection.
+    pub fn transport(&self) -> Transport {
+        self.transport.clone()
+    }
+
     /// The HSM members behind the gateway.
     pub fn cluster(&self) -> ClusterServiceClient<Transport> {
         ClusterServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)

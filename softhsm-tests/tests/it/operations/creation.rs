@@ -352,3 +352,23 @@ async fn of_many_creates_at_once_one_makes_the_key_and_repetitions_see_it() {
         refusal(answer).is(Code::AlreadyExists, "KEY_ALREADY_EXISTS");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exportable_key_says_so_and_works_like_any_other() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let mut request = key_request("ring", "portable", KeySpec::EC_P256);
+    request.key.as_mut().expect("the key").exportable = true;
+    let key = client.keys().create_key(request).await.expect("a key").into_inner();
+    assert!(key.exportable);
+    let sealed = create_key(&client, "ring", "sealed", KeySpec::EC_P256).await;
+    assert!(!sealed.exportable);
+    for name in [&key.name, &sealed.name] {
+        sign(&client, name, b"a message").await.expect("a signature");
+    }
+    let mut resident = key_request("ring", "resident", KeySpec::ED25519_RESIDENT);
+    resident.key.as_mut().expect("the key").exportable = true;
+    refusal(client.keys().create_key(resident).await).is(Code::InvalidArgument, "FIELD_INVALID");
+}

@@ -2,7 +2,7 @@
 
 use portcullis_client::{
     Code,
-    v1::{GenerateRandomRequest, MemberState},
+    v1::{GenerateRandomRequest, ListMembersRequest, ListMembersResponse, MemberState},
 };
 use portcullis_proto::FILE_DESCRIPTOR_SET;
 use portcullis_softhsm_tests::{Gateway, MEMBERS, TestCluster, crc32c, refusal};
@@ -106,56 +106,60 @@ async fn what_does_not_exist_is_unimplemented() {
 async fn health_says_that_the_gateway_serves() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
-    let mut health = HealthClient::new(gateway.wire().await.channel());
-    let answer = health
-        .check(HealthCheckRequest::default())
-        .await
-        .expect("the health of the gateway")
-        .into_inner();
-    assert_eq!(answer.status(), ServingStatus::Serving);
-    let unknown = HealthCheckRequest {
-        service: "nobody.knows.It".to_owned(),
-    };
-    assert_eq!(
-        health.check(unknown).await.expect_err("no such service").code(),
-        Code::NotFound
-    );
+    for (transport, client) in gateway.clients().await {
+        let mut health = HealthClient::new(client.transport());
+        let answer = health
+            .check(HealthCheckRequest::default())
+            .await
+            .expect("the health of the gateway")
+            .into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{transport}");
+        let unknown = HealthCheckRequest {
+            service: "nobody.knows.It".to_owned(),
+        };
+        assert_eq!(
+            health.check(unknown).await.expect_err("no such service").code(),
+            Code::NotFound
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reflection_lists_the_services() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
-    let mut reflection = ServerReflectionClient::new(gateway.wire().await.channel());
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let requests = tokio_stream::iter([request]);
-    let mut answers = reflection
-        .server_reflection_info(requests)
-        .await
-        .expect("reflection")
-        .into_inner();
-    let answer = answers
-        .message()
-        .await
-        .expect("an answer")
-        .expect("an answer")
-        .message_response;
-    let Some(MessageResponse::ListServicesResponse(list)) = answer else {
-        panic!("not a list of services")
-    };
-    let found: HashSet<_> = list.service.into_iter().map(|service| service.name).collect();
-    for service in [
-        "KeyService",
-        "CryptoService",
-        "ObjectService",
-        "ClusterService",
-        "ActivationService",
-    ] {
-        let name = format!("portcullis.v1.{service}");
-        assert!(found.contains(&name), "{name} is not among {found:?}");
+    for (_, client) in gateway.clients().await {
+        let mut reflection = ServerReflectionClient::new(client.transport());
+        let request = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let requests = tokio_stream::iter([request]);
+        let mut answers = reflection
+            .server_reflection_info(requests)
+            .await
+            .expect("reflection")
+            .into_inner();
+        let answer = answers
+            .message()
+            .await
+            .expect("an answer")
+            .expect("an answer")
+            .message_response;
+        let Some(MessageResponse::ListServicesResponse(list)) = answer else {
+            panic!("not a list of services")
+        };
+        let found: HashSet<_> = list.service.into_iter().map(|service| service.name).collect();
+        for service in [
+            "KeyService",
+            "CryptoService",
+            "ObjectService",
+            "ClusterService",
+            "ActivationService",
+        ] {
+            let name = format!("portcullis.v1.{service}");
+            assert!(found.contains(&name), "{name} is not among {found:?}");
+        }
     }
 }
 
@@ -163,7 +167,18 @@ async fn reflection_lists_the_services() {
 async fn members_say_what_they_are() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
-    let status = gateway.cluster_status().await;
+    let mut answers = Vec::new();
+    for (_, client) in gateway.clients().await {
+        let answer = client.cluster().list_members(ListMembersRequest {}).await;
+        answers.push(answer.expect("ListMembers").into_inner());
+    }
+    for status in &answers {
+        describes_the_members(status);
+    }
+    assert_eq!(gateway.workers().into_keys().collect::<Vec<_>>(), MEMBERS);
+}
+
+fn describes_the_members(status: &ListMembersResponse) {
     assert_eq!(status.domain_epoch, 1);
     assert_eq!(status.domain_fingerprint.len(), 64);
     assert_eq!(status.members.len(), MEMBERS.len());
@@ -178,7 +193,6 @@ async fn members_say_what_they_are() {
         assert_eq!(token.label, format!("portcullis-{expected}"));
         assert!(!token.serial_number.is_empty());
     }
-    assert_eq!(gateway.workers().into_keys().collect::<Vec<_>>(), MEMBERS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
