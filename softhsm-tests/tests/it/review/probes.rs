@@ -13,7 +13,7 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 pub(super) const RSA_RESIDENT: KeySpec = KeySpec {
     protection: KeyProtection::Resident,
     allow_single_replica: true,
-    ..KeySpec::wrapped(KeyType::Rsa3072, &[(KeyOperation::Sign, Mechanism::RsaPssSha256)])
+    ..KeySpec::wrapped(KeyType::Rsa2048, &[(KeyOperation::Sign, Mechanism::RsaPssSha256)])
 };
 
 #[tokio::test(flavor = "multi_thread")]
