@@ -111,7 +111,7 @@ pub struct StateChange {
     pub reason: String,
 }
 
-/// The right to give one operation to a member. It is given back by [`Core::conclude`].
+/// The right to give one operation to a member. It is given back by [`super::Core::conclude`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
     /// The member.
