@@ -363,6 +363,21 @@ mod tests {
     }
 
     #[test]
+    fn a_label_that_is_given_twice_is_refused() {
+        let arguments =
+            parse("portcullis key create demo/tls --type ec-p256 --label a=1 --label a=2").expect("a command");
+        let Command::Key(KeyCommand::Create(create)) = arguments.command else {
+            panic!("another command")
+        };
+        assert!(
+            create
+                .creation
+                .labels()
+                .is_err_and(|failure| failure.to_string().contains("a is given twice"))
+        );
+    }
+
+    #[test]
     fn a_message_or_a_digest_is_required_and_not_both() {
         for line in [
             "portcullis sign demo/tls --in -",

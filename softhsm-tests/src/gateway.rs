@@ -299,6 +299,11 @@ impl Gateway {
         worker::workers_of(self.pid)
     }
 
+    /// Sends the gateway SIGHUP.
+    pub fn hang_up(&self) {
+        worker::signal(self.pid, Signal::HUP);
+    }
+
     /// Kills (-9) a member's worker; returns its process id when it is gone.
     #[track_caller]
     pub fn kill_worker(&self, member: &str) -> u32 {

@@ -19,6 +19,7 @@ pub(crate) fn explain<B>(mut response: http::Response<B>) -> http::Response<B> {
         Code::Unimplemented => (Reason::MethodNotAvailable, "the gateway has no such method"),
         Code::Internal | Code::InvalidArgument => (Reason::RequestMalformed, "the request is malformed"),
         Code::DeadlineExceeded | Code::Cancelled => (Reason::DeadlineExceeded, "the deadline passed"),
+        Code::ResourceExhausted => (Reason::RequestsSaturated, "too much is arriving"),
         Code::NotFound => (Reason::ServiceUnknown, "there is no such service"),
         _ => (Reason::Internal, "the transport failed"),
     };

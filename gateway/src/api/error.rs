@@ -83,6 +83,8 @@ reasons! {
     HsmUnavailable = "HSM_UNAVAILABLE", Unavailable;
     /// All members that could have too much to do.
     HsmSaturated = "HSM_SATURATED", ResourceExhausted;
+    /// Too many bytes of unfinished requests are arriving.
+    RequestsSaturated = "REQUESTS_SATURATED", ResourceExhausted;
     /// The audit log cannot be written.
     AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable;
     /// The database failed.

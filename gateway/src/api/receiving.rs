@@ -125,3 +125,84 @@ where
 const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_OF_A_CONNECTION: usize = 32 << 20;
 const MOST_IN_ALL: usize = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{AuthenticationMethod, Principal};
+    use bytes::Bytes;
+    use std::{collections::VecDeque, future::poll_fn};
+
+    /// A body of so many pieces of a megabyte, after which nothing comes.
+    struct Pieces(VecDeque<Bytes>);
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            self.get_mut()
+                .0
+                .pop_front()
+                .map_or(Poll::Pending, |piece| Poll::Ready(Some(Ok(Frame::data(piece)))))
+        }
+    }
+
+    fn request(peer: &Arc<Peer>, pieces: usize) -> http::Request<Pieces> {
+        let mut request = http::Request::new(Pieces(vec![Bytes::from(vec![0; 1 << 20]); pieces].into()));
+        request.extensions_mut().insert(Arc::clone(peer));
+        request
+    }
+
+    fn peer() -> Arc<Peer> {
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, "caller");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        let principal = Principal::of_certificate(certificate.der()).expect("a principal");
+        Arc::new(Peer::new(
+            principal,
+            AuthenticationMethod::ClientCertificate,
+            String::new(),
+        ))
+    }
+
+    async fn next(body: &mut Arriving<Pieces>) -> Result<(), Status> {
+        match poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(status)) => Err(status),
+            None => panic!("the body ended"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_holds_so_much_and_gives_it_back() {
+        let (receiving, peer) = (Receiving::new(), peer());
+        let mut first = receiving.bound(request(&peer, 20)).into_body();
+        for _ in 0..20 {
+            next(&mut first).await.expect("within the bound");
+        }
+        let mut second = receiving.bound(request(&peer, 20)).into_body();
+        for _ in 0..12 {
+            next(&mut second).await.expect("within the bound");
+        }
+        let refused = next(&mut second).await.expect_err("beyond the bound");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        drop((first, second));
+        assert_eq!(
+            (
+                peer.arriving.load(Ordering::Relaxed),
+                receiving.all.load(Ordering::Relaxed)
+            ),
+            (0, 0)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_arrive_is_given_up() {
+        let mut body = Receiving::new().bound(request(&peer(), 1)).into_body();
+        next(&mut body).await.expect("a piece");
+        let refused = next(&mut body).await.expect_err("nothing more comes");
+        assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+    }
+}

@@ -1,7 +1,8 @@
-//! What a hostile reading of the code found, each finding a test that would show it again.
+//! What close readings of the code and the trials of a new user found: each finding has a test that would show it again.
 
 mod abandoned;
 mod connections;
+mod everyday;
 mod login;
 mod noise;
 mod oversized;

@@ -1,0 +1,70 @@
+//! What ordinary days bring: a wrong directory, a hangup, a removed file.
+
+use portcullis_client::Code;
+use portcullis_softhsm_tests::{
+    Gateway, KeySpec, LONG, TestCluster, create_key, create_ring, refusal, run, sign, temporary_directory,
+    workspace_binary,
+};
+use std::{fs, process::Command, time::Instant};
+
+fn dev(state: &std::path::Path) -> portcullis_softhsm_tests::Output {
+    run(Command::new(workspace_binary("portcullisd"))
+        .args(["dev", "--prepare-only", "--state"])
+        .arg(state))
+}
+
+#[test]
+fn a_development_cluster_takes_no_directory_that_is_somebody_elses() {
+    let directory = temporary_directory();
+    let precious = directory.path().join("db/customers.sqlite");
+    fs::create_dir(directory.path().join("db")).expect("a directory");
+    fs::write(&precious, "precious").expect("a file");
+    let output = dev(directory.path());
+    assert!(!output.status.success());
+    assert!(
+        output.stderr.contains("it is not used for a development cluster"),
+        "{output}"
+    );
+    assert_eq!(
+        fs::read_to_string(&precious).expect("the file is still there"),
+        "precious"
+    );
+}
+
+#[test]
+fn a_development_cluster_that_lost_its_configuration_keeps_its_keys() {
+    let cluster = TestCluster::new();
+    fs::remove_file(cluster.config_file()).expect("the configuration is removed");
+    assert!(!dev(cluster.path()).status.success());
+    assert!(cluster.softhsm_conf("a").exists() && cluster.pki("ca.key").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_does_not_end_the_gateway() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    gateway.hang_up();
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let key = create_key(&client, "ring", "key", KeySpec::EC_P256).await.name;
+    sign(&client, &key, b"a message").await.expect("a signature");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_done_once_the_audit_file_was_removed() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let key = create_key(&client, "ring", "key", KeySpec::EC_P256).await.name;
+    fs::remove_file(cluster.audit_file()).expect("the audit file is removed");
+    // Seen at the next sync, which the first entries after it bring about.
+    let started = Instant::now();
+    let refused = loop {
+        match sign(&client, &key, b"a message").await {
+            Ok(_) => assert!(started.elapsed() < LONG, "the gateway goes on without its audit file"),
+            refused => break refused,
+        }
+    };
+    refusal(refused).is(Code::Unavailable, "AUDIT_UNAVAILABLE");
+}
