@@ -33,9 +33,6 @@ pub enum Error {
     /// The token holds a domain already.
     #[error("the token already holds domain keys of epoch {0}; nothing was changed")]
     DomainExists(u32),
-    /// Something that must fail on domain keys worked.
-    #[error("the token allows what it must forbid: {0}")]
-    ForbiddenAllowed(String),
     /// What the caller asked for cannot be done with what is at hand, whoever does it.
     #[error("{0}")]
     Refused(String),
@@ -72,7 +69,7 @@ impl Error {
             Self::Call(error) | Self::PublicKey(PublicKeyError::Call(error)) => error.code.class(),
             Self::PublicKey(PublicKeyError::Invalid(..)) => Class::MemberFault,
             Self::ResidentMissing => Class::HandleLost,
-            Self::Load(_) | Self::TokenSelection(_) | Self::PinRefused(_) | Self::ForbiddenAllowed(_) => Class::Fatal,
+            Self::Load(_) | Self::TokenSelection(_) | Self::PinRefused(_) => Class::Fatal,
             Self::NoDomain(_) | Self::DomainExists(_) => Class::Fatal,
             Self::Refused(_)
             | Self::Token(_)

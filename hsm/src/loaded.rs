@@ -6,7 +6,7 @@
 
 use crate::{
     Error,
-    algorithm::{KeyType, PermittedUses},
+    algorithm::PermittedUses,
     domain::DomainKeys,
     key_token::{KeyToken, Storage, TokenDigest},
     pkcs11::{CallError, Module, ObjectHandle, Session, SessionKind, SlotId},
@@ -24,7 +24,6 @@ use std::{
 #[derive(Debug)]
 pub struct LoadedKey {
     handle: ObjectHandle,
-    key_type: KeyType,
     uses: PermittedUses,
     storage: Storage,
     // Keeps the session open whose object this is.
@@ -35,11 +34,6 @@ impl LoadedKey {
     /// The object.
     pub fn handle(&self) -> ObjectHandle {
         self.handle
-    }
-
-    /// What the key is.
-    pub fn key_type(&self) -> KeyType {
-        self.key_type
     }
 
     /// What the key may do.
@@ -90,7 +84,6 @@ impl LoadedKeys {
                 bring_in(&mut session, token, domain).inspect_err(|error| self.judge_keeper(&keeper, error))?;
             let key = Arc::new(LoadedKey {
                 handle,
-                key_type: token.key_type,
                 uses: token.uses.clone(),
                 storage: token.storage,
                 keeper: Arc::clone(&keeper),
@@ -110,16 +103,6 @@ impl LoadedKeys {
         if cache.peek(digest).is_some_and(|present| Arc::ptr_eq(present, key)) {
             cache.pop(digest);
         }
-    }
-
-    /// How many keys are loaded.
-    pub fn len(&self) -> usize {
-        lock(&self.cache).len()
-    }
-
-    /// Whether no key is loaded.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn keeper(&self) -> Result<Arc<Mutex<Session>>, Error> {

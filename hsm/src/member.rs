@@ -190,11 +190,6 @@ impl Member {
         }
     }
 
-    /// The keys that are loaded.
-    pub fn loaded(&self) -> &LoadedKeys {
-        &self.loaded
-    }
-
     /// The domain keys, once [`Member::find_domain`] has found them.
     pub fn domain(&self) -> Result<&DomainKeys, Error> {
         self.domain.get().ok_or(Error::NoDomain(0))

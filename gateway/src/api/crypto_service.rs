@@ -79,8 +79,8 @@ impl CryptoService for Api {
 }
 
 async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignResponse, ApiError> {
-    let record = lookup(call, &request.name).await?;
-    let version = find_version(&record, version_of(&request.name)?)?;
+    let (record, number) = lookup(call, &request.name).await?;
+    let version = find_version(&record, number)?;
     let mechanism = signing_mechanism(version, request.mechanism)?;
     call.uses(record.key.name.version(version.row.number), Some(mechanism));
     let encoding = convert::encoding(request.encoding)?;
@@ -132,8 +132,8 @@ async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignRespo
 }
 
 async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::VerifyResponse, ApiError> {
-    let record = lookup(call, &request.name).await?;
-    let version = find_version(&record, version_of(&request.name)?)?;
+    let (record, number) = lookup(call, &request.name).await?;
+    let version = find_version(&record, number)?;
     let mechanism = signing_mechanism(version, request.mechanism)?;
     call.uses(record.key.name.version(version.row.number), Some(mechanism));
     let encoding = convert::encoding(request.encoding)?;
@@ -164,8 +164,8 @@ async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::Verif
 }
 
 async fn encrypt(call: &mut Call, request: v1::EncryptRequest) -> Result<v1::EncryptResponse, ApiError> {
-    let record = lookup(call, &request.name).await?;
-    let version = find_version(&record, version_of(&request.name)?)?;
+    let (record, number) = lookup(call, &request.name).await?;
+    let version = find_version(&record, number)?;
     call.uses(record.key.name.version(version.row.number), Some(Mechanism::AesGcm));
     let header = ciphertext_header(&record, version, Operation::Encrypt)?;
     let limit = call.gateway().limits.payload;
@@ -201,7 +201,7 @@ async fn encrypt(call: &mut Call, request: v1::EncryptRequest) -> Result<v1::Enc
 }
 
 async fn decrypt(call: &mut Call, request: v1::DecryptRequest) -> Result<v1::DecryptResponse, ApiError> {
-    let record = lookup(call, &request.name).await?;
+    let (record, number) = lookup(call, &request.name).await?;
     let limit = call.gateway().limits.payload;
     require_length(
         "ciphertext",
@@ -219,7 +219,7 @@ async fn decrypt(call: &mut Call, request: v1::DecryptRequest) -> Result<v1::Dec
     require_use(&record, record.primary(), Operation::Decrypt, Mechanism::AesGcm)?;
     // The version comes from the ciphertext; one of another key, or of none, is as wrong as a broken one.
     let parts = Ciphertext::parse(&request.ciphertext).ok_or_else(ApiError::decryption_failed)?;
-    let named = version_of(&request.name)?.unwrap_or(parts.header.version);
+    let named = number.unwrap_or(parts.header.version);
     let version = record
         .version(parts.header.version)
         .filter(|version| parts.header.key_uid == record.key.uid && version.row.number == named)
@@ -277,16 +277,12 @@ async fn generate_random(
     })
 }
 
-/// Authorises the use of a key and finds its record.
-async fn lookup(call: &mut Call, name: &str) -> Result<Arc<KeyRecord>, ApiError> {
+/// Authorises the use of a key and finds its record, with the number of the version, if one is named.
+async fn lookup(call: &mut Call, name: &str) -> Result<(Arc<KeyRecord>, Option<u32>), ApiError> {
     let name = KeyOrVersionName::parse(name)?;
     call.authorise(name.to_string(), Some(&name.key.ring))?;
     let directory = Arc::clone(&call.gateway().directory);
-    Ok(directory.key(&name.key, call.deadline()).await?)
-}
-
-fn version_of(name: &str) -> Result<Option<u32>, ApiError> {
-    Ok(KeyOrVersionName::parse(name)?.version)
+    Ok((directory.key(&name.key, call.deadline()).await?, name.version))
 }
 
 /// The mechanism to sign or verify with: the caller's, if the key permits it, else the only one that the key permits.

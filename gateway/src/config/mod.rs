@@ -14,7 +14,7 @@ use portcullis_hsm::{domain::Fingerprint, token::TokenSelector};
 use reader::read_settings;
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fs, io,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -271,17 +271,6 @@ fn check_file(path: &Path, secrecy: Secrecy) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-impl fmt::Display for LogSettings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} as {}",
-            self.filter,
-            if self.json { "JSON" } else { "text" }
-        )
-    }
 }
 
 #[cfg(test)]

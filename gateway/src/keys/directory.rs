@@ -92,6 +92,21 @@ pub struct Page<T> {
     pub next: Option<Vec<u8>>,
 }
 
+impl<T> Page<T> {
+    /// An empty page for at most `limit` of the stored rows: one more than that tells that another page follows.
+    fn cut<R>(mut stored: Vec<Listed<R>>, limit: u32) -> (Vec<Listed<R>>, Self) {
+        let more = stored.len() > limit as usize;
+        stored.truncate(limit as usize);
+        let next = stored.last().filter(|_| more).map(|last| last.id.clone());
+        let page = Self {
+            found: Vec::new(),
+            unauthentic: Vec::new(),
+            next,
+        };
+        (stored, page)
+    }
+}
+
 /// The directory.
 #[derive(Debug)]
 pub struct KeyDirectory {
@@ -139,16 +154,7 @@ impl KeyDirectory {
         deadline: Instant,
     ) -> Result<Page<Arc<KeyRecord>>, DirectoryError> {
         self.ring(ring, deadline).await?;
-        // One more than asked for tells whether there is another page.
-        let mut stored = self.store.keys(ring, after, limit + 1).await?;
-        let more = stored.len() > limit as usize;
-        stored.truncate(limit as usize);
-        let next = stored.last().filter(|_| more).map(|last| last.id.clone());
-        let mut page = Page {
-            found: Vec::new(),
-            unauthentic: Vec::new(),
-            next,
-        };
+        let (stored, mut page) = Page::cut(self.store.keys(ring, after, limit + 1).await?, limit);
         let mut unchecked = Vec::new();
         for Listed { shown: id, row, .. } in stored {
             // An id that is none is in a row that was changed.
@@ -203,15 +209,7 @@ impl KeyDirectory {
         limit: u32,
         deadline: Instant,
     ) -> Result<Page<RingRow>, DirectoryError> {
-        let mut stored = self.store.rings(after, limit + 1).await?;
-        let more = stored.len() > limit as usize;
-        stored.truncate(limit as usize);
-        let next = stored.last().filter(|_| more).map(|last| last.id.clone());
-        let mut page = Page {
-            found: Vec::new(),
-            unauthentic: Vec::new(),
-            next,
-        };
+        let (stored, mut page) = Page::cut(self.store.rings(after, limit + 1).await?, limit);
         let mut readable = Vec::new();
         for Listed { shown: id, row, .. } in stored {
             match row {
