@@ -1,0 +1,31 @@
+//! `portcullisd config`: looks at a configuration.
+
+use super::{ConfigFile, console::say};
+use anyhow::Result;
+use clap::Subcommand;
+use portcullis_gateway::config::Settings;
+use std::path::Path;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Reads a configuration and says everything that is wrong with it.
+    Check(ConfigFile),
+}
+
+/// Runs one of them.
+pub(crate) fn run(command: &ConfigCommand) -> Result<()> {
+    match command {
+        ConfigCommand::Check(ConfigFile { config }) => check(config),
+    }
+}
+
+fn check(path: &Path) -> Result<()> {
+    let settings = Settings::load(path)?;
+    let (members, rules) = (settings.members.len(), settings.rules.len());
+    say(
+        &mut std::io::stdout(),
+        &format!("{} is valid: {members} members, {rules} policy rules", path.display()),
+    );
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! `portcullisd dev`: a development cluster of SoftHSM2 members.
+
+use super::{console::say, runtime, serve};
+use anyhow::Result;
+use clap::Args;
+use portcullis_gateway::{
+    config::{LogSettings, Settings},
+    dev::{self, DevOptions},
+    listener::ListenError,
+    server::ServeError,
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+/// Its arguments.
+#[derive(Debug, Args)]
+pub(crate) struct DevArguments {
+    /// Where everything is kept; a second start uses it again.
+    #[arg(long, value_name = "DIRECTORY", default_value = ".portcullis-dev")]
+    state: PathBuf,
+    /// Where mTLS listens this time [default: as the cluster's configuration says, 127.0.0.1:7443 in a new one]. With
+    /// --prepare-only it is written to a new cluster's configuration.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The SoftHSM2 module; looked for where distributions put it.
+    #[arg(long, value_name = "FILE")]
+    module: Option<PathBuf>,
+    /// Makes the cluster and ends.
+    #[arg(long)]
+    prepare_only: bool,
+}
+
+/// Makes the cluster, if there is none yet, and serves it.
+pub(crate) fn run(arguments: DevArguments) -> Result<()> {
+    let new_cluster_address = match arguments.listen {
+        // An address for this run alone is not kept.
+        Some(listen) if arguments.prepare_only => listen,
+        _ => DEVELOPMENT_ADDRESS,
+    };
+    let options = DevOptions {
+        state: arguments.state,
+        listen: new_cluster_address,
+        module: arguments.module,
+    };
+    serve::start_log(&LogSettings {
+        filter: "warn".to_owned(),
+        json: false,
+    })?;
+    let progress = |line: &str| say(&mut std::io::stderr(), line);
+    runtime()?.block_on(async {
+        let config = dev::prepare(&options, progress).await?;
+        if arguments.prepare_only {
+            return Ok(());
+        }
+        let mut settings = Settings::load(&config)?;
+        if let (Some(listen), Some(tls)) = (arguments.listen, &mut settings.tls) {
+            tls.address = listen;
+        }
+        serve::run_gateway(settings)
+            .await
+            .map_err(|error| match error.downcast_ref() {
+                Some(ServeError::Listen(ListenError::Tcp { .. })) => {
+                    error.context("choose another address with --listen")
+                }
+                _ => error,
+            })
+    })
+}
+
+const DEVELOPMENT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);

@@ -1,0 +1,34 @@
+//! The commands of `portcullisd`, a file each: its arguments and what it does.
+//!
+//! - `serve`: the gateway itself, its log and its signals.
+//! - `config`: looks at a configuration.
+//! - `dev`: a development cluster.
+//! - `worker`: the process of a member's module.
+//! - `console`: what is printed for people, and how.
+
+pub(crate) mod config;
+pub(crate) mod console;
+pub(crate) mod dev;
+pub(crate) mod serve;
+pub(crate) mod worker;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use std::path::PathBuf;
+use tokio::runtime::{Builder, Runtime};
+
+/// The argument of every command that reads the configuration.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// The configuration; see docs/portcullis.toml for every setting.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+/// The runtime of a command that waits for sockets and processes.
+fn runtime() -> Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+}
