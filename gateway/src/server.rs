@@ -7,7 +7,7 @@ use crate::{
     config::Settings,
     keys::{creation::Creation, directory::KeyDirectory},
     listener::{ListenError, Listeners},
-    policy::RuleTable,
+    policy::rules::RuleTable,
     store::{SqliteStore, Store, StoreError},
 };
 use portcullis_proto::FILE_DESCRIPTOR_SET;

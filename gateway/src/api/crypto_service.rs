@@ -1,6 +1,9 @@
 //! `CryptoService`: what keys do.
 
-use super::{Api, ApiError, Reason, call::Call, convert, key_service::find_version, not_available::not_available};
+use super::{
+    Api, ApiError, Reason, call::Call, convert, key_service::find_version, lookup::find_key,
+    not_available::not_available,
+};
 use crate::{
     crypto::{
         checksum::crc32c,
@@ -11,7 +14,7 @@ use crate::{
         directory::{KeyRecord, VersionRecord},
         name::KeyOrVersionName,
     },
-    policy::Action,
+    policy::{Action, Circumstances},
 };
 use portcullis_hsm::algorithm::{Family, Mechanism, Operation};
 use portcullis_proto::v1::{self, crypto_service_server::CryptoService};
@@ -80,8 +83,7 @@ impl CryptoService for Api {
 
 async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignResponse, ApiError> {
     let (record, number) = lookup(call, &request.name).await?;
-    let version = find_version(&record, number)?;
-    let mechanism = signing_mechanism(version, request.mechanism)?;
+    let (version, mechanism) = authorise_signing(call, &record, number, request.mechanism)?;
     call.uses(record.key.name.version(version.row.number), Some(mechanism));
     let encoding = convert::encoding(request.encoding)?;
     let input = signing_input(call, mechanism, request.input.as_ref().map(sign_input))?;
@@ -133,8 +135,7 @@ async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignRespo
 
 async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::VerifyResponse, ApiError> {
     let (record, number) = lookup(call, &request.name).await?;
-    let version = find_version(&record, number)?;
-    let mechanism = signing_mechanism(version, request.mechanism)?;
+    let (version, mechanism) = authorise_signing(call, &record, number, request.mechanism)?;
     call.uses(record.key.name.version(version.row.number), Some(mechanism));
     let encoding = convert::encoding(request.encoding)?;
     let input = signing_input(call, mechanism, request.input.as_ref().map(verify_input))?;
@@ -165,17 +166,18 @@ async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::Verif
 
 async fn encrypt(call: &mut Call, request: v1::EncryptRequest) -> Result<v1::EncryptResponse, ApiError> {
     let (record, number) = lookup(call, &request.name).await?;
-    let version = find_version(&record, number)?;
-    call.uses(record.key.name.version(version.row.number), Some(Mechanism::AesGcm));
-    let header = ciphertext_header(&record, version, Operation::Encrypt)?;
     let limit = call.gateway().limits.payload;
-    require_length("plaintext", &request.plaintext, limit)?;
-    let verified_plaintext_crc32c = verify_checksum("plaintext", &request.plaintext, request.plaintext_crc32c)?;
     let authenticated = match request.authenticated {
         None => Authenticated::Data(Vec::new()),
         Some(v1::encrypt_request::Authenticated::AssociatedData(data)) => associated_data(&data, limit)?,
         Some(v1::encrypt_request::Authenticated::EncryptionContext(context)) => convert::context(context, limit)?,
     };
+    authorise_cipher(call, &record, number, &authenticated)?;
+    let version = find_version(&record, number)?;
+    call.uses(record.key.name.version(version.row.number), Some(Mechanism::AesGcm));
+    let header = ciphertext_header(&record, version, Operation::Encrypt)?;
+    require_length("plaintext", &request.plaintext, limit)?;
+    let verified_plaintext_crc32c = verify_checksum("plaintext", &request.plaintext, request.plaintext_crc32c)?;
     let verified_associated_data_crc32c = verify_associated_data(&authenticated, request.associated_data_crc32c)?;
     note_context(call, &authenticated);
     require_state(&record, version, Operation::Encrypt)?;
@@ -203,22 +205,26 @@ async fn encrypt(call: &mut Call, request: v1::EncryptRequest) -> Result<v1::Enc
 async fn decrypt(call: &mut Call, request: v1::DecryptRequest) -> Result<v1::DecryptResponse, ApiError> {
     let (record, number) = lookup(call, &request.name).await?;
     let limit = call.gateway().limits.payload;
+    let authenticated = match request.authenticated {
+        None => Authenticated::Data(Vec::new()),
+        Some(v1::decrypt_request::Authenticated::AssociatedData(data)) => associated_data(&data, limit)?,
+        Some(v1::decrypt_request::Authenticated::EncryptionContext(context)) => convert::context(context, limit)?,
+    };
+    // The version comes from the ciphertext.
+    let parts = Ciphertext::parse(&request.ciphertext);
+    let used = number.or(parts.as_ref().map(|parts| parts.header.version));
+    authorise_cipher(call, &record, used, &authenticated)?;
     require_length(
         "ciphertext",
         &request.ciphertext,
         limit + crate::crypto::ciphertext::OVERHEAD,
     )?;
     let verified_ciphertext_crc32c = verify_checksum("ciphertext", &request.ciphertext, request.ciphertext_crc32c)?;
-    let authenticated = match request.authenticated {
-        None => Authenticated::Data(Vec::new()),
-        Some(v1::decrypt_request::Authenticated::AssociatedData(data)) => associated_data(&data, limit)?,
-        Some(v1::decrypt_request::Authenticated::EncryptionContext(context)) => convert::context(context, limit)?,
-    };
     let verified_associated_data_crc32c = verify_associated_data(&authenticated, request.associated_data_crc32c)?;
     note_context(call, &authenticated);
     require_use(&record, record.primary(), Operation::Decrypt, Mechanism::AesGcm)?;
-    // The version comes from the ciphertext; one of another key, or of none, is as wrong as a broken one.
-    let parts = Ciphertext::parse(&request.ciphertext).ok_or_else(ApiError::decryption_failed)?;
+    // A version of another key, or of none, is as wrong as a broken ciphertext.
+    let parts = parts.ok_or_else(ApiError::decryption_failed)?;
     let named = number.unwrap_or(parts.header.version);
     let version = record
         .version(parts.header.version)
@@ -261,7 +267,7 @@ async fn generate_random(
     call: &mut Call,
     request: v1::GenerateRandomRequest,
 ) -> Result<v1::GenerateRandomResponse, ApiError> {
-    call.authorise("random".to_owned(), None)?;
+    call.authorise_gateway("random")?;
     let length = request.length_bytes;
     if !(1..=MAX_RANDOM).contains(&length) {
         return Err(ApiError::field(
@@ -277,12 +283,58 @@ async fn generate_random(
     })
 }
 
-/// Authorises the use of a key and finds its record, with the number of the version, if one is named.
+/// The key that a call names, and the number of the version, if one is named. The call is not authorised yet.
 async fn lookup(call: &mut Call, name: &str) -> Result<(Arc<KeyRecord>, Option<u32>), ApiError> {
     let name = KeyOrVersionName::parse(name)?;
-    call.authorise(name.to_string(), Some(&name.key.ring))?;
-    let directory = Arc::clone(&call.gateway().directory);
-    Ok((directory.key(&name.key, call.deadline()).await?, name.version))
+    Ok((find_key(call, &name.key).await?, name.version))
+}
+
+/// Authorises a signature or its check; returns the version and the mechanism. What is wrong with the caller's choice of them is
+/// told only to those who may use the key.
+fn authorise_signing<'r>(
+    call: &mut Call,
+    record: &'r KeyRecord,
+    number: Option<u32>,
+    chosen: i32,
+) -> Result<(&'r VersionRecord, Mechanism), ApiError> {
+    let found = find_version(record, number)
+        .and_then(|version| signing_mechanism(version, chosen).map(|mechanism| (version, mechanism)));
+    let circumstances = Circumstances {
+        mechanism: found.as_ref().ok().map(|(_, mechanism)| *mechanism),
+        encryption_context: None,
+        primary_version: Some(is_primary(record, number)),
+    };
+    call.authorise_key(named(record, number), record.facts(), circumstances)?;
+    found
+}
+
+/// Authorises an encryption or decryption.
+fn authorise_cipher(
+    call: &mut Call,
+    record: &KeyRecord,
+    number: Option<u32>,
+    authenticated: &Authenticated,
+) -> Result<(), ApiError> {
+    let circumstances = Circumstances {
+        mechanism: Some(Mechanism::AesGcm),
+        encryption_context: match authenticated {
+            Authenticated::Context(context) => Some(context),
+            Authenticated::Data(_) => None,
+        },
+        primary_version: Some(is_primary(record, number)),
+    };
+    call.authorise_key(named(record, number), record.facts(), circumstances)
+}
+
+fn is_primary(record: &KeyRecord, number: Option<u32>) -> bool {
+    number.is_none_or(|number| number == record.key.primary_version)
+}
+
+fn named(record: &KeyRecord, number: Option<u32>) -> String {
+    match number {
+        Some(number) => record.key.name.version(number),
+        None => record.key.name.to_string(),
+    }
 }
 
 /// The mechanism to sign or verify with: the caller's, if the key permits it, else the only one that the key permits.

@@ -1,6 +1,6 @@
 //! `KeyService`: rings, keys and public keys.
 
-use super::{Api, ApiError, Gateway, Reason, call::Call, convert, not_available::not_available};
+use super::{Api, ApiError, Gateway, Reason, call::Call, convert, lookup::find_key, not_available::not_available};
 use crate::{
     crypto::checksum,
     keys::{
@@ -10,7 +10,7 @@ use crate::{
         purpose,
         record::Protection,
     },
-    policy::Action,
+    policy::{Action, Circumstances, KeyFacts, Resource},
     store::Idempotency,
 };
 use portcullis_proto::v1::{self, key_service_server::KeyService};
@@ -39,7 +39,7 @@ impl KeyService for Api {
         let (mut call, request) = Call::begin(&self.0, Action::ReadKeyRing, request)?;
         let result = async {
             let KeyRingName(id) = KeyRingName::parse(&request.name)?;
-            call.authorise(request.name, Some(&id))?;
+            call.authorise_ring(request.name, &id)?;
             Ok(convert::ring(&self.0.directory.ring(&id, call.deadline()).await?))
         };
         let result = result.await;
@@ -68,8 +68,9 @@ impl KeyService for Api {
         let (mut call, request) = Call::begin(&self.0, Action::ReadKey, request)?;
         let result = async {
             let name = KeyName::parse(&request.name)?;
-            call.authorise(request.name, Some(&name.ring))?;
-            Ok(convert::key(&*self.0.directory.key(&name, call.deadline()).await?))
+            let record = find_key(&mut call, &name).await?;
+            call.authorise_key(request.name, record.facts(), Circumstances::default())?;
+            Ok(convert::key(&record))
         };
         let result = result.await;
         call.conclude(result)
@@ -97,14 +98,14 @@ impl KeyService for Api {
         let (mut call, request) = Call::begin(&self.0, Action::ReadKey, request)?;
         let result = async {
             let name = KeyOrVersionName::parse(&request.name)?;
-            call.authorise(request.name, Some(&name.key.ring))?;
+            let record = find_key(&mut call, &name.key).await?;
+            call.authorise_key(request.name, record.facts(), Circumstances::default())?;
             if name.version.is_none() {
                 return Err(ApiError::new(
                     Reason::InvalidName,
                     "expected the name of a version, found that of a key",
                 ));
             }
-            let record = self.0.directory.key(&name.key, call.deadline()).await?;
             let version = find_version(&record, name.version)?;
             Ok(convert::version(&record, version))
         };
@@ -156,7 +157,7 @@ async fn to_the_end<T: Send + 'static>(
 
 async fn create_key_ring(call: &mut Call, request: v1::CreateKeyRingRequest) -> Result<v1::KeyRing, ApiError> {
     let id = Id::parse(&request.key_ring_id)?;
-    call.authorise(format!("keyRings/{id}"), Some(&id))?;
+    call.authorise_ring(format!("keyRings/{id}"), &id)?;
     let once = once(call, &request.request_id, &request)?;
     let labels = convert::labels(request.key_ring.unwrap_or_default().labels)?;
     let gateway = Arc::clone(call.gateway());
@@ -178,7 +179,7 @@ async fn list_key_rings(
     call: &mut Call,
     request: v1::ListKeyRingsRequest,
 ) -> Result<v1::ListKeyRingsResponse, ApiError> {
-    call.authorise("keyRings".to_owned(), None)?;
+    call.authorise_list("keyRings")?;
     let after = read_page_token(&request.page_token, "")?;
     let limit = page_size(request.page_size)?;
     let gateway = Arc::clone(call.gateway());
@@ -187,12 +188,13 @@ async fn list_key_rings(
         .rings(after.as_deref(), limit, call.deadline())
         .await?;
     // The rings that the caller may read, of those on the page.
-    let may_read = |name: &str| KeyRingName::parse(name).is_ok_and(|ring| call.may_read_ring(&ring.0));
+    let may_read_ring = |ring: &Id| call.may(Action::ReadKeyRing, Resource::KeyRing(ring));
+    let may_read = |name: &str| KeyRingName::parse(name).is_ok_and(|ring| may_read_ring(&ring.0));
     Ok(v1::ListKeyRingsResponse {
         key_rings: page
             .found
             .iter()
-            .filter(|ring| call.may_read_ring(&ring.id))
+            .filter(|ring| may_read_ring(&ring.id))
             .map(convert::ring)
             .collect(),
         next_page_token: page.next.map(|id| page_token("", &id)).unwrap_or_default(),
@@ -206,10 +208,13 @@ async fn create_key(call: &mut Call, request: v1::CreateKeyRequest) -> Result<v1
         key: Id::parse(&request.key_id)?,
         ring,
     };
-    call.authorise(name.to_string(), Some(&name.ring))?;
+    call.concerns(name.to_string());
+    call.require_chance(&name.to_string())?;
+    let wanted = wanted_key(name, &request)?;
+    call.authorise_key(wanted.name.to_string(), facts(&wanted), Circumstances::default())?;
     let once = once(call, &request.request_id, &request)?;
     let gateway = Arc::clone(call.gateway());
-    let wanted = wanted_key(&gateway, name, &request)?;
+    let wanted = on_member(wanted, &gateway, &request.member)?;
     if request.validate_only {
         gateway
             .creation
@@ -240,7 +245,7 @@ async fn create_key(call: &mut Call, request: v1::CreateKeyRequest) -> Result<v1
 }
 
 /// What the caller wants, checked as far as that is possible without an HSM.
-fn wanted_key(gateway: &Gateway, name: KeyName, request: &v1::CreateKeyRequest) -> Result<WantedKey, ApiError> {
+fn wanted_key(name: KeyName, request: &v1::CreateKeyRequest) -> Result<WantedKey, ApiError> {
     let key = request
         .key
         .clone()
@@ -250,15 +255,6 @@ fn wanted_key(gateway: &Gateway, name: KeyName, request: &v1::CreateKeyRequest) 
     let (purpose, uses) = purpose::resolve(key_type, convert::purpose(key.purpose)?, listed)
         .map_err(|error| ApiError::new(Reason::AlgorithmMismatch, error.to_string()))?;
     let protection = convert::protection(key.protection)?;
-    let member = match request.member.strip_prefix("members/").unwrap_or(&request.member) {
-        "" => None,
-        member => Some(
-            gateway
-                .cluster
-                .member(member)
-                .ok_or_else(|| ApiError::new(Reason::MemberNotFound, format!("there is no member {member}")))?,
-        ),
-    };
     match protection {
         Protection::Resident if !request.allow_single_replica => {
             let message = "a RESIDENT key lives on one member and has no failover: accept that with \
@@ -268,7 +264,7 @@ fn wanted_key(gateway: &Gateway, name: KeyName, request: &v1::CreateKeyRequest) 
         Protection::Resident if key.exportable => {
             Err(ApiError::field("key.exportable", "a RESIDENT key is never exportable"))
         }
-        Protection::Wrapped if member.is_some() => Err(ApiError::field(
+        Protection::Wrapped if !request.member.is_empty() => Err(ApiError::field(
             "member",
             "a WRAPPED key lives on no member: leave it out, or choose RESIDENT",
         )),
@@ -282,13 +278,39 @@ fn wanted_key(gateway: &Gateway, name: KeyName, request: &v1::CreateKeyRequest) 
         protection,
         exportable: key.exportable,
         labels: convert::labels(key.labels)?,
-        member,
+        member: None,
     })
+}
+
+/// What a policy may know of a key that is to be made.
+fn facts(wanted: &WantedKey) -> KeyFacts<'_> {
+    KeyFacts {
+        name: &wanted.name,
+        labels: &wanted.labels,
+        purpose: wanted.purpose,
+        key_type: wanted.key_type,
+        protection: wanted.protection,
+        exportable: wanted.exportable,
+    }
+}
+
+/// The wanted key, on the member that the caller named, if any.
+fn on_member(wanted: WantedKey, gateway: &Gateway, named: &str) -> Result<WantedKey, ApiError> {
+    let member = match named.strip_prefix("members/").unwrap_or(named) {
+        "" => None,
+        member => Some(
+            gateway
+                .cluster
+                .member(member)
+                .ok_or_else(|| ApiError::new(Reason::MemberNotFound, format!("there is no member {member}")))?,
+        ),
+    };
+    Ok(WantedKey { member, ..wanted })
 }
 
 async fn list_keys(call: &mut Call, request: v1::ListKeysRequest) -> Result<v1::ListKeysResponse, ApiError> {
     let KeyRingName(ring) = KeyRingName::parse(&request.parent)?;
-    call.authorise(request.parent, Some(&ring))?;
+    call.authorise_ring(request.parent, &ring)?;
     if !request.filter.is_empty() {
         return Err(ApiError::new(
             Reason::MethodNotAvailable,
@@ -300,7 +322,12 @@ async fn list_keys(call: &mut Call, request: v1::ListKeysRequest) -> Result<v1::
     let directory = Arc::clone(&call.gateway().directory);
     let page = directory.keys(&ring, after.as_deref(), limit, call.deadline()).await?;
     Ok(v1::ListKeysResponse {
-        keys: page.found.iter().map(|record| convert::key(record)).collect(),
+        keys: page
+            .found
+            .iter()
+            .filter(|record| call.may(Action::ReadKey, Resource::Key(record.facts())))
+            .map(|record| convert::key(record))
+            .collect(),
         next_page_token: page.next.map(|id| page_token(ring.as_str(), &id)).unwrap_or_default(),
         unauthentic: page.unauthentic,
     })
@@ -308,9 +335,8 @@ async fn list_keys(call: &mut Call, request: v1::ListKeysRequest) -> Result<v1::
 
 async fn get_public_key(call: &mut Call, request: v1::GetPublicKeyRequest) -> Result<v1::PublicKey, ApiError> {
     let name = KeyOrVersionName::parse(&request.name)?;
-    call.authorise(request.name, Some(&name.key.ring))?;
-    let directory = Arc::clone(&call.gateway().directory);
-    let record = directory.key(&name.key, call.deadline()).await?;
+    let record = find_key(call, &name.key).await?;
+    call.authorise_key(request.name, record.facts(), Circumstances::default())?;
     let version = find_version(&record, name.version)?;
     let key_type = version.token.key_type;
     if !key_type.is_asymmetric() {

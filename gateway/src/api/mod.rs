@@ -2,6 +2,7 @@
 //!
 //! - `call`: one request from its first byte to its audit entry: who, what, allowed or not, what came of it.
 //! - `error`: what a caller is told, with its stable reason: the only place where a gRPC status is made.
+//! - `lookup`: finding a key without telling those who may not know whether it exists.
 //! - `key_service`, `crypto_service`, `cluster_service`: the services.
 //! - `not_available`: calls that this gateway does not serve yet.
 //! - `convert`: between the API's messages and the gateway's types.
@@ -15,6 +16,7 @@ mod convert;
 mod crypto_service;
 mod error;
 mod key_service;
+mod lookup;
 mod not_available;
 pub(crate) mod receiving;
 

@@ -46,9 +46,12 @@ pub struct Entry {
     /// On which resource; the version that was used, once it is known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource: String,
-    /// The rule that allowed it; absent where nothing did.
+    /// The rule that allowed or forbade it; absent where none did, so that it was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// What else the call needed to be allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Permission>,
     /// The mechanism.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<&'static str>,
@@ -60,6 +63,20 @@ pub struct Entry {
     pub member: Option<String>,
     /// `OK`, or the stable reason of the error.
     pub outcome: String,
+}
+
+/// A second permission that a call needed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Permission {
+    /// What for.
+    pub action: &'static str,
+    /// On which resource.
+    pub resource: String,
+    /// The rule that allowed or forbade it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The decision.
+    pub allowed: bool,
 }
 
 impl Entry {
@@ -74,6 +91,7 @@ impl Entry {
             action,
             resource: String::new(),
             rule: None,
+            also: Vec::new(),
             mechanism: None,
             context: BTreeMap::new(),
             member: None,

@@ -8,7 +8,7 @@ mod reader;
 
 pub use document::Problem;
 
-use crate::policy::Rule;
+use crate::policy::rules::Rule;
 use document::{Problems, Section};
 use portcullis_hsm::{domain::Fingerprint, token::TokenSelector};
 use reader::read_settings;

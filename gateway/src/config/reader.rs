@@ -8,7 +8,7 @@ use super::{
 use crate::{
     identity::PrincipalPattern,
     keys::name::is_id,
-    policy::{Rule, RuleAction},
+    policy::rules::{Rule, RuleAction},
 };
 use portcullis_hsm::{domain::Fingerprint, token::TokenSelector, worker::protocol::MAX_PAYLOAD};
 use std::{collections::HashSet, time::Duration};

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, ClusterError, Key, operation::Claim},
+    policy::KeyFacts,
     store::{Listed, Store, StoreError},
 };
 use moka::future::Cache;
@@ -43,6 +44,19 @@ pub struct VersionRecord {
 }
 
 impl KeyRecord {
+    /// What a policy may know of the key.
+    pub fn facts(&self) -> KeyFacts<'_> {
+        let token = &self.primary().token;
+        KeyFacts {
+            name: &self.key.name,
+            labels: &self.key.labels,
+            purpose: self.key.purpose,
+            key_type: token.key_type,
+            protection: self.key.protection,
+            exportable: token.storage == Storage::Portable,
+        }
+    }
+
     /// A version by its number.
     pub fn version(&self, number: u32) -> Option<&VersionRecord> {
         self.versions.iter().find(|version| version.row.number == number)
