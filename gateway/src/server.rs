@@ -8,11 +8,15 @@ use crate::{
     keys::{creation::Creation, directory::KeyDirectory},
     listener::{ListenError, Listeners},
     policy::rules::RuleTable,
-    store::{SqliteStore, Store, StoreError},
+    store::{SqliteStore, StateLock, Store, StoreError},
 };
 use portcullis_proto::FILE_DESCRIPTOR_SET;
 use std::{fmt, fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::RoutesBuilder, transport::Server};
@@ -34,6 +38,9 @@ pub enum ServeError {
     /// The reflection service.
     #[error("the API's descriptors cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The signals.
+    #[error("SIGHUP cannot be handled: {0}")]
+    Signal(#[from] std::io::Error),
     /// The transport.
     #[error("serving ended: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -71,9 +78,15 @@ pub async fn serve(
     announce: impl FnOnce(Ready),
 ) -> Result<(), ServeError> {
     let listeners = Listeners::open(settings.unix.as_ref(), settings.tls.as_ref()).await?;
-    let audit = Arc::new(AuditLog::open(&settings.audit_file)?);
+    let _state = StateLock::take(&settings.state_directory)?;
+    let audit = Arc::new(AuditLog::open(&settings.audit_file, &settings.audit_head())?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.state_directory)?);
     audit.append(&Entry::gateway("gateway.start", "OK"))?;
+    tokio::spawn(follow_rotation(
+        Arc::clone(&audit),
+        signal(SignalKind::hangup())?,
+        stop.clone(),
+    ));
     let cluster = Cluster::start(settings.members, settings.cluster, settings.domain);
     let directory = Arc::new(KeyDirectory::new(
         Arc::clone(&store),
@@ -176,6 +189,21 @@ async fn clear_interrupted(gateway: Arc<Gateway>, mut readiness: watch::Receiver
         match stop.run_until_cancelled(readiness.changed()).await {
             Some(Ok(())) => {}
             _ => return,
+        }
+    }
+}
+
+/// Goes on in a new audit file at each SIGHUP, if the old one was rotated.
+async fn follow_rotation(audit: Arc<AuditLog>, mut hangups: Signal, stop: CancellationToken) {
+    while let Some(Some(())) = stop.run_until_cancelled(hangups.recv()).await {
+        let audit = Arc::clone(&audit);
+        match tokio::task::spawn_blocking(move || audit.reopen()).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => tracing::info!("SIGHUP: the audit file was not rotated"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "SIGHUP: the audit log cannot go on in a new file: work is refused")
+            }
+            Err(error) => tracing::error!(%error, "SIGHUP: the audit log was not reopened"),
         }
     }
 }

@@ -35,52 +35,161 @@ impl ChainHead {
     }
 }
 
-/// What a whole log adds up to.
+/// What a log adds up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainSummary {
+    /// The number of its first entry; entries before it are in files that were not given.
+    pub first: u64,
     /// How many lines it has.
     pub lines: u64,
     /// The hash of the last line.
     pub head: [u8; 32],
 }
 
-/// Where a chain breaks.
+/// Where a chain breaks. Lines are counted from 1 in each file.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
     /// The log cannot be read.
     #[error("the audit log cannot be read: {0}")]
     Io(#[from] io::Error),
     /// A line is not an entry.
-    #[error("audit line {line} is not an entry: {reason}")]
+    #[error("line {line} is not an entry: {reason}")]
     Malformed {
-        /// The line, from 1; 0 for the last one of a log being opened.
+        /// The line; 0 for the last one of a log being opened.
         line: u64,
         /// Why not.
         reason: String,
     },
     /// A line does not continue the one before it.
-    #[error("audit line {line} does not continue the line before it: a line was changed, removed or inserted")]
-    Broken {
-        /// The line, from 1.
+    #[error(
+        "line {line} is entry {found}, expected entry {expected}: lines between them are missing, or were changed in order"
+    )]
+    Misnumbered {
+        /// The line.
         line: u64,
+        /// The number that continues the chain.
+        expected: u64,
+        /// The number in the line.
+        found: u64,
+    },
+    /// A line does not continue the one before it.
+    #[error("line {line} (entry {number}) does not continue the entry before it: one of the two was changed")]
+    Broken {
+        /// The line.
+        line: u64,
+        /// Its entry's number.
+        number: u64,
+    },
+    /// An entry is not the one that the gateway noted as its last.
+    #[error("entry {number} is not the one that the gateway wrote")]
+    Replaced {
+        /// The entry's number.
+        number: u64,
+    },
+    /// The log ends before what the gateway noted as its last.
+    #[error("the log ends with entry {last}; the gateway wrote up to entry {noted}")]
+    Incomplete {
+        /// The last entry that is there.
+        last: u64,
+        /// The last that was written.
+        noted: u64,
     },
 }
 
-/// Checks a whole log.
-pub fn verify(log: impl BufRead) -> Result<ChainSummary, ChainError> {
-    let mut head = ChainHead::START;
-    for line in log.split(b'\n') {
-        let line = line?;
-        let links = Links::read(&line, head.next)?;
-        if links.seq != head.next || links.prev != hex::encode(head.hash) {
-            return Err(ChainError::Broken { line: head.next });
+/// Checks a log that is spread over files, in their order.
+#[derive(Debug)]
+pub struct ChainVerifier {
+    first: Option<u64>,
+    head: ChainHead,
+    noted: Option<ChainHead>,
+    noted_seen: bool,
+}
+
+impl ChainVerifier {
+    /// Nothing was read. `noted` is what the gateway noted as the chain's end before the files are read.
+    pub fn new(noted: Option<ChainHead>) -> Self {
+        Self {
+            first: None,
+            head: ChainHead::START,
+            noted,
+            noted_seen: false,
         }
-        head = head.after(&line);
     }
-    Ok(ChainSummary {
-        lines: head.next - 1,
-        head: head.hash,
-    })
+
+    /// Reads the next file. Returns how many bytes at its end are no whole line: what a crash left.
+    pub fn read(&mut self, mut file: impl BufRead) -> Result<usize, ChainError> {
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            file.read_until(b'\n', &mut line)?;
+            let Some(whole) = line.strip_suffix(b"\n") else {
+                return Ok(line.len());
+            };
+            self.line(whole, number)?;
+        }
+        Ok(0)
+    }
+
+    /// What all files add up to.
+    pub fn finish(self) -> Result<ChainSummary, ChainError> {
+        if let Some(noted) = self.noted
+            && !self.noted_seen
+            && noted != ChainHead::START
+        {
+            let (last, noted) = (self.head.next - 1, noted.next - 1);
+            return Err(match last < noted {
+                true => ChainError::Incomplete { last, noted },
+                false => ChainError::Replaced { number: noted },
+            });
+        }
+        let first = self.first.unwrap_or(1);
+        Ok(ChainSummary {
+            first,
+            lines: self.head.next - first,
+            head: self.head.hash,
+        })
+    }
+
+    fn line(&mut self, line: &[u8], number: u64) -> Result<(), ChainError> {
+        let links = Links::read(line, number)?;
+        if self.first.is_none() && links.seq > 1 {
+            // The files before are not here: the chain is checked from this entry on.
+            let hash = hex::decode(&links.prev).ok().and_then(|hash| hash.try_into().ok());
+            self.head = ChainHead {
+                next: links.seq,
+                hash: hash.ok_or_else(|| ChainError::Malformed {
+                    line: number,
+                    reason: "prev is no hash".to_owned(),
+                })?,
+            };
+            // What was noted may be in a file that is not here.
+            self.noted_seen = self.noted.is_some_and(|noted| noted.next <= links.seq);
+        }
+        if links.seq != self.head.next {
+            return Err(ChainError::Misnumbered {
+                line: number,
+                expected: self.head.next,
+                found: links.seq,
+            });
+        }
+        if links.prev != hex::encode(self.head.hash) {
+            return Err(ChainError::Broken {
+                line: number,
+                number: links.seq,
+            });
+        }
+        self.first.get_or_insert(links.seq);
+        self.head = self.head.after(line);
+        self.noted_seen |= self.noted == Some(self.head);
+        Ok(())
+    }
+}
+
+/// Checks a whole log in one file.
+pub fn verify(log: impl BufRead) -> Result<ChainSummary, ChainError> {
+    let mut verifier = ChainVerifier::new(None);
+    verifier.read(log)?;
+    verifier.finish()
 }
 
 #[derive(Deserialize)]

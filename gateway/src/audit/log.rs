@@ -1,12 +1,13 @@
-//! The audit file: one writer at a time under a lock, and a thread that syncs.
+//! The audit log: one writer at a time under a lock, a thread that syncs, and the change from one file to the next.
 
-use super::{ChainError, ChainHead, Entry};
-use rustix::fs::{FlockOperation, flock};
+use super::{
+    ChainHead, Entry,
+    file::{LogFile, Place, Tail, newest_rotated, sync_directory_of},
+    head::HeadNote,
+};
 use serde::Serialize;
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread::{self, JoinHandle},
@@ -40,6 +41,10 @@ pub enum AuditError {
 }
 
 /// An open audit log.
+///
+/// The file may be renamed at any time, as `logrotate` does. The log goes on in a new file of the old name, with the next number
+/// and the hash of the old file's last line: at once when it is told to ([`AuditLog::reopen`]), else with the first entry after
+/// [`LOOK_INTERVAL`]. Lines that were written meanwhile are in the renamed file, and on disk before the new one is begun.
 #[derive(Debug)]
 pub struct AuditLog {
     shared: Arc<Shared>,
@@ -52,14 +57,16 @@ struct Shared {
     path: PathBuf,
     state: Mutex<State>,
     wake: Condvar,
+    synced: watch::Sender<SyncState>,
 }
 
 #[derive(Debug)]
 struct State {
-    file: File,
+    log: LogFile,
     head: ChainHead,
-    // Where the last whole line ends.
-    length: u64,
+    note: HeadNote,
+    // When the file was last seen in its place.
+    looked: Instant,
     unsynced_since: Option<Instant>,
     sync_now: bool,
     closing: bool,
@@ -69,7 +76,7 @@ struct State {
     write_failed: bool,
 }
 
-/// How far the file is on disk.
+/// How far the log is on disk.
 #[derive(Debug, Clone, Default)]
 struct SyncState {
     next: u64,
@@ -86,50 +93,39 @@ struct Line<'a> {
 }
 
 impl AuditLog {
-    /// Opens or creates the log, continues its chain, and takes it for this process alone.
+    /// Opens or creates the log, continues its chain, and takes it for this process alone. `note` is the file in which the
+    /// chain's end is noted; it belongs beside the database.
     ///
-    /// A last line that a crash left half-written is moved to a file beside the log, and the repair is itself an entry.
-    pub fn open(path: &Path) -> Result<Self, AuditError> {
+    /// A last line that a crash left half-written is moved to a file beside the log, and the repair is itself an entry. So is
+    /// what an empty file continues, and what is missing of what was noted.
+    pub fn open(path: &Path, note: &Path) -> Result<Self, AuditError> {
         let failed = |reason: String| AuditError::Open {
             path: path.to_owned(),
             reason,
         };
         let io_failed = |error: io::Error| failed(error.to_string());
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory).map_err(io_failed)?;
-        }
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(io_failed)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| failed("another process has it open".to_owned()))?;
-        let tail = Tail::read(&mut file).map_err(io_failed)?;
-        let head = match &tail.last_line {
-            None => ChainHead::START,
-            Some(line) => ChainHead::of_last_line(line).map_err(|error: ChainError| failed(error.to_string()))?,
-        };
+        let (mut log, tail) = LogFile::open(path).map_err(failed)?;
+        let (note, noted) = HeadNote::open(note).map_err(|error| failed(format!("{}: {error}", note.display())))?;
+        let (head, mut news) = resume(path, &tail, noted).map_err(failed)?;
         if !tail.torn.is_empty() {
-            let aside = path.with_extension(format!("torn-{}", head.next));
-            move_aside(&tail.torn, &aside)
-                .and_then(|()| file.set_len(tail.length))
-                .map_err(|error| {
-                    failed(format!(
-                        "its last line is torn and cannot be moved to {}: {error}",
-                        aside.display()
-                    ))
-                })?;
+            log.set_aside(&tail.torn, path, head.next).map_err(failed)?;
+            news.push(Entry::gateway(
+                "audit.repaired",
+                format!("{} torn bytes moved aside", tail.torn.len()),
+            ));
         }
-        let for_sync = file.try_clone().map_err(io_failed)?;
+        log.seen_with(head);
+        let (sender, synced) = watch::channel(SyncState {
+            next: head.next,
+            failed: None,
+        });
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             state: Mutex::new(State {
-                file,
+                log,
                 head,
-                length: tail.length,
+                note,
+                looked: Instant::now(),
                 unsynced_since: None,
                 sync_now: false,
                 closing: false,
@@ -137,16 +133,13 @@ impl AuditLog {
                 write_failed: false,
             }),
             wake: Condvar::new(),
-        });
-        let (sender, synced) = watch::channel(SyncState {
-            next: head.next,
-            failed: None,
+            synced: sender,
         });
         let syncer = thread::Builder::new()
             .name("audit-sync".to_owned())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || shared.keep_synced(&for_sync, &sender)
+                move || shared.keep_synced()
             })
             .map_err(io_failed)?;
         let log = Self {
@@ -154,34 +147,38 @@ impl AuditLog {
             synced,
             syncer: Mutex::new(Some(syncer)),
         };
-        if !tail.torn.is_empty() {
-            log.append(&Entry::gateway(
-                "audit.repaired",
-                format!("{} torn bytes moved aside", tail.torn.len()),
-            ))?;
+        for entry in &news {
+            log.append(entry)?;
         }
         Ok(log)
     }
 
     /// Writes an entry. When this returns the entry is in the file, to be synced within [`SYNC_INTERVAL`].
     ///
-    /// Does not wait for the disk, so it may be called from asynchronous code.
+    /// Does not wait for the disk, except where the file was rotated, so it may be called from asynchronous code.
     pub fn append(&self, entry: &Entry) -> Result<(), AuditError> {
-        self.write(entry, false).map(|_| ())
+        self.shared.append(entry, false).map(|_| ())
     }
 
     /// Writes an entry and waits until it is on disk.
     pub async fn append_synced(&self, entry: &Entry) -> Result<(), AuditError> {
-        let next = self.write(entry, true)?;
+        let next = self.shared.append(entry, true)?;
         let mut synced = self.synced.clone();
         let state = synced
             .wait_for(|state| state.next >= next || state.failed.is_some())
             .await;
-        match state.map(|state| state.failed.clone()) {
-            Ok(None) => Ok(()),
-            Ok(Some(reason)) => Err(self.write_error(reason)),
-            Err(_) => Err(self.write_error("the log was closed".to_owned())),
+        match state.map(|state| (state.next >= next, state.failed.clone())) {
+            Ok((true, _)) => Ok(()),
+            Ok((false, reason)) => Err(self.shared.write_error(reason.unwrap_or_default())),
+            Err(_) => Err(self.shared.write_error("the log was closed".to_owned())),
         }
+    }
+
+    /// Goes on in a new file if the old one is no longer in its place. Says whether it did.
+    ///
+    /// Waits for the disk.
+    pub fn reopen(&self) -> Result<bool, AuditError> {
+        self.shared.look(&mut self.shared.lock())
     }
 
     /// Syncs what is written and ends the syncing thread.
@@ -190,60 +187,13 @@ impl AuditLog {
         self.shared.wake.notify_one();
         if let Some(syncer) = self.syncer.lock().unwrap_or_else(|lock| lock.into_inner()).take() {
             let _ = syncer.join();
+            self.shared.lock().note.sync();
         }
     }
 
-    /// Writes one line with one call; returns the number after it.
-    fn write(&self, entry: &Entry, sync_now: bool) -> Result<u64, AuditError> {
-        let mut state = self.shared.lock();
-        if let Some(reason) = &state.sync_failed {
-            return Err(self.write_error(format!("an earlier sync failed ({reason}); restart the gateway")));
-        }
-        let time = OffsetDateTime::now_utc()
-            .format(&Rfc3339)
-            .map_err(|error| self.write_error(error.to_string()))?;
-        let line = Line {
-            seq: state.head.next,
-            time,
-            entry,
-            prev: hex::encode(state.head.hash),
-        };
-        let mut bytes = serde_json::to_vec(&line).map_err(|error| self.write_error(error.to_string()))?;
-        let head = state.head.after(&bytes);
-        bytes.push(b'\n');
-        if let Err(error) = state.file.write_all(&bytes) {
-            // Part of the line may be in the file: take it out, so that the next line starts clean.
-            let length = state.length;
-            let repaired = state.file.set_len(length);
-            if !state.write_failed {
-                tracing::error!(path = %self.shared.path.display(), %error, "the audit log cannot be written: work is refused");
-            }
-            state.write_failed = true;
-            if let Err(error) = repaired {
-                state.sync_failed = Some(format!("a torn line could not be removed: {error}"));
-            }
-            return Err(self.write_error(error.to_string()));
-        }
-        if state.write_failed {
-            tracing::info!(path = %self.shared.path.display(), "the audit log can be written again");
-        }
-        state.write_failed = false;
-        state.head = head;
-        state.length += bytes.len() as u64;
-        let first_unsynced = state.unsynced_since.is_none();
-        state.unsynced_since.get_or_insert_with(Instant::now);
-        if sync_now || first_unsynced {
-            state.sync_now |= sync_now;
-            self.shared.wake.notify_one();
-        }
-        Ok(head.next)
-    }
-
-    fn write_error(&self, reason: String) -> AuditError {
-        AuditError::Write {
-            path: self.shared.path.clone(),
-            reason,
-        }
+    /// The end of the chain as a note says it; `None` if there is no note. The log may be open in another process.
+    pub fn noted_end(note: &Path) -> io::Result<Option<ChainHead>> {
+        HeadNote::read(note)
     }
 }
 
@@ -253,15 +203,201 @@ impl Drop for AuditLog {
     }
 }
 
+/// Where a log goes on, and what there is to tell about that.
+fn resume(path: &Path, tail: &Tail, noted: Option<ChainHead>) -> Result<(ChainHead, Vec<Entry>), String> {
+    let mut news = Vec::new();
+    let Some(head) = tail.head().map_err(|error| error.to_string())? else {
+        // Rotated, and nothing written since; or the first file.
+        let head = [noted, newest_rotated(path)]
+            .into_iter()
+            .flatten()
+            .max_by_key(|head| head.next);
+        let head = head.unwrap_or(ChainHead::START);
+        if head != ChainHead::START {
+            news.push(continued(head, "the file was rotated while the gateway was down"));
+        }
+        return Ok((head, news));
+    };
+    let Some(noted) = noted else { return Ok((head, news)) };
+    let last = |head: ChainHead| head.next - 1;
+    let missing = match noted.next {
+        next if next > head.next => Some(format!("entries {} to {} are missing", head.next, last(noted))),
+        next if next == head.next && noted.hash != head.hash => {
+            Some(format!("entry {} is not the one that was written", last(head)))
+        }
+        _ => None,
+    };
+    if let Some(missing) = missing {
+        tracing::error!(path = %path.display(), "the audit log is not as it was left: {missing}; a crash of the machine may lose the last {SYNC_INTERVAL:?}, or the file was changed");
+        news.push(Entry::gateway(
+            "audit.incomplete",
+            format!(
+                "{missing}; the hash of entry {} was {}",
+                last(noted),
+                hex::encode(noted.hash)
+            ),
+        ));
+    }
+    Ok((head, news))
+}
+
+fn continued(head: ChainHead, why: &str) -> Entry {
+    Entry::gateway(
+        "audit.continued",
+        format!("after entry {} of an earlier file: {why}", head.next - 1),
+    )
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|lock| lock.into_inner())
     }
 
+    /// Writes one line with one call; returns the number after it.
+    fn append(&self, entry: &Entry, sync_now: bool) -> Result<u64, AuditError> {
+        let mut state = self.lock();
+        if let Some(reason) = &state.sync_failed {
+            return Err(self.write_error(format!("an earlier sync failed ({reason}); restart the gateway")));
+        }
+        let written = match state.looked.elapsed() >= LOOK_INTERVAL {
+            true => self.look(&mut state).map(|_| ()),
+            false => Ok(()),
+        };
+        let written = written.and_then(|()| self.write(&mut state, entry));
+        if let Err(error) = &written
+            && !state.write_failed
+        {
+            tracing::error!(%error, "the audit log cannot be written: work is refused");
+        }
+        if written.is_ok() && state.write_failed {
+            tracing::info!(path = %self.path.display(), "the audit log can be written again");
+        }
+        state.write_failed = written.is_err();
+        written?;
+        let first_unsynced = state.unsynced_since.is_none();
+        state.unsynced_since.get_or_insert_with(Instant::now);
+        if sync_now || first_unsynced {
+            state.sync_now |= sync_now;
+            self.wake.notify_one();
+        }
+        Ok(state.head.next)
+    }
+
+    fn write(&self, state: &mut State, entry: &Entry) -> Result<(), AuditError> {
+        let (line, head) = self.line(state.head, entry)?;
+        if let Err(failure) = state.log.write(&line) {
+            if let Some(error) = failure.torn {
+                state.sync_failed = Some(format!("a torn line could not be removed: {error}"));
+            }
+            return Err(self.write_error(failure.error.to_string()));
+        }
+        state.head = head;
+        state.note.write(head);
+        Ok(())
+    }
+
+    /// A line with its newline, and the chain's end after it.
+    fn line(&self, head: ChainHead, entry: &Entry) -> Result<(Vec<u8>, ChainHead), AuditError> {
+        let time = OffsetDateTime::now_utc()
+            .format(&Rfc3339)
+            .map_err(|error| self.write_error(error.to_string()))?;
+        let line = Line {
+            seq: head.next,
+            time,
+            entry,
+            prev: hex::encode(head.hash),
+        };
+        let mut bytes = serde_json::to_vec(&line).map_err(|error| self.write_error(error.to_string()))?;
+        let after = head.after(&bytes);
+        bytes.push(b'\n');
+        Ok((bytes, after))
+    }
+
+    /// Looks whether the file is in its place, and goes on in a new one if it is not. Says whether it did.
+    fn look(&self, state: &mut State) -> Result<bool, AuditError> {
+        let failed = |error: io::Error| self.write_error(error.to_string());
+        let place = state.log.place(&self.path).map_err(failed)?;
+        match place {
+            Place::Same => {}
+            Place::Shortened => {
+                // The next line continues the chain after lines that are gone. Going on as if nothing had happened would hide it.
+                state.log.length = state.log.file.metadata().map_err(failed)?.len();
+                tracing::error!(path = %self.path.display(), "the audit file was cut short under the gateway: entries are lost; rotate by renaming, never by copying and truncating");
+                let entry = Entry::gateway(
+                    "audit.incomplete",
+                    "the file was cut short: entries before this one are lost",
+                );
+                self.write(state, &entry)?;
+            }
+            Place::Moved | Place::Removed => self.go_on(state, place)?,
+        }
+        let head = state.head;
+        state.log.seen_with(head);
+        state.looked = Instant::now();
+        Ok(matches!(place, Place::Moved | Place::Removed))
+    }
+
+    /// Begins the next file, after the old one is on disk as far as it is written.
+    fn go_on(&self, state: &mut State, place: Place) -> Result<(), AuditError> {
+        let failed = |error: io::Error| self.write_error(error.to_string());
+        let (lines, why) = match place {
+            // Who removes a file wants its entries gone, but not those that were written to it afterwards.
+            Place::Removed => (state.log.since_seen().map_err(failed)?, "that file was removed"),
+            _ => {
+                if let Err(error) = state.log.file.sync_data() {
+                    state.sync_failed = Some(error.to_string());
+                    return Err(failed(error));
+                }
+                (Vec::new(), "that file was rotated")
+            }
+        };
+        let (mut next, tail) = LogFile::open(&self.path).map_err(|reason| self.write_error(reason))?;
+        // The new file is empty, or a copy of the old one as it was a moment ago.
+        let found = tail.head().ok().flatten();
+        let missing = match found {
+            None => Some(0),
+            Some(head) if head == state.head => Some(lines.len()),
+            Some(head) => lines.iter().position(|(before, _)| *before == head),
+        };
+        let (Some(missing), true) = (missing, tail.torn.is_empty()) else {
+            return Err(self.write_error(format!(
+                "the file was replaced by one that does not end with entry {}; move that away, and the log goes on in a new file",
+                state.head.next - 1
+            )));
+        };
+        let mut bytes: Vec<u8> = lines[missing..].iter().flat_map(|(_, line)| line.clone()).collect();
+        let (line, head) = self.line(state.head, &continued(state.head, why))?;
+        bytes.extend(line);
+        next.write(&bytes).map_err(|failure| failed(failure.error))?;
+        if let Err(error) = next.file.sync_data().and_then(|()| sync_directory_of(&self.path)) {
+            state.sync_failed = Some(error.to_string());
+            return Err(failed(error));
+        }
+        tracing::info!(path = %self.path.display(), entry = head.next - 1, "the audit log goes on in a new file: {why}");
+        state.log = next;
+        state.head = head;
+        state.note.write(head);
+        state.note.sync();
+        state.unsynced_since = None;
+        state.sync_now = false;
+        self.publish(head.next, None);
+        Ok(())
+    }
+
+    /// Tells those who wait how far the log is on disk.
+    fn publish(&self, next: u64, failed: Option<String>) {
+        self.synced.send_modify(|state| {
+            if failed.is_none() {
+                state.next = state.next.max(next);
+            }
+            state.failed = failed;
+        });
+    }
+
     /// Syncs at once when somebody waits for it, else [`SYNC_INTERVAL`] after the first unsynced entry.
-    fn keep_synced(&self, file: &File, synced: &watch::Sender<SyncState>) {
+    fn keep_synced(&self) {
         loop {
-            let (next, closing) = {
+            let (file, next, closing) = {
                 let mut state = self.lock();
                 loop {
                     let wait = match state.unsynced_since {
@@ -282,89 +418,83 @@ impl Shared {
                 }
                 state.unsynced_since = None;
                 state.sync_now = false;
-                (state.head.next, state.closing)
+                (Arc::clone(&state.log.file), state.head.next, state.closing)
             };
-            // A file that somebody removed would take entries that nobody can read.
-            let outcome = file.sync_data().and_then(|()| match file.metadata()?.nlink() {
-                0 => Err(io::Error::other("the file was removed")),
-                _ => Ok(()),
-            });
-            if let Err(error) = &outcome {
-                tracing::error!(path = %self.path.display(), %error, "the audit log could not be synced: work is refused");
-                self.lock().sync_failed = Some(error.to_string());
+            match file.sync_data() {
+                Ok(()) => {
+                    // What is in a file that somebody removed can be read by nobody: it is written again before it is confirmed.
+                    let mut state = self.lock();
+                    let settled = match state.log.place(&self.path) {
+                        Ok(Place::Removed) => self.look(&mut state).map(|_| ()).map_err(|error| error.to_string()),
+                        _ => Ok(()),
+                    };
+                    if settled.is_err() {
+                        // The next entry tries again.
+                        state.looked = state.looked.checked_sub(LOOK_INTERVAL).unwrap_or(state.looked);
+                    }
+                    drop(state);
+                    self.publish(next, settled.err());
+                }
+                Err(error) => {
+                    tracing::error!(path = %self.path.display(), %error, "the audit log could not be synced: work is refused");
+                    self.lock().sync_failed = Some(error.to_string());
+                    self.publish(next, Some(error.to_string()));
+                }
             }
-            synced.send_replace(SyncState {
-                next,
-                failed: outcome.err().map(|error| error.to_string()),
-            });
             if closing {
                 return;
             }
         }
     }
-}
 
-/// Writes torn bytes beside the log, whole or not at all, so that a crash here can be repaired by the next start.
-fn move_aside(torn: &[u8], aside: &Path) -> io::Result<()> {
-    let temporary = aside.with_extension("new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(torn)?;
-    file.sync_all()?;
-    fs::rename(&temporary, aside)?;
-    File::open(aside.parent().unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// The end of an existing file.
-struct Tail {
-    last_line: Option<Vec<u8>>,
-    torn: Vec<u8>,
-    // Where the last whole line ends.
-    length: u64,
-}
-
-impl Tail {
-    fn read(file: &mut File) -> io::Result<Self> {
-        let size = file.seek(SeekFrom::End(0))?;
-        let mut window = TAIL_WINDOW;
-        loop {
-            let start = size.saturating_sub(window);
-            file.seek(SeekFrom::Start(start))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            let line_start = match whole {
-                0 => None,
-                whole => bytes[..whole - 1]
-                    .iter()
-                    .rposition(|byte| *byte == b'\n')
-                    .map(|at| at + 1),
-            };
-            if start > 0 && line_start.is_none() {
-                window *= 2;
-                continue;
-            }
-            let last_line = (whole > 0).then(|| bytes[line_start.unwrap_or(0)..whole - 1].to_vec());
-            return Ok(Self {
-                last_line,
-                torn: bytes[whole..].to_vec(),
-                length: start + whole as u64,
-            });
+    fn write_error(&self, reason: String) -> AuditError {
+        AuditError::Write {
+            path: self.path.clone(),
+            reason,
         }
     }
 }
 
-const TAIL_WINDOW: u64 = 64 * 1024;
+/// How often an entry looks whether the file is still in its place.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::verify;
-    use std::io::BufReader;
+    use crate::audit::{ChainError, ChainSummary, ChainVerifier, verify};
+    use std::{
+        fs::{self, File, OpenOptions},
+        io::{BufReader, Write},
+    };
+
+    fn open(path: &Path) -> Result<AuditLog, AuditError> {
+        AuditLog::open(path, &note(path))
+    }
+
+    fn note(path: &Path) -> PathBuf {
+        let directory = path.parent().expect("a directory");
+        fs::create_dir_all(directory).expect("the directory");
+        directory.join("note")
+    }
+
+    /// Checks files as one log.
+    fn verify_all<P: AsRef<Path>>(files: impl IntoIterator<Item = P>) -> Result<ChainSummary, ChainError> {
+        let mut verifier = ChainVerifier::new(None);
+        for file in files {
+            let file = BufReader::new(File::open(file).expect("a file of the log"));
+            assert_eq!(verifier.read(file)?, 0);
+        }
+        verifier.finish()
+    }
+
+    fn actions(path: &Path) -> Vec<String> {
+        let text = fs::read_to_string(path).expect("the log");
+        let action = |line: &str| -> String {
+            let entry: serde_json::Value = serde_json::from_str(line).expect("an entry");
+            entry["action"].as_str().expect("an action").to_owned()
+        };
+        text.lines().map(action).collect()
+    }
 
     fn entry(outcome: &str) -> Entry {
         Entry::gateway("test", outcome)
@@ -381,7 +511,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log/audit.jsonl");
         for round in 1..=3u64 {
-            let log = AuditLog::open(&path).expect("an open log");
+            let log = open(&path).expect("an open log");
             log.append(&entry("first")).expect("written");
             log.append_synced(&entry("second")).await.expect("synced");
             drop(log);
@@ -393,13 +523,13 @@ mod tests {
     fn a_torn_last_line_is_moved_aside_and_the_repair_is_logged() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.jsonl");
-        drop(AuditLog::open(&path).and_then(|log| log.append(&entry("whole"))));
+        drop(open(&path).and_then(|log| log.append(&entry("whole"))));
         OpenOptions::new()
             .append(true)
             .open(&path)
             .and_then(|mut file| file.write_all(b"{\"seq\":2,"))
             .expect("torn");
-        let log = AuditLog::open(&path).expect("a repaired log");
+        let log = open(&path).expect("a repaired log");
         log.append(&entry("after")).expect("written");
         drop(log);
         assert_eq!(lines(&path), 3);
@@ -415,14 +545,14 @@ mod tests {
         for (aside, left) in [("audit.torn-2", &b"{\"seq\":2,"[..]), ("audit.new", b"{\"se")] {
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().join("audit.jsonl");
-            drop(AuditLog::open(&path).and_then(|log| log.append(&entry("whole"))));
+            drop(open(&path).and_then(|log| log.append(&entry("whole"))));
             OpenOptions::new()
                 .append(true)
                 .open(&path)
                 .and_then(|mut file| file.write_all(b"{\"seq\":2,"))
                 .expect("torn");
             fs::write(directory.path().join(aside), left).expect("what an interrupted repair left");
-            drop(AuditLog::open(&path).unwrap_or_else(|error| panic!("with {aside}: {error}")));
+            drop(open(&path).unwrap_or_else(|error| panic!("with {aside}: {error}")));
             assert_eq!(lines(&path), 2, "with {aside}");
             assert_eq!(
                 fs::read(directory.path().join("audit.torn-2")).expect("the torn bytes"),
@@ -436,7 +566,7 @@ mod tests {
     fn a_changed_removed_or_swapped_line_breaks_the_chain() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.jsonl");
-        let log = AuditLog::open(&path).expect("an open log");
+        let log = open(&path).expect("an open log");
         for outcome in ["one", "two", "three"] {
             log.append(&entry(outcome)).expect("written");
         }
@@ -456,7 +586,187 @@ mod tests {
     fn a_log_has_one_owner() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.jsonl");
-        let _log = AuditLog::open(&path).expect("an open log");
-        assert!(AuditLog::open(&path).is_err_and(|error| error.to_string().contains("another process")));
+        let _log = open(&path).expect("an open log");
+        assert!(open(&path).is_err_and(|error| error.to_string().contains("another process")));
+    }
+
+    #[test]
+    fn a_second_repair_keeps_what_the_first_set_aside() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        drop(open(&path).and_then(|log| log.append(&entry("whole"))));
+        for torn in ["{\"seq\":2,", "{\"seq\":2,\"action\":\"audit.rep"] {
+            // The second crash comes while the first repair is being told.
+            let text = fs::read_to_string(&path).expect("the log");
+            let first = text.lines().next().expect("the whole line");
+            fs::write(&path, format!("{first}\n{torn}")).expect("torn");
+            drop(open(&path).expect("a repaired log"));
+        }
+        let aside = |name: &str| fs::read_to_string(directory.path().join(name)).expect("torn bytes");
+        assert_eq!(aside("audit.torn-2"), "{\"seq\":2,");
+        assert_eq!(aside("audit.torn-2-1"), "{\"seq\":2,\"action\":\"audit.rep");
+    }
+
+    #[tokio::test]
+    async fn a_renamed_file_is_followed_by_a_new_one_that_continues_its_chain() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        let log = open(&path).expect("an open log");
+        let mut files = Vec::new();
+        for round in 0..3 {
+            log.append(&entry("before")).expect("written");
+            let rotated = directory.path().join(format!("audit.jsonl.{round}"));
+            fs::rename(&path, &rotated).expect("rotated");
+            files.push(rotated);
+            if round == 1 {
+                // Nobody tells the log; it looks by itself after a while.
+                log.shared.lock().looked = Instant::now().checked_sub(LOOK_INTERVAL).expect("a time");
+                log.append_synced(&entry("after")).await.expect("written");
+            } else {
+                assert!(log.reopen().expect("reopened"));
+                assert!(!log.reopen().expect("nothing to do"));
+            }
+            assert_eq!(actions(&path)[0], "audit.continued");
+        }
+        files.push(path);
+        drop(log);
+        assert_eq!(verify_all(&files).expect("a whole chain").lines, 3 + 3 + 1);
+        assert_eq!(verify_all(&files[1..]).expect("a whole chain").first, 2);
+        assert!(matches!(
+            verify_all([&files[0], &files[2]]),
+            Err(ChainError::Misnumbered {
+                line: 1,
+                expected: 2,
+                ..
+            })
+        ));
+    }
+
+    #[tokio::test]
+    async fn entries_that_were_written_to_a_removed_file_are_written_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        let log = open(&path).expect("an open log");
+        log.append(&entry("gone with the file")).expect("written");
+        log.reopen().expect("looked");
+        fs::remove_file(&path).expect("removed");
+        for _ in 0..3 {
+            log.append_synced(&entry("kept")).await.expect("written");
+        }
+        drop(log);
+        let summary = verify_all([&path]).expect("a whole chain");
+        assert_eq!((summary.first, summary.lines), (2, 4));
+        assert_eq!(actions(&path).iter().filter(|action| *action == "test").count(), 3);
+    }
+
+    #[test]
+    fn a_log_is_continued_whatever_became_of_its_files_while_it_was_closed() {
+        for with_note in [true, false] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("audit.jsonl");
+            drop(open(&path).and_then(|log| log.append(&entry("first"))));
+            let rotated = directory.path().join("audit.jsonl.1");
+            fs::rename(&path, &rotated).expect("rotated");
+            if !with_note {
+                fs::remove_file(note(&path)).expect("the note is lost");
+            }
+            drop(open(&path).and_then(|log| log.append(&entry("second"))));
+            assert_eq!(verify_all([&rotated, &path]).expect("a whole chain").lines, 3);
+            // Also where the files were moved far away.
+            if with_note {
+                fs::remove_file(&rotated).expect("moved away");
+                fs::remove_file(&path).expect("moved away");
+                drop(open(&path).and_then(|log| log.append(&entry("third"))));
+                assert_eq!(verify_all([&path]).expect("a whole chain").first, 4);
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_cut_short_says_so() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        let log = open(&path).expect("an open log");
+        for _ in 0..3 {
+            log.append(&entry("one of three")).expect("written");
+        }
+        drop(log);
+        let noted = AuditLog::noted_end(&note(&path)).expect("a note");
+        let text = fs::read_to_string(&path).expect("the log");
+        let first = text.lines().next().expect("a line");
+        fs::write(&path, format!("{first}\n")).expect("cut short");
+        let mut verifier = ChainVerifier::new(noted);
+        verifier
+            .read(BufReader::new(File::open(&path).expect("the log")))
+            .expect("a chain");
+        assert!(matches!(
+            verifier.finish(),
+            Err(ChainError::Incomplete { last: 1, noted: 3 })
+        ));
+        let log = open(&path).expect("an open log");
+        assert!(
+            fs::read_to_string(&path)
+                .expect("the log")
+                .contains("entries 2 to 3 are missing")
+        );
+        // Under the open log too.
+        fs::write(&path, "").expect("truncated");
+        log.reopen().expect("looked");
+        log.append(&entry("after")).expect("written");
+        assert_eq!(actions(&path), ["audit.incomplete", "test"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_logs_own_is_not_written_to() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        let log = open(&path).expect("an open log");
+        log.append(&entry("first")).expect("written");
+        fs::rename(&path, directory.path().join("audit.jsonl.1")).expect("rotated");
+        fs::write(&path, "{\"seq\":1,\"prev\":\"\"}\n").expect("a stranger");
+        assert!(log.reopen().is_err_and(|error| error.to_string().contains("entry 1")));
+        fs::remove_file(&path).expect("moved away");
+        assert!(log.reopen().expect("reopened"));
+    }
+
+    #[test]
+    fn no_entry_is_lost_or_doubled_by_rotation_under_load() {
+        const CALLERS: usize = 4;
+        const ENTRIES: usize = 500;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.jsonl");
+        let log = open(&path).expect("an open log");
+        let mut files = Vec::new();
+        thread::scope(|scope| {
+            let callers: Vec<_> = (0..CALLERS)
+                .map(|caller| {
+                    let log = &log;
+                    scope.spawn(move || {
+                        for number in 0..ENTRIES {
+                            log.append(&entry(&format!("{caller}/{number}"))).expect("written");
+                        }
+                    })
+                })
+                .collect();
+            while !callers.iter().all(thread::ScopedJoinHandle::is_finished) {
+                let rotated = directory.path().join(format!("audit.jsonl.{:06}", files.len()));
+                fs::rename(&path, &rotated).expect("rotated");
+                files.push(rotated);
+                log.reopen().expect("reopened");
+            }
+        });
+        files.push(path);
+        drop(log);
+        let summary = verify_all(&files).expect("a whole chain");
+        assert_eq!(summary.lines as usize, CALLERS * ENTRIES + files.len() - 1);
+        let all: String = files
+            .iter()
+            .map(|file| fs::read_to_string(file).expect("a file"))
+            .collect();
+        for caller in 0..CALLERS {
+            for number in 0..ENTRIES {
+                assert_eq!(all.matches(&format!("\"outcome\":\"{caller}/{number}\"")).count(), 1);
+            }
+        }
     }
 }

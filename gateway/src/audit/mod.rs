@@ -2,12 +2,19 @@
 //!
 //! Entries of key use are written before the reply and synced within [`SYNC_INTERVAL`]; entries of changes are synced before
 //! the reply. If an entry cannot be written, the caller gets no result: the gateway does not work unseen.
+//!
+//! - `chain`: numbers and hashes, and their check over the files of a log.
+//! - `file`: one file: its end, its place, its lock.
+//! - `log`: the writer and the change from one file to the next.
+//! - `head`: the note of the chain's end beside the database.
 
 mod chain;
+mod file;
+mod head;
 mod log;
 
-pub use chain::{ChainError, ChainHead, ChainSummary, verify};
-pub use log::{AuditError, AuditLog, SYNC_INTERVAL};
+pub use chain::{ChainError, ChainHead, ChainSummary, ChainVerifier, verify};
+pub use log::{AuditError, AuditLog, LOOK_INTERVAL, SYNC_INTERVAL};
 
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -1,11 +1,13 @@
 //! The commands of `portcullisd`, a file each: its arguments and what it does.
 //!
 //! - `serve`: the gateway itself, its log and its signals.
+//! - `audit`: checks an audit log.
 //! - `config`: looks at a configuration.
 //! - `dev`: a development cluster.
 //! - `worker`: the process of a member's module.
 //! - `console`: what is printed for people, and how.
 
+pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod dev;

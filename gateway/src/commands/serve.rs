@@ -31,7 +31,9 @@ pub(crate) async fn run_gateway(settings: Settings) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::warn!("SIGHUP: nothing is reloaded; restart the gateway for a new configuration or certificate");
+            tracing::warn!(
+                "SIGHUP: only the audit log is reopened; restart the gateway for a new configuration or certificate"
+            );
         }
     });
     tokio::spawn({

@@ -198,6 +198,11 @@ impl Settings {
         }
     }
 
+    /// The note of the audit log's end, which lies beside the database.
+    pub fn audit_head(&self) -> PathBuf {
+        self.state_directory.join("audit.head")
+    }
+
     /// Reads a document whose relative paths start at `base`, without looking at the files that it names.
     pub fn parse(text: &str, base: &Path) -> Result<Self, Vec<Problem>> {
         let mut problems = Problems::new(text, base);

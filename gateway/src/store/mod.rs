@@ -3,10 +3,12 @@
 //! The store is not trusted: every row and token carries a tag of the domain's mac key, which the reader checks. It is
 //! trusted to lose nothing that it confirmed.
 
+mod lock;
 mod rows;
 mod schema;
 mod sqlite;
 
+pub use lock::StateLock;
 pub use sqlite::SqliteStore;
 
 use crate::keys::{

@@ -14,5 +14,6 @@ mod operations;
 mod policy;
 mod readme;
 mod review;
+mod running;
 mod shutdown;
 mod worker;

@@ -1,11 +1,9 @@
-//! What ordinary days bring: a wrong directory, a hangup, a removed file.
+//! What ordinary days bring: a wrong directory, a lost configuration, a hangup.
 
-use portcullis_client::Code;
 use portcullis_softhsm_tests::{
-    Gateway, KeySpec, LONG, TestCluster, create_key, create_ring, refusal, run, sign, temporary_directory,
-    workspace_binary,
+    Gateway, KeySpec, TestCluster, create_key, create_ring, run, sign, temporary_directory, workspace_binary,
 };
-use std::{fs, process::Command, time::Instant};
+use std::{fs, process::Command};
 
 fn dev(state: &std::path::Path) -> portcullis_softhsm_tests::Output {
     run(Command::new(workspace_binary("portcullisd"))
@@ -48,23 +46,4 @@ async fn a_hangup_does_not_end_the_gateway() {
     create_ring(&client, "ring").await;
     let key = create_key(&client, "ring", "key", KeySpec::EC_P256).await.name;
     sign(&client, &key, b"a message").await.expect("a signature");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_done_once_the_audit_file_was_removed() {
-    let cluster = TestCluster::new();
-    let gateway = Gateway::start(&cluster);
-    let client = gateway.unix_client().await;
-    create_ring(&client, "ring").await;
-    let key = create_key(&client, "ring", "key", KeySpec::EC_P256).await.name;
-    fs::remove_file(cluster.audit_file()).expect("the audit file is removed");
-    // Seen at the next sync, which the first entries after it bring about.
-    let started = Instant::now();
-    let refused = loop {
-        match sign(&client, &key, b"a message").await {
-            Ok(_) => assert!(started.elapsed() < LONG, "the gateway goes on without its audit file"),
-            refused => break refused,
-        }
-    };
-    refusal(refused).is(Code::Unavailable, "AUDIT_UNAVAILABLE");
 }

@@ -1,0 +1,87 @@
+//! `portcullisd audit`: looks at an audit log.
+
+use super::console::say;
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use portcullis_gateway::{
+    audit::{AuditLog, ChainVerifier},
+    config::Settings,
+};
+use std::{
+    fs::File,
+    io::{BufReader, stdout},
+    path::PathBuf,
+};
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Checks that no line of a log was changed, removed or inserted, over all its files.
+    Verify(VerifyArguments),
+}
+
+/// What is checked.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// The log's files, the oldest first.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Also checks that the log reaches as far as the gateway of this configuration wrote it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs one of them.
+pub(crate) fn run(command: &AuditCommand) -> Result<()> {
+    match command {
+        AuditCommand::Verify(arguments) => verify(arguments),
+    }
+}
+
+fn verify(VerifyArguments { files, config }: &VerifyArguments) -> Result<()> {
+    // Read before the files: a gateway that runs writes on.
+    let noted = match config {
+        None => None,
+        Some(config) => {
+            let note = Settings::load(config)?.audit_head();
+            let noted = AuditLog::noted_end(&note).with_context(|| format!("{} cannot be read", note.display()))?;
+            Some(noted.with_context(|| format!("{} does not say how far the log was written", note.display()))?)
+        }
+    };
+    let mut verifier = ChainVerifier::new(noted);
+    for file in files {
+        let name = file.display();
+        let open = File::open(file).with_context(|| format!("{name} cannot be read"))?;
+        let torn = verifier.read(BufReader::new(open)).with_context(|| name.to_string())?;
+        if torn > 0 {
+            say(
+                &mut stdout(),
+                &format!(
+                    "{name} ends with {torn} bytes of a line that was never finished: a crash, or it is being written"
+                ),
+            );
+        }
+    }
+    let summary = verifier.finish()?;
+    let last = summary.first + summary.lines;
+    let mut told = match summary.lines {
+        0 => "the log is empty".to_owned(),
+        lines => format!(
+            "the chain is whole: {lines} entries, {} to {}\nhash of the last: {}",
+            summary.first,
+            last - 1,
+            hex::encode(summary.head)
+        ),
+    };
+    if summary.first > 1 {
+        told.push_str(&format!(
+            "\nentries before {} are in files that were not given",
+            summary.first
+        ));
+    }
+    if config.is_none() {
+        told.push_str("\nwhether entries are missing at its end was not checked: give --config");
+    }
+    say(&mut stdout(), &told);
+    Ok(())
+}
