@@ -26,23 +26,33 @@ use std::{
 /// How a gateway is started.
 pub struct Launch<'c> {
     cluster: &'c TestCluster,
-    small_disk: Option<(PathBuf, String)>,
+    mount: Option<Mount>,
+}
+
+/// What a gateway finds where a directory was.
+enum Mount {
+    SmallDisk(PathBuf, String),
+    ReadOnly(PathBuf),
 }
 
 impl<'c> Launch<'c> {
     /// As an operator would.
     pub fn new(cluster: &'c TestCluster) -> Self {
-        Self {
-            cluster,
-            small_disk: None,
-        }
+        Self { cluster, mount: None }
     }
 
     /// In a mount namespace of its own, where a directory is a file system of a few bytes in memory. It goes with the
     /// process; from outside it is `/proc/{pid}/root/{directory}`.
     #[must_use]
     pub fn with_small_disk_at(mut self, directory: &Path, size: &str) -> Self {
-        self.small_disk = Some((directory.to_owned(), size.to_owned()));
+        self.mount = Some(Mount::SmallDisk(directory.to_owned(), size.to_owned()));
+        self
+    }
+
+    /// In a mount namespace of its own, where nothing can be written to a directory.
+    #[must_use]
+    pub fn with_read_only(mut self, directory: &Path) -> Self {
+        self.mount = Some(Mount::ReadOnly(directory.to_owned()));
         self
     }
 
@@ -73,20 +83,26 @@ impl<'c> Launch<'c> {
 
     fn command(&self) -> Command {
         let portcullisd = workspace_binary("portcullisd");
-        let mut command = match &self.small_disk {
-            None => Command::new(portcullisd),
-            Some((directory, size)) => {
-                let mut command = Command::new(find_tool("unshare", "util-linux"));
-                if !rustix::process::getuid().is_root() {
-                    command.arg("--map-root-user");
-                }
-                let script = r#"mount -t tmpfs -o "size=$1" tmpfs "$2" && shift 2 && exec "$@""#;
-                command
-                    .args(["--mount", "sh", "-euc", script, "sh", size])
-                    .arg(directory)
-                    .arg(portcullisd);
-                command
+        let in_namespace = |script: &str, size: &str, directory: &Path| {
+            let mut command = Command::new(find_tool("unshare", "util-linux"));
+            if !rustix::process::getuid().is_root() {
+                command.arg("--map-root-user");
             }
+            let script = format!(r#"{script} && shift 2 && exec "$@""#);
+            command.args(["--mount", "sh", "-euc", &script, "sh", size]);
+            command.arg(directory).arg(&portcullisd);
+            command
+        };
+        let mut command = match &self.mount {
+            None => Command::new(&portcullisd),
+            Some(Mount::SmallDisk(directory, size)) => {
+                in_namespace(r#"mount -t tmpfs -o "size=$1" tmpfs "$2""#, size, directory)
+            }
+            Some(Mount::ReadOnly(directory)) => in_namespace(
+                r#"mount --bind "$2" "$2" && mount -o remount,bind,ro "$2""#,
+                "",
+                directory,
+            ),
         };
         command.arg("serve").arg("--config").arg(self.cluster.config_file());
         command

@@ -162,7 +162,10 @@ async fn create_key_ring(call: &mut Call, request: v1::CreateKeyRingRequest) -> 
     let labels = convert::labels(request.key_ring.unwrap_or_default().labels)?;
     let gateway = Arc::clone(call.gateway());
     if request.validate_only {
-        gateway.creation.validate_ring(&id, once.as_ref()).await?;
+        gateway
+            .creation
+            .validate_ring(&id, once.as_ref(), call.deadline())
+            .await?;
         return Ok(v1::KeyRing {
             name: format!("keyRings/{id}"),
             labels: labels.into_iter().collect(),

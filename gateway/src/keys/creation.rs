@@ -129,7 +129,12 @@ impl Creation {
             revision: 1,
         };
         let [tag] = self.tags([&row as &dyn Row], deadline).await?;
-        match self.store.create_ring(Tagged::new(row.clone(), tag), once).await? {
+        match self
+            .store
+            .by(deadline)
+            .create_ring(Tagged::new(row.clone(), tag), once)
+            .await?
+        {
             Created::New => Ok(row),
             Created::Before => Ok(self.directory.ring(id, deadline).await?),
         }
@@ -185,8 +190,13 @@ impl Creation {
     }
 
     /// Checks all that can be checked before a ring is made: its name.
-    pub async fn validate_ring(&self, id: &Id, once: Option<&Idempotency>) -> Result<(), CreationError> {
-        if self.store.ring(id).await?.is_none() || self.is_repetition(once).await? {
+    pub async fn validate_ring(
+        &self,
+        id: &Id,
+        once: Option<&Idempotency>,
+        deadline: Instant,
+    ) -> Result<(), CreationError> {
+        if self.store.by(deadline).ring(id).await?.is_none() || self.is_repetition(once, deadline).await? {
             return Ok(());
         }
         Err(StoreError::AlreadyExists(format!("keyRings/{id}")).into())
@@ -201,17 +211,22 @@ impl Creation {
     ) -> Result<Created, CreationError> {
         self.directory.ring(&wanted.name.ring, deadline).await?;
         // The name is looked at first: whoever took it has noted its request id in the same transaction.
-        let taken = self.store.key(&wanted.name.ring, &wanted.name.key).await?.is_some();
-        match (self.is_repetition(once).await?, taken) {
+        let taken = self
+            .store
+            .by(deadline)
+            .key(&wanted.name.ring, &wanted.name.key)
+            .await?
+            .is_some();
+        match (self.is_repetition(once, deadline).await?, taken) {
             (true, _) => Ok(Created::Before),
             (false, false) => Ok(Created::New),
             (false, true) => Err(StoreError::AlreadyExists(wanted.name.to_string()).into()),
         }
     }
 
-    async fn is_repetition(&self, once: Option<&Idempotency>) -> Result<bool, CreationError> {
+    async fn is_repetition(&self, once: Option<&Idempotency>, deadline: Instant) -> Result<bool, CreationError> {
         match once {
-            Some(once) => Ok(self.store.earlier(once).await?.is_some()),
+            Some(once) => Ok(self.store.by(deadline).earlier(once).await?.is_some()),
             None => Ok(false),
         }
     }
@@ -282,7 +297,7 @@ impl Creation {
         };
         let _under_way = self.under_way.enter(uid);
         let [tag] = self.tags([&intent as &dyn Row], deadline).await?;
-        self.store.begin_resident(Tagged::new(intent, tag)).await?;
+        self.store.by(deadline).begin_resident(Tagged::new(intent, tag)).await?;
         let made = async {
             let (token, _) = self.cluster.generate(&specification, Some(member), deadline).await?;
             self.commit(wanted, &specification, token, vec![name], once, deadline)
@@ -350,7 +365,7 @@ impl Creation {
             key: Tagged::new(key, key_tag),
             versions: vec![Tagged::new(version, version_tag)],
         };
-        match self.store.create_key(stored.clone(), once).await? {
+        match self.store.by(deadline).create_key(stored.clone(), once).await? {
             Created::New => {
                 let record = self.directory.assemble(stored)?;
                 self.directory.remember(&record).await;

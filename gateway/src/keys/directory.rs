@@ -18,7 +18,10 @@ use portcullis_hsm::{
     record::RecordKind,
 };
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::time::timeout_at;
@@ -144,8 +147,13 @@ impl KeyDirectory {
         if let Some(record) = self.records.get(name).await {
             return Ok(record);
         }
+        // Set while this caller's own reading waits for the database.
+        let asking = AtomicBool::new(false);
         let read = async {
-            let stored = self.store.key(&name.ring, &name.key).await?;
+            asking.store(true, Ordering::Relaxed);
+            let stored = self.store.key(&name.ring, &name.key).await;
+            asking.store(false, Ordering::Relaxed);
+            let stored = stored?;
             let stored = stored.ok_or_else(|| DirectoryError::NoKey(name.to_string()))?;
             // Not the caller's deadline: others wait for this reading too.
             let mut checked = self.check(vec![stored], Instant::now() + BACKGROUND_DEADLINE).await?;
@@ -155,6 +163,9 @@ impl KeyDirectory {
         };
         match timeout_at(deadline.into(), self.records.try_get_with(name.clone(), read)).await {
             Ok(record) => record.map_err(|error| DirectoryError::clone(&error)),
+            Err(_) if asking.load(Ordering::Relaxed) => Err(DirectoryError::Store(format!(
+                "the database did not answer in time when {name} was read"
+            ))),
             Err(_) => Err(ClusterError::DeadlinePassed.into()),
         }
     }
@@ -168,7 +179,7 @@ impl KeyDirectory {
         deadline: Instant,
     ) -> Result<Page<Arc<KeyRecord>>, DirectoryError> {
         self.ring(ring, deadline).await?;
-        let (stored, mut page) = Page::cut(self.store.keys(ring, after, limit + 1).await?, limit);
+        let (stored, mut page) = Page::cut(self.store.by(deadline).keys(ring, after, limit + 1).await?, limit);
         let mut unchecked = Vec::new();
         for Listed { shown: id, row, .. } in stored {
             // An id that is none is in a row that was changed.
@@ -206,6 +217,7 @@ impl KeyDirectory {
         let name = || format!("keyRings/{id}");
         let stored = self
             .store
+            .by(deadline)
             .ring(id)
             .await?
             .ok_or_else(|| DirectoryError::NoRing(name()))?;
@@ -223,7 +235,7 @@ impl KeyDirectory {
         limit: u32,
         deadline: Instant,
     ) -> Result<Page<RingRow>, DirectoryError> {
-        let (stored, mut page) = Page::cut(self.store.rings(after, limit + 1).await?, limit);
+        let (stored, mut page) = Page::cut(self.store.by(deadline).rings(after, limit + 1).await?, limit);
         let mut readable = Vec::new();
         for Listed { shown: id, row, .. } in stored {
             match row {

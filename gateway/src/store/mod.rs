@@ -4,9 +4,11 @@
 //! trusted to lose nothing that it confirmed.
 
 mod lock;
+mod opening;
 mod rows;
 mod schema;
 mod sqlite;
+mod upgrade;
 
 pub use lock::StateLock;
 pub use sqlite::SqliteStore;
@@ -17,7 +19,7 @@ use crate::keys::{
 };
 use async_trait::async_trait;
 use portcullis_hsm::record::CanonicalWriter;
-use std::fmt;
+use std::{fmt, sync::Arc, time::Instant};
 use uuid::Uuid;
 
 /// A caller's promise to recognise its own repetition: same principal and id, same request.
@@ -96,6 +98,10 @@ pub struct Listed<T> {
 /// A store of rings and keys.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
+    /// The same store for somebody who waits until `deadline`. What was not begun by then is never done, and fails; a change that is
+    /// being made is waited for, because what came of it must be known.
+    fn by(&self, deadline: Instant) -> Arc<dyn Store>;
+
     /// Adds a ring.
     async fn create_ring(&self, ring: Tagged<RingRow>, once: Option<Idempotency>) -> Result<Created, StoreError>;
 

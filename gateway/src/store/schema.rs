@@ -71,9 +71,14 @@ pub(super) enum SchemaError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+/// The version that this program works with.
+pub(super) fn newest() -> i64 {
+    MIGRATIONS.len() as i64
+}
+
 /// Brings a database to the current version, each step in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), SchemaError> {
-    let known = MIGRATIONS.len() as i64;
+    let known = newest();
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found > known {
         return Err(SchemaError::Newer { found, known });

@@ -5,28 +5,37 @@
 
 use super::{
     Created, Idempotency, Listed, ResidentIntent, Store, StoreError,
+    opening::Database,
     rows::{KEY_COLUMNS, RING_COLUMNS, labels_text, members_text, raw, read_key, read_ring, read_version, shown},
-    schema,
 };
 use crate::keys::{
     name::{Id, KeyName},
     record::{KeyRow, RingRow, StoredKey, Tagged, micros, now},
 };
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::{
-    fmt, fs,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fmt,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::Instant,
 };
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// A store in a SQLite file.
+#[derive(Clone)]
 pub struct SqliteStore {
+    shared: Arc<Shared>,
+    // When the caller no longer waits.
+    deadline: Option<Instant>,
+}
+
+struct Shared {
     path: PathBuf,
     writer: Mutex<Option<mpsc::Sender<Change>>>,
     reader: Mutex<Option<mpsc::Sender<Query>>>,
@@ -40,31 +49,18 @@ type Query = Box<dyn FnOnce(&Connection) + Send>;
 
 impl SqliteStore {
     /// Opens or creates `portcullis.sqlite` in a directory, which is created for its owner alone if it is missing.
+    ///
+    /// A database that is damaged, empty, newer than this program or not to be written is refused. Before one of an older schema
+    /// is upgraded, a copy is kept beside it.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let failed = |error: &dyn fmt::Display| StoreError::Database(format!("{}: {error}", directory.display()));
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|error| failed(&error))?;
-        let path = directory.join("portcullis.sqlite");
-        // Created first, because SQLite would use the process's umask.
-        fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|error| failed(&error))?;
-        let mut writer = connect(&path).map_err(|error| failed(&error))?;
-        schema::migrate(&mut writer).map_err(|error| failed(&error))?;
-        let reader = connect(&path).map_err(|error| failed(&error))?;
+        let Database { path, writer, reader } = Database::open(directory)?;
         let (change_sender, changes) = mpsc::channel(QUEUE);
         let (query_sender, mut queries) = mpsc::channel::<Query>(QUEUE);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(body)
-                .map_err(|error| failed(&error))
+                .map_err(|error| StoreError::Database(format!("{}: {error}", directory.display())))
         };
         let threads = vec![
             spawn("store-writer", Box::new(move || write(writer, changes)))?,
@@ -78,10 +74,13 @@ impl SqliteStore {
             )?,
         ];
         Ok(Self {
-            path,
-            writer: Mutex::new(Some(change_sender)),
-            reader: Mutex::new(Some(query_sender)),
-            threads: Mutex::new(threads),
+            shared: Arc::new(Shared {
+                path,
+                writer: Mutex::new(Some(change_sender)),
+                reader: Mutex::new(Some(query_sender)),
+                threads: Mutex::new(threads),
+            }),
+            deadline: None,
         })
     }
 
@@ -89,22 +88,35 @@ impl SqliteStore {
         &self,
         body: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (sender, receiver) = oneshot::channel();
-        let change: Change = Box::new(move |transaction| {
-            let result = match transaction {
-                Ok(connection) => in_savepoint(connection, body),
-                Err(reason) => Err(StoreError::Database(reason.to_owned())),
-            };
-            Box::new(move |commit: Result<(), String>| {
-                let _ = sender.send(match commit {
-                    Ok(()) => result,
-                    Err(error) => Err(StoreError::Database(error)),
-                });
-            })
+        let (sender, mut receiver) = oneshot::channel();
+        // Taken by the writer when it begins the change, or by the caller when it gives up: whoever is first.
+        let taken = Arc::new(AtomicBool::new(false));
+        let change: Change = Box::new({
+            let taken = Arc::clone(&taken);
+            move |transaction| {
+                let result = match transaction {
+                    _ if taken.swap(true, Ordering::SeqCst) => Err(late()),
+                    Ok(connection) => in_savepoint(connection, body),
+                    Err(reason) => Err(StoreError::Database(reason.to_owned())),
+                };
+                Box::new(move |commit: Result<(), String>| {
+                    let _ = sender.send(match commit {
+                        Ok(()) => result,
+                        Err(error) => Err(StoreError::Database(error)),
+                    });
+                })
+            }
         });
-        let writer = lock(&self.writer).clone().ok_or_else(closed)?;
-        writer.send(change).await.map_err(|_| closed())?;
-        receiver.await.map_err(|_| closed())?
+        let writer = lock(&self.shared.writer).clone().ok_or_else(closed)?;
+        let in_time = self.in_time(async {
+            writer.send(change).await.map_err(|_| closed())?;
+            (&mut receiver).await.map_err(|_| closed())?
+        });
+        match in_time.await {
+            Some(answer) => answer,
+            None if taken.swap(true, Ordering::SeqCst) => receiver.await.map_err(|_| closed())?,
+            None => Err(late()),
+        }
     }
 
     async fn query<T: Send + 'static>(
@@ -113,11 +125,25 @@ impl SqliteStore {
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
         let query: Query = Box::new(move |connection| {
-            let _ = sender.send(body(connection));
+            // Not for somebody who went away meanwhile.
+            if !sender.is_closed() {
+                let _ = sender.send(body(connection));
+            }
         });
-        let reader = lock(&self.reader).clone().ok_or_else(closed)?;
-        reader.send(query).await.map_err(|_| closed())?;
-        receiver.await.map_err(|_| closed())?
+        let reader = lock(&self.shared.reader).clone().ok_or_else(closed)?;
+        let in_time = self.in_time(async {
+            reader.send(query).await.map_err(|_| closed())?;
+            receiver.await.map_err(|_| closed())?
+        });
+        in_time.await.unwrap_or_else(|| Err(late()))
+    }
+
+    /// What comes of something before the deadline; `None` if nothing did.
+    async fn in_time<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match self.deadline {
+            None => Some(work.await),
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), work).await.ok(),
+        }
     }
 }
 
@@ -125,13 +151,20 @@ impl fmt::Debug for SqliteStore {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("SqliteStore")
-            .field("path", &self.path)
+            .field("path", &self.shared.path)
             .finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn by(&self, deadline: Instant) -> Arc<dyn Store> {
+        Arc::new(Self {
+            shared: Arc::clone(&self.shared),
+            deadline: Some(deadline),
+        })
+    }
+
     async fn create_ring(&self, ring: Tagged<RingRow>, once: Option<Idempotency>) -> Result<Created, StoreError> {
         self.change(move |connection| {
             if let Some(earlier) = recognise(connection, once.as_ref())? {
@@ -292,9 +325,9 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        lock(&self.writer).take();
-        lock(&self.reader).take();
-        let threads: Vec<_> = lock(&self.threads).drain(..).collect();
+        lock(&self.shared.writer).take();
+        lock(&self.shared.reader).take();
+        let threads: Vec<_> = lock(&self.shared.threads).drain(..).collect();
         let _ = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 let _ = thread.join();
@@ -308,19 +341,6 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error.to_string())
     }
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // A commit that was confirmed survives a power cut.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    Ok(connection)
 }
 
 /// Runs changes until the channel closes: all that wait, up to a limit, in one transaction.
@@ -473,6 +493,10 @@ fn with_versions(connection: &Connection, key: Tagged<KeyRow>) -> Result<StoredK
         .map(|row| row?)
         .collect::<Result<Vec<_>, _>>()?;
     Ok(StoredKey { key, versions })
+}
+
+fn late() -> StoreError {
+    StoreError::Database("it did not answer before the caller's deadline; nothing was changed".to_owned())
 }
 
 fn closed() -> StoreError {

@@ -1,3 +1,5 @@
 //! Running it for years: rotation, backups, upgrades, broken disks, service managers.
 
+mod database;
 mod rotation;
+mod upgrade;
