@@ -57,6 +57,12 @@ pub enum Error {
     /// A resident key is not on this token.
     #[error("the token does not hold this resident key")]
     ResidentMissing,
+    /// What was to be imported is not what it was declared to be, or cannot be unwrapped. Names no secret.
+    #[error("the key was not imported: {0}")]
+    ImportRefused(String),
+    /// The key may not be exported, or not so.
+    #[error("the key was not exported: {0}")]
+    ExportRefused(String),
     /// Ciphertext or associated data are wrong.
     #[error("the ciphertext or its associated data are wrong")]
     DecryptionFailed,
@@ -78,6 +84,8 @@ impl Error {
             | Self::NotPermitted(..)
             | Self::Unsupported(_)
             | Self::NotWrappable(_)
+            | Self::ImportRefused(_)
+            | Self::ExportRefused(_)
             | Self::DecryptionFailed => Class::CallerFault,
         }
     }

@@ -103,23 +103,18 @@ pub fn token_digest(sealed: &[u8]) -> TokenDigest {
 impl KeyToken {
     /// The canonical form without its tag.
     pub fn body(&self) -> Vec<u8> {
-        let mut body = CanonicalWriter::new()
+        let body = CanonicalWriter::new()
             .u8(FORMAT)
             .u32(self.epoch)
             .fixed(self.uid.as_bytes())
             .u32(self.version)
             .u16(self.key_type.number())
             .u8(self.storage as u8)
-            .u8(self.origin as u8)
-            .u16(self.uses.iter().len() as u16);
-        for permitted_use in self.uses.iter() {
-            body = body
-                .u8(permitted_use.operation.number())
-                .u16(permitted_use.mechanism.number());
-        }
+            .u8(self.origin as u8);
         // The secret's true length, because RFC 5649 as some tokens do it pads to eight bytes.
         let secret_length = self.key_type.secret_length().unwrap_or(0) as u16;
-        body.u16(secret_length)
+        write_uses(body, &self.uses)
+            .u16(secret_length)
             .bytes(&self.wrapped)
             .bytes(&self.public_key)
             .finish()
@@ -151,16 +146,7 @@ impl KeyToken {
         let key_type = KeyType::from_number(reader.u16()?).ok_or(TokenError::Field("the key type"))?;
         let storage = Storage::from_number(reader.u8()?).ok_or(TokenError::Field("the storage"))?;
         let origin = Origin::from_number(reader.u8()?).ok_or(TokenError::Field("the origin"))?;
-        let mut listed = Vec::new();
-        for _ in 0..reader.u16()? {
-            let operation = Operation::from_number(reader.u8()?).ok_or(TokenError::Field("an operation"))?;
-            let mechanism = Mechanism::from_number(reader.u16()?).ok_or(TokenError::Field("a mechanism"))?;
-            listed.push(PermittedUse { operation, mechanism });
-        }
-        if !listed.is_sorted_by(|a, b| a < b) {
-            return Err(TokenError::Field("the order of the uses"));
-        }
-        let uses = PermittedUses::new(key_type, listed)?;
+        let uses = read_uses(&mut reader, key_type)?;
         if usize::from(reader.u16()?) != key_type.secret_length().unwrap_or(0) {
             return Err(TokenError::Field("the secret length"));
         }
@@ -195,6 +181,30 @@ impl KeyToken {
 /// The `CKA_ID` that a resident version's objects have: 16 bytes of uid, 4 of version.
 pub fn object_id(uid: Uuid, version: u32) -> Vec<u8> {
     CanonicalWriter::new().fixed(uid.as_bytes()).u32(version).finish()
+}
+
+/// Writes uses as tokens have them: their number, then each as operation and mechanism.
+pub(crate) fn write_uses(writer: CanonicalWriter, uses: &PermittedUses) -> CanonicalWriter {
+    uses.iter()
+        .fold(writer.u16(uses.iter().len() as u16), |writer, permitted_use| {
+            writer
+                .u8(permitted_use.operation.number())
+                .u16(permitted_use.mechanism.number())
+        })
+}
+
+/// Reads uses in their canonical order.
+pub(crate) fn read_uses(reader: &mut CanonicalReader<'_>, key_type: KeyType) -> Result<PermittedUses, TokenError> {
+    let mut listed = Vec::new();
+    for _ in 0..reader.u16()? {
+        let operation = Operation::from_number(reader.u8()?).ok_or(TokenError::Field("an operation"))?;
+        let mechanism = Mechanism::from_number(reader.u16()?).ok_or(TokenError::Field("a mechanism"))?;
+        listed.push(PermittedUse { operation, mechanism });
+    }
+    if !listed.is_sorted_by(|a, b| a < b) {
+        return Err(TokenError::Field("the order of the uses"));
+    }
+    Ok(PermittedUses::new(key_type, listed)?)
 }
 
 const FORMAT: u8 = 1;

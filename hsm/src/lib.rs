@@ -7,10 +7,12 @@
 //! - [`algorithm`]: key types, operations and mechanisms with their permanent numbers, and the uses a key may have.
 //! - [`template`]: complete attribute templates; nothing is left to a module's defaults.
 //! - [`public_key`]: public keys between PKCS#11 attributes and SubjectPublicKeyInfo.
+//! - [`private_key`]: private keys in clear, as an import brings them; `proof`: that a private key has its public key.
 //! - [`capability`]: what a token can really do, found by asking and trying.
 //! - [`domain`]: the seal, portable and mac keys that all members of a cluster share: creation, cloning, fingerprint,
 //!   and the operations that must fail on them.
 //! - [`key_token`]: the authenticated, wrapped form in which a key is stored outside the HSM.
+//! - [`ephemeral_token`]: the same for a key that is not stored and belongs to one caller for a while.
 //! - [`record`]: messages that the domain's mac key authenticates: key tokens, stored rows, probes.
 //! - [`loaded`]: key tokens loaded into a member: a bounded, pinned LRU behind the keeper session.
 //! - [`resident`]: keys that live on a member as token objects.
@@ -26,11 +28,14 @@
 pub mod algorithm;
 pub mod capability;
 pub mod domain;
+pub mod ephemeral_token;
 pub mod error;
 pub mod key_token;
 pub mod loaded;
 pub mod member;
 pub mod pkcs11;
+pub mod private_key;
+mod proof;
 pub mod public_key;
 pub mod record;
 pub mod resident;

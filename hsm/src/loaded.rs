@@ -6,9 +6,9 @@
 
 use crate::{
     Error,
-    algorithm::PermittedUses,
+    algorithm::{KeyType, PermittedUses},
     domain::DomainKeys,
-    key_token::{KeyToken, Storage, TokenDigest},
+    key_token::{KeyToken, Origin, Storage, TokenDigest},
     pkcs11::{CallError, Module, ObjectHandle, Session, SessionKind, SlotId},
     resident,
     return_code::Class,
@@ -16,6 +16,7 @@ use crate::{
 };
 use lru::LruCache;
 use std::{
+    collections::HashMap,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -24,8 +25,12 @@ use std::{
 #[derive(Debug)]
 pub struct LoadedKey {
     handle: ObjectHandle,
+    key_type: KeyType,
     uses: PermittedUses,
     storage: Storage,
+    origin: Origin,
+    // Whose share of the cache an ephemeral key takes.
+    owner: Option<Box<str>>,
     // Keeps the session open whose object this is.
     keeper: Arc<Mutex<Session>>,
 }
@@ -36,10 +41,34 @@ impl LoadedKey {
         self.handle
     }
 
+    /// What the key is.
+    pub fn key_type(&self) -> KeyType {
+        self.key_type
+    }
+
+    /// How its secret half is kept.
+    pub fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// Where it came from.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// What the key may do.
     pub fn uses(&self) -> &PermittedUses {
         &self.uses
     }
+}
+
+/// How many keys stay loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadedLimits {
+    /// In all; keys in use beyond that are kept until they are free.
+    pub keys: NonZeroUsize,
+    /// Ephemeral keys of one principal: beyond that its own go first, so that it cannot push out the keys of others.
+    pub ephemeral_share: NonZeroUsize,
 }
 
 /// The loaded keys of a member.
@@ -49,30 +78,33 @@ pub struct LoadedKeys {
     slot: SlotId,
     // Lock order: `keeper`, then the keeper's session, then `cache`. A hit takes the cache's lock alone.
     keeper: Mutex<Option<Arc<Mutex<Session>>>>,
-    cache: Mutex<LruCache<TokenDigest, Arc<LoadedKey>>>,
-    capacity: NonZeroUsize,
+    cache: Mutex<Cache>,
 }
 
 impl LoadedKeys {
-    /// An empty cache of at most `capacity` keys; keys in use beyond that are kept until they are free.
-    pub fn new(module: &Arc<Module>, slot: SlotId, capacity: NonZeroUsize) -> Self {
+    /// Nothing loaded.
+    pub fn new(module: &Arc<Module>, slot: SlotId, limits: LoadedLimits) -> Self {
         Self {
             module: Arc::clone(module),
             slot,
             keeper: Mutex::new(None),
-            // Unbounded, because the bound spares pinned keys, which the cache itself would evict.
-            cache: Mutex::new(LruCache::unbounded()),
-            capacity,
+            cache: Mutex::new(Cache::new(limits)),
         }
     }
 
     /// The key with this digest, if it is loaded; it is pinned while the result lives.
     pub fn pin(&self, digest: &TokenDigest) -> Option<Arc<LoadedKey>> {
-        lock(&self.cache).get(digest).cloned()
+        lock(&self.cache).find(digest)
     }
 
-    /// Loads an authentic token and pins it.
-    pub fn load(&self, digest: &TokenDigest, token: &KeyToken, domain: &DomainKeys) -> Result<Arc<LoadedKey>, Error> {
+    /// Loads an authentic token and pins it. `owner` is the principal to which an ephemeral key belongs.
+    pub fn load(
+        &self,
+        digest: &TokenDigest,
+        token: &KeyToken,
+        owner: Option<&str>,
+        domain: &DomainKeys,
+    ) -> Result<Arc<LoadedKey>, Error> {
         let keeper = self.keeper()?;
         let (key, evicted) = {
             let mut session = lock(&keeper);
@@ -84,11 +116,14 @@ impl LoadedKeys {
                 bring_in(&mut session, token, domain).inspect_err(|error| self.judge_keeper(&keeper, error))?;
             let key = Arc::new(LoadedKey {
                 handle,
+                key_type: token.key_type,
                 uses: token.uses.clone(),
                 storage: token.storage,
+                origin: token.origin,
+                owner: owner.map(Box::from),
                 keeper: Arc::clone(&keeper),
             });
-            let evicted = self.insert(*digest, Arc::clone(&key));
+            let evicted = lock(&self.cache).insert(*digest, Arc::clone(&key));
             (key, evicted)
         };
         for victim in evicted {
@@ -100,8 +135,8 @@ impl LoadedKeys {
     /// Forgets a key whose handle the token no longer knows, unless another thread has loaded it anew since.
     pub fn forget(&self, digest: &TokenDigest, key: &Arc<LoadedKey>) {
         let mut cache = lock(&self.cache);
-        if cache.peek(digest).is_some_and(|present| Arc::ptr_eq(present, key)) {
-            cache.pop(digest);
+        if cache.keys.peek(digest).is_some_and(|present| Arc::ptr_eq(present, key)) {
+            cache.remove(digest);
         }
     }
 
@@ -131,20 +166,80 @@ impl LoadedKeys {
             lock(&self.cache).clear();
         }
     }
+}
 
-    /// Adds a key and takes out the least recently used ones that are not pinned.
-    fn insert(&self, digest: TokenDigest, key: Arc<LoadedKey>) -> Vec<Arc<LoadedKey>> {
-        let mut cache = lock(&self.cache);
-        cache.put(digest, key);
-        let excess = cache.len().saturating_sub(self.capacity.get());
-        let victims: Vec<_> = cache
-            .iter()
-            .rev()
-            .filter(|(_, key)| Arc::strong_count(key) == 1)
-            .take(excess)
-            .map(|(digest, _)| *digest)
-            .collect();
-        victims.into_iter().filter_map(|digest| cache.pop(&digest)).collect()
+/// The keys by use, and beside them those of each owner of ephemeral keys.
+#[derive(Debug)]
+struct Cache {
+    limits: LoadedLimits,
+    // Unbounded, because the bounds spare pinned keys, which the caches themselves would evict.
+    keys: LruCache<TokenDigest, Arc<LoadedKey>>,
+    owned: HashMap<Box<str>, LruCache<TokenDigest, ()>>,
+}
+
+impl Cache {
+    fn new(limits: LoadedLimits) -> Self {
+        Self {
+            limits,
+            keys: LruCache::unbounded(),
+            owned: HashMap::new(),
+        }
+    }
+
+    fn find(&mut self, digest: &TokenDigest) -> Option<Arc<LoadedKey>> {
+        let key = Arc::clone(self.keys.get(digest)?);
+        if let Some(owned) = key.owner.as_ref().and_then(|owner| self.owned.get_mut(owner)) {
+            owned.promote(digest);
+        }
+        Some(key)
+    }
+
+    /// Adds a key and takes out the least recently used ones that are not pinned: first of its owner, then of all.
+    fn insert(&mut self, digest: TokenDigest, key: Arc<LoadedKey>) -> Vec<Arc<LoadedKey>> {
+        let mut victims = Vec::new();
+        if let Some(owner) = key.owner.clone() {
+            let owned = self.owned.entry(owner.clone()).or_insert_with(LruCache::unbounded);
+            owned.put(digest, ());
+            self.keys.put(digest, key);
+            let share = self.limits.ephemeral_share.get();
+            let chosen = self.owned.get(&owner).map(|owned| self.oldest_free(owned, share));
+            victims.extend(chosen.iter().flatten().filter_map(|digest| self.remove(digest)));
+        } else {
+            self.keys.put(digest, key);
+        }
+        let chosen = self.oldest_free(&self.keys, self.limits.keys.get());
+        victims.extend(chosen.iter().filter_map(|digest| self.remove(digest)));
+        victims
+    }
+
+    /// The least recently used keys of a list that is longer than it may be, of those that nobody but the cache holds.
+    fn oldest_free<T>(&self, list: &LruCache<TokenDigest, T>, limit: usize) -> Vec<TokenDigest> {
+        let excess = list.len().saturating_sub(limit);
+        let oldest = list.iter().rev().map(|(digest, _)| *digest);
+        oldest.filter(|digest| self.is_free(digest)).take(excess).collect()
+    }
+
+    /// Whether nobody but the cache holds the key.
+    fn is_free(&self, digest: &TokenDigest) -> bool {
+        self.keys.peek(digest).is_some_and(|key| Arc::strong_count(key) == 1)
+    }
+
+    fn remove(&mut self, digest: &TokenDigest) -> Option<Arc<LoadedKey>> {
+        let key = self.keys.pop(digest)?;
+        if let Some(owner) = &key.owner
+            && let Some(owned) = self.owned.get_mut(owner)
+        {
+            owned.pop(digest);
+            if owned.is_empty() {
+                self.owned.remove(owner);
+            }
+        }
+        Some(key)
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.owned.clear();
     }
 }
 

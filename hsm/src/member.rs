@@ -3,13 +3,22 @@
 //! A guard session keeps the login for the member's life; `C_Logout` is never called. Operations take a session of the
 //! caller's, so that each thread brings its own.
 
+mod ephemeral;
+mod export;
+mod import;
+
+pub use ephemeral::Tenure;
+pub use export::Recipient;
+pub use import::ImportSource;
+
 use crate::{
     Error,
-    algorithm::{KeyType, Mechanism, Operation, PermittedUses},
+    algorithm::{KeyType, Mechanism, Operation, PermittedUse, PermittedUses},
     capability::Capabilities,
     domain::{DomainKeys, Fingerprint},
+    ephemeral_token::EphemeralToken,
     key_token::{KeyToken, Origin, Storage, TokenDigest, token_digest},
-    loaded::{LoadedKey, LoadedKeys},
+    loaded::{LoadedKey, LoadedKeys, LoadedLimits},
     pkcs11::{Attribute, CallError, CallMechanism, Module, Session, SessionKind, SlotId, TokenInfo, UserType},
     public_key::read_public_key,
     record::{self, RecordKind, Tag},
@@ -20,10 +29,7 @@ use crate::{
 };
 use cryptoki_sys::*;
 use secrecy::SecretSlice;
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, Mutex, OnceLock},
-};
+use std::sync::{Arc, Mutex, OnceLock};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
@@ -104,7 +110,7 @@ impl Member {
         module: Arc<Module>,
         selector: &TokenSelector,
         pin: SecretSlice<u8>,
-        loaded_capacity: NonZeroUsize,
+        limits: LoadedLimits,
     ) -> Result<Self, Error> {
         let (slot, info) = find_token(&module, selector)?;
         let mut guard = Session::open(&module, slot, SessionKind::ReadWrite)?;
@@ -116,7 +122,7 @@ impl Member {
         let mut capabilities = Capabilities::ask(&module, slot)?;
         capabilities.try_wrapping(&guard)?;
         Ok(Self {
-            loaded: LoadedKeys::new(&module, slot, loaded_capacity),
+            loaded: LoadedKeys::new(&module, slot, limits),
             module,
             slot,
             info,
@@ -278,17 +284,7 @@ impl Member {
     /// Generates a key and returns its token with the tag. What a failure leaves behind are objects of `session`, so drop
     /// it then.
     pub fn generate(&self, session: &mut Session, new: &NewKey) -> Result<Vec<u8>, Error> {
-        for permitted_use in new.uses.iter() {
-            if !self
-                .capabilities
-                .supports(permitted_use.operation, permitted_use.mechanism)
-            {
-                return Err(Error::Unsupported(permitted_use.to_string()));
-            }
-        }
-        if !self.capabilities.generates(new.key_type) {
-            return Err(Error::Unsupported(format!("generating keys of type {}", new.key_type)));
-        }
+        self.check_generation(new)?;
         let domain = self.domain()?;
         let (wrapped, public_key) = match new.storage {
             Storage::Resident => {
@@ -332,6 +328,22 @@ impl Member {
             RecordKind::Row,
             message,
         )?)
+    }
+
+    fn check_generation(&self, new: &NewKey) -> Result<(), Error> {
+        self.check_uses(&new.uses)?;
+        if !self.capabilities.generates(new.key_type) {
+            return Err(Error::Unsupported(format!("generating keys of type {}", new.key_type)));
+        }
+        Ok(())
+    }
+
+    fn check_uses(&self, uses: &PermittedUses) -> Result<(), Error> {
+        let supported = |one: &PermittedUse| self.capabilities.supports(one.operation, one.mechanism);
+        match uses.iter().find(|one| !supported(one)) {
+            None => Ok(()),
+            Some(missing) => Err(Error::Unsupported(missing.to_string())),
+        }
     }
 
     fn generate_wrapped(
@@ -395,17 +407,42 @@ impl Member {
     }
 
     fn load(&self, session: &mut Session, digest: &TokenDigest, sealed: &[u8]) -> Result<Arc<LoadedKey>, Error> {
-        let domain = self.domain()?;
+        if !EphemeralToken::is_claimed_by(sealed) {
+            let token = self.authentic_token(session, digest, sealed)?;
+            return self.loaded.load(digest, &token, None, self.domain()?);
+        }
+        let body = self.authentic_body(session, RecordKind::EphemeralToken, digest, sealed)?;
+        let token = EphemeralToken::parse(body)?;
+        let key = self.of_this_epoch(token.key())?;
+        self.loaded.load(digest, &key, Some(&token.owner), self.domain()?)
+    }
+
+    /// A stored key token, after all checks that an HSM can make.
+    fn authentic_token(&self, session: &mut Session, digest: &TokenDigest, sealed: &[u8]) -> Result<KeyToken, Error> {
+        let body = self.authentic_body(session, RecordKind::KeyToken, digest, sealed)?;
+        self.of_this_epoch(KeyToken::parse(body)?)
+    }
+
+    fn authentic_body<'a>(
+        &self,
+        session: &mut Session,
+        kind: RecordKind,
+        digest: &TokenDigest,
+        sealed: &'a [u8],
+    ) -> Result<&'a [u8], Error> {
         let (body, tag) = KeyToken::split(sealed)?;
         let digest_matches: bool = token_digest(sealed).ct_eq(digest).into();
-        if !digest_matches || !self.is_authentic(session, RecordKind::KeyToken, body, tag)? {
+        if !digest_matches || !self.is_authentic(session, kind, body, tag)? {
             return Err(Error::NotAuthentic("the key token"));
         }
-        let token = KeyToken::parse(body)?;
-        if token.epoch != domain.epoch() {
+        Ok(body)
+    }
+
+    fn of_this_epoch(&self, token: KeyToken) -> Result<KeyToken, Error> {
+        if token.epoch != self.domain()?.epoch() {
             return Err(Error::NotAuthentic("the key token, which is of another domain epoch,"));
         }
-        self.loaded.load(digest, &token, domain)
+        Ok(token)
     }
 
     fn forget_if_lost(&self, digest: &TokenDigest, key: &Arc<LoadedKey>, error: &CallError) {
@@ -421,12 +458,17 @@ impl Member {
             | ReturnCode::AEAD_DECRYPT_FAILED
             | ReturnCode::DATA_INVALID
             | ReturnCode::SIGNATURE_INVALID => Error::DecryptionFailed,
-            code if code.class() == Class::MemberFault => match (self.probe(), self.known_answer.get()) {
-                (Ok(answer), Some(expected)) if answer == *expected => Error::DecryptionFailed,
-                _ => error.into(),
-            },
+            code if code.class() == Class::MemberFault && self.still_answers() => Error::DecryptionFailed,
             _ => error.into(),
         }
+    }
+
+    /// Whether the member still gives the known answer, so that an error is about the caller's input.
+    fn still_answers(&self) -> bool {
+        matches!(
+            (self.probe(), self.known_answer.get()),
+            (Ok(answer), Some(expected)) if answer == *expected
+        )
     }
 }
 

@@ -71,7 +71,8 @@ pub fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> der::Result<Vec<u8>> {
     .to_der()
 }
 
-fn curve_public_key(key_type: KeyType, point: &[u8]) -> der::Result<Vec<u8>> {
+/// SubjectPublicKeyInfo of a curve's key from its bare point.
+pub(crate) fn curve_public_key(key_type: KeyType, point: &[u8]) -> der::Result<Vec<u8>> {
     let algorithm = match (key_type, curve(key_type)) {
         (KeyType::Ed25519, Some(oid)) => AlgorithmIdentifierOwned { oid, parameters: None },
         (_, curve) => AlgorithmIdentifierOwned {
@@ -84,6 +85,57 @@ fn curve_public_key(key_type: KeyType, point: &[u8]) -> der::Result<Vec<u8>> {
         subject_public_key: BitString::from_bytes(point)?,
     }
     .to_der()
+}
+
+/// Whether an algorithm identifier is that of a key type: its object identifier, and the curve in its parameters.
+pub(crate) fn has_algorithm(
+    key_type: KeyType,
+    algorithm: ObjectIdentifier,
+    parameters: Option<ObjectIdentifier>,
+) -> bool {
+    match key_type.family() {
+        Family::Rsa(_) => algorithm == RSA_ENCRYPTION,
+        Family::Ec => algorithm == EC_PUBLIC_KEY && parameters == curve(key_type),
+        Family::Edwards => Some(algorithm) == curve(key_type) && parameters.is_none(),
+        Family::Aes(_) | Family::Hmac(_) => false,
+    }
+}
+
+/// The key inside a SubjectPublicKeyInfo of exactly this type and size, as AWS-LC takes it: the point of a curve's key,
+/// RSAPublicKey (RFC 8017) of an RSA key.
+///
+/// # Errors
+///
+/// In words, when it is another type of key, of another size, or has bytes after its end.
+pub fn bare_public_key(key_type: KeyType, public_key: &[u8]) -> Result<Vec<u8>, String> {
+    let wrong = || format!("expected SubjectPublicKeyInfo in DER of a {key_type} key");
+    let info = SubjectPublicKeyInfoOwned::from_der(public_key).map_err(|_| wrong())?;
+    let parameters = info.algorithm.parameters.as_ref();
+    let parameters = parameters.and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
+    if !has_algorithm(key_type, info.algorithm.oid, parameters) {
+        return Err(wrong());
+    }
+    let key = info.subject_public_key.raw_bytes();
+    let right = match key_type.family() {
+        Family::Rsa(bits) => {
+            let (modulus, exponent) = rsa_components(public_key).map_err(|_| wrong())?;
+            modulus.len() * 8 == bits as usize && modulus[0] & 0x80 != 0 && exponent == [1, 0, 1]
+        }
+        _ => bare_point(key_type, key).is_some_and(|point| point.len() == key.len()),
+    };
+    if right { Ok(key.to_vec()) } else { Err(wrong()) }
+}
+
+/// A public key of exactly this type and size in the one form in which it is stored: two encodings of a key are equal then.
+pub fn canonical_public_key(key_type: KeyType, public_key: &[u8]) -> Result<Vec<u8>, String> {
+    let bare = bare_public_key(key_type, public_key)?;
+    let canonical = match key_type.family() {
+        Family::Rsa(_) => {
+            rsa_components(public_key).and_then(|(modulus, exponent)| rsa_public_key(&modulus, &exponent))
+        }
+        _ => curve_public_key(key_type, &bare),
+    };
+    canonical.map_err(|error| error.to_string())
 }
 
 /// `CKA_EC_POINT` is an OCTET STRING around the point; some tokens return the point itself.

@@ -22,6 +22,8 @@ pub type Tag = [u8; TAG_LENGTH];
 pub enum RecordKind {
     /// The body of a key token, stored or resident.
     KeyToken = 1,
+    /// The body of an ephemeral key token.
+    EphemeralToken = 2,
     /// A row of the gateway's store.
     Row = 3,
     /// The known-answer message of a probe.
@@ -33,9 +35,15 @@ pub enum RecordKind {
 impl RecordKind {
     /// The kind with this number, if it is known.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::KeyToken, Self::Row, Self::Probe, Self::Fingerprint]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
+        [
+            Self::KeyToken,
+            Self::EphemeralToken,
+            Self::Row,
+            Self::Probe,
+            Self::Fingerprint,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == number)
     }
 }
 

@@ -51,6 +51,12 @@ pub fn find_private(session: &mut Session, token: &KeyToken) -> Result<ObjectHan
     }
 }
 
+/// Whether the token holds the private or secret key of a version.
+pub fn is_present(session: &mut Session, uid: Uuid, version: u32, key_type: KeyType) -> Result<bool, Error> {
+    let found = find_by_id(session, &object_id(uid, version), secret_class(key_type), key_type)?;
+    Ok(!found.is_empty())
+}
+
 /// Destroys every object of a version; none is success.
 pub fn destroy(session: &mut Session, uid: Uuid, version: u32) -> Result<(), Error> {
     let template = Template::new([

@@ -143,6 +143,24 @@ pub fn public_half(key_type: KeyType, lifetime: Lifetime) -> Template {
     Template::new(attributes)
 }
 
+/// Somebody else's RSA public key as a session object that can only wrap, and only by OAEP.
+pub fn wrapping_public_key(modulus: &[u8], exponent: &[u8]) -> Template {
+    Template::new([
+        Attribute::number(CKA_CLASS, CKO_PUBLIC_KEY),
+        Attribute::number(CKA_KEY_TYPE, CKK_RSA),
+        Attribute::flag(CKA_TOKEN, false),
+        Attribute::flag(CKA_PRIVATE, false),
+        Attribute::bytes(CKA_MODULUS, modulus),
+        Attribute::bytes(CKA_PUBLIC_EXPONENT, exponent),
+        Attribute::flag(CKA_ENCRYPT, false),
+        Attribute::flag(CKA_VERIFY, false),
+        Attribute::flag(CKA_VERIFY_RECOVER, false),
+        Attribute::flag(CKA_WRAP, true),
+        Attribute::flag(CKA_DERIVE, false),
+        Attribute::mechanisms(CKA_ALLOWED_MECHANISMS, [CKM_RSA_PKCS_OAEP]),
+    ])
+}
+
 /// The template with its mechanisms limited and, last, `CKA_MODIFIABLE` false.
 pub fn frozen(template: Template, mechanisms: &[CK_MECHANISM_TYPE]) -> Template {
     template

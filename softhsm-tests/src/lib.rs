@@ -6,6 +6,7 @@
 //! - [`Authority`] (`identity`) issues certificates, good ones and wrong ones.
 //! - [`KeySpec`] and the functions beside it (`calls`) create and use keys; `signature` checks what they sign without any
 //!   code of the gateway; `refusal` checks how the gateway says no.
+//! - [`Material`] (`material`) is a key made outside of any HSM, with key wrapping that no code of the gateway does.
 //! - [`Wire`] (`wire`) speaks gRPC with bytes instead of messages, for requests that no client sends.
 //! - [`Database`] (`database`) and [`AuditLog`] (`audit`) read the gateway's files, and change the former.
 //! - [`Adversary`] (`adversary`) runs the program `adversary`, which attacks a member by PKCS#11 alone.
@@ -23,6 +24,7 @@ mod cluster;
 mod database;
 mod gateway;
 mod identity;
+mod material;
 mod program;
 mod refusal;
 mod signature;
@@ -39,6 +41,7 @@ pub use cluster::{MEMBERS, TestCluster};
 pub use database::Database;
 pub use gateway::{Ended, Gateway, Launch};
 pub use identity::{Authority, Identity, Wish};
+pub use material::{Material, OaepHash, kw_unwrap, kwp_unwrap, kwp_wrap, rsa_aes_unwrap, rsa_aes_wrap};
 pub use program::{
     LONG, Output, PORTCULLIS, SHORT, find_tool, openssl, run, run_with_input, temporary_directory, wait_until,
     workspace_binary,

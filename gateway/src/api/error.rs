@@ -63,6 +63,10 @@ reasons! {
     ChecksumMismatch = "CHECKSUM_MISMATCH", InvalidArgument;
     /// The ciphertext or its associated data are wrong; which, is not said.
     DecryptionFailed = "DECRYPTION_FAILED", InvalidArgument;
+    /// What was to be imported cannot be unwrapped, or is not what it was declared to be.
+    ImportRefused = "IMPORT_REFUSED", InvalidArgument;
+    /// The key may not be exported, or not to this recipient or under this key.
+    ExportRefused = "EXPORT_REFUSED", FailedPrecondition;
     /// The request id was used for another request.
     RequestIdReused = "REQUEST_ID_REUSED", InvalidArgument;
     /// The request is not a message of its type.
@@ -203,6 +207,8 @@ impl From<ClusterError> for ApiError {
             ClusterError::Unsupported { what, members } => Self::new(Reason::MechanismUnsupported, message)
                 .with("mechanism", what)
                 .with("members", members.join(",")),
+            ClusterError::ImportRefused(_) => Self::new(Reason::ImportRefused, message),
+            ClusterError::ExportRefused(_) => Self::new(Reason::ExportRefused, message),
             ClusterError::DecryptionFailed => Self::decryption_failed(),
             ClusterError::NotAuthentic(_) => Self::new(Reason::RecordNotAuthentic, message),
             ClusterError::Refused(_) | ClusterError::Protocol => {

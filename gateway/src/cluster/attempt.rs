@@ -111,6 +111,8 @@ pub(super) fn judge(reply: Result<ReplyBody, Missed>) -> (Option<Outcome>, Verdi
     let message = failure.message.clone();
     let (outcome, verdict) = match failure.kind() {
         FailureKind::Refused => (Outcome::Served, Verdict::Error(ClusterError::Refused(message))),
+        FailureKind::ImportRefused => (Outcome::Served, Verdict::Error(ClusterError::ImportRefused(message))),
+        FailureKind::ExportRefused => (Outcome::Served, Verdict::Error(ClusterError::ExportRefused(message))),
         FailureKind::DecryptionFailed => (Outcome::Served, Verdict::Error(ClusterError::DecryptionFailed)),
         FailureKind::NotAuthentic => (Outcome::Served, Verdict::Error(ClusterError::NotAuthentic(message))),
         FailureKind::DeadlinePassed => (Outcome::Served, Verdict::Error(ClusterError::DeadlinePassed)),

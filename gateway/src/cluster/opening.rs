@@ -46,6 +46,7 @@ impl Cluster {
             sessions: member.settings.sessions,
             queue: member.settings.queue,
             loaded_keys: member.settings.loaded_keys,
+            ephemeral_share: member.settings.ephemeral_share,
         });
         match worker.request(open, None).await {
             Ok(ReplyBody::Opened(opened)) => {

@@ -65,19 +65,45 @@ impl Key {
         }
     }
 
-    fn message(&self, token: SendToken) -> protocol::Key {
+    pub(super) fn message(&self, token: SendToken) -> protocol::Key {
         protocol::Key {
             digest: self.digest.to_vec(),
             sealed: (token == SendToken::Yes).then(|| self.sealed.to_vec()),
         }
     }
 
-    fn needs(&self, operation: Operation, mechanism: Mechanism) -> Needs {
+    /// The key with its token: for what is done with the token and not with a loaded key.
+    pub(super) fn whole_message(&self) -> protocol::Key {
+        self.message(SendToken::Yes)
+    }
+
+    pub(super) fn needs(&self, operation: Operation, mechanism: Mechanism) -> Needs {
         Needs {
             uses: vec![(operation, mechanism)],
             generates: None,
             only: self.only.clone(),
         }
+    }
+}
+
+impl KeySpecification {
+    pub(super) fn message(&self) -> Generate {
+        Generate {
+            uid: self.uid.as_bytes().to_vec(),
+            version: self.version,
+            key_type: self.key_type.number().into(),
+            uses: self
+                .uses
+                .iter()
+                .map(|one| u32::from(one.operation.number()) << 16 | u32::from(one.mechanism.number()))
+                .collect(),
+            exportable: self.storage == Storage::Portable,
+        }
+    }
+
+    /// What a member must be able to do with the key.
+    pub(super) fn uses(&self) -> Vec<(Operation, Mechanism)> {
+        self.uses.iter().map(|one| (one.operation, one.mechanism)).collect()
     }
 }
 
@@ -171,22 +197,12 @@ impl Cluster {
         deadline: Instant,
     ) -> ByMember<Vec<u8>> {
         let needs = Needs {
-            uses: key.uses.iter().map(|one| (one.operation, one.mechanism)).collect(),
+            uses: key.uses(),
             generates: Some(key.key_type),
             only: on.map(|member| vec![member]),
         };
         let body = |_| {
-            let generate = Generate {
-                uid: key.uid.as_bytes().to_vec(),
-                version: key.version,
-                key_type: key.key_type.number().into(),
-                uses: key
-                    .uses
-                    .iter()
-                    .map(|one| u32::from(one.operation.number()) << 16 | u32::from(one.mechanism.number()))
-                    .collect(),
-                exportable: key.storage == Storage::Portable,
-            };
+            let generate = key.message();
             match key.storage {
                 Storage::Resident => RequestBody::GenerateResident(generate),
                 _ => RequestBody::GenerateWrapped(generate),
@@ -261,7 +277,7 @@ impl Cluster {
 /// A row with all the labels that it may have, or a token, has less than 32 KiB, so these fit a frame many times.
 const CLAIMS_AT_ONCE: usize = 64;
 
-fn bytes((reply, member): (ReplyBody, MemberIndex)) -> ByMember<Vec<u8>> {
+pub(super) fn bytes((reply, member): (ReplyBody, MemberIndex)) -> ByMember<Vec<u8>> {
     match reply {
         ReplyBody::Bytes(bytes) => Ok((bytes, member)),
         _ => Err(ClusterError::Protocol),

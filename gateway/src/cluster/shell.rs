@@ -102,6 +102,12 @@ pub enum ClusterError {
     /// The ciphertext or its associated data are wrong.
     #[error("the ciphertext or its associated data are wrong")]
     DecryptionFailed,
+    /// What was to be imported is not what it should be.
+    #[error("{0}")]
+    ImportRefused(String),
+    /// The key may not be exported, or not so.
+    #[error("{0}")]
+    ExportRefused(String),
     /// A stored token or row is not authentic.
     #[error("{0}")]
     NotAuthentic(String),

@@ -104,6 +104,8 @@ pub struct MemberSettings {
     pub queue: u32,
     /// How many keys it keeps loaded.
     pub loaded_keys: u32,
+    /// How many ephemeral keys of one principal it keeps loaded.
+    pub ephemeral_share: u32,
     /// Its share of the work, relative to the others.
     pub weight: u32,
     /// The worker's environment, for the vendor's library.

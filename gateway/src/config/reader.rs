@@ -171,6 +171,8 @@ fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Vec<Memb
         let sessions = section.number("sessions", problems, 1..=256, 4);
         let queue = section.number("queue", problems, 1..=65_536, 2048);
         let loaded_keys = section.number("loaded_keys", problems, 1..=1_000_000, 10_000);
+        let tenth = (loaded_keys / 10).max(1);
+        let ephemeral_share = section.number("ephemeral_share", problems, 1..=1_000_000, tenth);
         let weight = section.number("weight", problems, 1..=100, 1);
         let environment = section.optional("environment", problems, "a table of texts", |value| {
             let entries = value.as_table()?.iter();
@@ -189,6 +191,7 @@ fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Vec<Memb
                 sessions,
                 queue,
                 loaded_keys,
+                ephemeral_share,
                 weight,
                 environment,
             });

@@ -182,6 +182,7 @@ impl Provisioned {
             sessions: 1,
             queue: 16,
             loaded_keys: 16,
+            ephemeral_share: 1,
         });
         member.ask(open).await?;
         Ok(member)

@@ -17,6 +17,7 @@ use portcullis_gateway::{
 };
 use portcullis_hsm::{
     domain::{Fingerprint, KNOWN_KEY},
+    ephemeral_token::EphemeralToken,
     key_token::{KeyToken, token_digest},
     record::{RecordKind, framed},
 };
@@ -81,6 +82,39 @@ fn key_tokens() {
         assert_eq!(tag, bytes(&vector["tag"]));
         let sealed = token.sealed(&tag.try_into().expect("32 bytes"));
         assert_eq!(token_digest(&sealed).as_slice(), bytes(&vector["digest"]));
+    }
+}
+
+#[test]
+fn ephemeral_key_tokens() {
+    let vectors = vectors();
+    let tokens = vectors["ephemeral_key_tokens"].as_array().expect("tokens");
+    assert_eq!(tokens.len(), 2);
+    for vector in tokens {
+        let body = bytes(&vector["body"]);
+        let token = EphemeralToken::parse(&body).expect("a token");
+        assert_eq!(token.body(), body);
+        assert_eq!(u64::from(token.epoch), number(&vector["epoch"]));
+        assert_eq!(token.uid, uid(&vector["uid"]));
+        assert_eq!(u64::from(token.key_type.number()), number(&vector["key_type"]));
+        assert_eq!(token.storage as u64, number(&vector["storage"]));
+        let uses: Vec<[u64; 2]> = token
+            .uses
+            .iter()
+            .map(|one| [one.operation.number().into(), one.mechanism.number().into()])
+            .collect();
+        assert_eq!(serde_json::json!(uses), vector["uses"]);
+        assert_eq!(token.owner, text(&vector["owner"]));
+        assert_eq!(token.ring, text(&vector["ring"]));
+        assert_eq!(token.created, number(&vector["created_us"]));
+        assert_eq!(token.expires, number(&vector["expires_us"]));
+        assert_eq!(token.wrapped, bytes(&vector["wrapped"]));
+        assert_eq!(token.public_key, bytes(&vector["public_key"]));
+        let tag = tag(&vectors, RecordKind::EphemeralToken, &body);
+        assert_eq!(tag, bytes(&vector["tag"]));
+        let sealed = token.sealed(&tag.try_into().expect("32 bytes"));
+        assert_eq!(token_digest(&sealed).as_slice(), bytes(&vector["digest"]));
+        assert!(KeyToken::parse(&body).is_err());
     }
 }
 

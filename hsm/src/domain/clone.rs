@@ -3,7 +3,7 @@
 use super::{DomainKey, DomainKeys, WRAPPED_CAPACITY};
 use crate::{
     Error,
-    algorithm::KeyType,
+    algorithm::{KeyType, Mechanism},
     pkcs11::{Attribute, CallMechanism, ObjectHandle, Session, Template},
     public_key::{read_public_key, rsa_components},
     template::{self, Extraction, Lifetime, Usage},
@@ -22,7 +22,16 @@ pub enum OaepHash {
 }
 
 impl OaepHash {
-    fn call(self) -> CallMechanism<'static> {
+    /// The hash of an OAEP mechanism; `None` for other mechanisms.
+    pub fn of(mechanism: Mechanism) -> Option<Self> {
+        match mechanism {
+            Mechanism::RsaOaepSha256 => Some(Self::Sha256),
+            Mechanism::RsaOaepSha1 => Some(Self::Sha1),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn call(self) -> CallMechanism<'static> {
         match self {
             Self::Sha256 => CallMechanism::Oaep {
                 hash: CKM_SHA256,
@@ -97,20 +106,7 @@ impl Origin {
     ) -> Result<WrappedDomain, Error> {
         let (modulus, exponent) = rsa_components(transport_key)
             .map_err(|error| Error::Refused(format!("the transport key is not an RSA public key: {error}")))?;
-        let transport = session.create_object(&Template::new([
-            Attribute::number(CKA_CLASS, CKO_PUBLIC_KEY),
-            Attribute::number(CKA_KEY_TYPE, CKK_RSA),
-            Attribute::flag(CKA_TOKEN, false),
-            Attribute::flag(CKA_PRIVATE, false),
-            Attribute::bytes(CKA_MODULUS, modulus),
-            Attribute::bytes(CKA_PUBLIC_EXPONENT, exponent),
-            Attribute::flag(CKA_ENCRYPT, false),
-            Attribute::flag(CKA_VERIFY, false),
-            Attribute::flag(CKA_VERIFY_RECOVER, false),
-            Attribute::flag(CKA_WRAP, true),
-            Attribute::flag(CKA_DERIVE, false),
-            Attribute::mechanisms(CKA_ALLOWED_MECHANISMS, [CKM_RSA_PKCS_OAEP]),
-        ]))?;
+        let transport = session.create_object(&template::wrapping_public_key(&modulus, &exponent))?;
         let [seal, portable, mac] = self
             .keys
             .map(|key| session.wrap_key(oaep_hash.call(), transport, key, WRAPPED_CAPACITY));

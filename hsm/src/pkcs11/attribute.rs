@@ -1,5 +1,6 @@
 use cryptoki_sys::{CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_BBOOL, CK_FALSE, CK_MECHANISM_TYPE, CK_TRUE, CK_ULONG};
-use std::ffi::c_void;
+use std::{ffi::c_void, fmt};
+use zeroize::Zeroizing;
 
 /// One attribute with its value (PKCS#11 3.0 section 4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -8,11 +9,12 @@ pub struct Attribute {
     value: Value,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Value {
     Flag(CK_BBOOL),
     Number(CK_ULONG),
     Bytes(Vec<u8>),
+    Secret(Zeroizing<Vec<u8>>),
     Mechanisms(Vec<CK_MECHANISM_TYPE>),
     Attributes(Template),
 }
@@ -42,6 +44,14 @@ impl Attribute {
         }
     }
 
+    /// A byte array that is secret, such as `CKA_VALUE`: it is wiped when dropped and not shown.
+    pub fn secret(kind: CK_ATTRIBUTE_TYPE, value: &[u8]) -> Self {
+        Self {
+            kind,
+            value: Value::Secret(Zeroizing::new(value.to_vec())),
+        }
+    }
+
     /// A list of mechanism types, such as `CKA_ALLOWED_MECHANISMS`.
     pub fn mechanisms(kind: CK_ATTRIBUTE_TYPE, value: impl Into<Vec<CK_MECHANISM_TYPE>>) -> Self {
         Self {
@@ -61,6 +71,19 @@ impl Attribute {
     /// The attribute's type.
     pub fn kind(&self) -> CK_ATTRIBUTE_TYPE {
         self.kind
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => fmt::Debug::fmt(flag, formatter),
+            Self::Number(number) => fmt::Debug::fmt(number, formatter),
+            Self::Bytes(bytes) => fmt::Debug::fmt(bytes, formatter),
+            Self::Secret(_) => formatter.write_str("(secret)"),
+            Self::Mechanisms(list) => fmt::Debug::fmt(list, formatter),
+            Self::Attributes(inner) => fmt::Debug::fmt(inner, formatter),
+        }
     }
 }
 
@@ -120,6 +143,7 @@ impl Lent {
                 Value::Flag(flag) => (std::ptr::from_ref(flag).cast::<c_void>(), size_of::<CK_BBOOL>()),
                 Value::Number(number) => (std::ptr::from_ref(number).cast(), size_of::<CK_ULONG>()),
                 Value::Bytes(bytes) => (bytes.as_ptr().cast(), bytes.len()),
+                Value::Secret(bytes) => (bytes.as_ptr().cast(), bytes.len()),
                 Value::Mechanisms(list) => (list.as_ptr().cast(), size_of_val(list.as_slice())),
                 Value::Attributes(inner) => {
                     let mut lent = Self::default();
@@ -155,6 +179,12 @@ mod tests {
         let kinds: Vec<_> = template.iter().map(Attribute::kind).collect();
         assert_eq!(kinds, [CKA_SENSITIVE, CKA_MODIFIABLE]);
         assert_eq!(template.iter().next(), Some(&Attribute::flag(CKA_SENSITIVE, false)));
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let attribute = Attribute::secret(CKA_LABEL, &[171; 4]);
+        assert!(!format!("{attribute:?}").contains("171"));
     }
 
     #[test]

@@ -401,6 +401,30 @@ impl Session {
         Ok(output)
     }
 
+    /// The digest of a secret key's value. Some tokens do this for sensitive keys too, others for none.
+    pub fn digest_key(
+        &mut self,
+        mechanism: CallMechanism<'_>,
+        key: ObjectHandle,
+        capacity: usize,
+    ) -> CallResult<Vec<u8>> {
+        let mut digest = vec![0u8; capacity];
+        let mut length = capacity as CK_ULONG;
+        // SAFETY: the mechanism is lent for the call.
+        mechanism.lend(|mechanism| unsafe { call!(self.module, C_DigestInit(self.handle, mechanism)) })?;
+        // SAFETY: takes handles alone.
+        unsafe { call!(self.module, C_DigestKey(self.handle, key.0)) }?;
+        // SAFETY: `digest` has `length` writable bytes.
+        unsafe {
+            call!(
+                self.module,
+                C_DigestFinal(self.handle, digest.as_mut_ptr(), &mut length)
+            )
+        }?;
+        digest.truncate(length as usize);
+        Ok(digest)
+    }
+
     /// Derives a key.
     pub fn derive_key(
         &mut self,

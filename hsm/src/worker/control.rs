@@ -8,6 +8,7 @@ use super::{
     },
     reply::failure,
     session_thread::{malformed, new_key},
+    transfer,
 };
 use crate::{
     Error,
@@ -15,6 +16,7 @@ use crate::{
     capability::Capabilities,
     domain::{OaepHash, Origin, Transport, Verdict, WrappedDomain, try_forbidden},
     key_token::Storage,
+    loaded::LoadedLimits,
     member::Member,
     pkcs11::{Module, Session, SessionKind, TokenInfo},
     resident,
@@ -77,8 +79,12 @@ impl Control {
             label: request.token_label.clone(),
             serial_number: request.token_serial_number.clone(),
         };
-        let capacity = NonZeroUsize::new(request.loaded_keys as usize).ok_or_else(|| malformed("the capacity"))?;
-        let member = Arc::new(Member::open(module, &selector, pin, capacity)?);
+        let capacity = |keys: u32| NonZeroUsize::new(keys as usize).ok_or_else(|| malformed("the capacity"));
+        let limits = LoadedLimits {
+            keys: capacity(request.loaded_keys)?,
+            ephemeral_share: capacity(request.ephemeral_share)?,
+        };
+        let member = Arc::new(Member::open(module, &selector, pin, limits)?);
         // The guard, the keeper, the control thread and a probe have sessions of their own.
         let limit = member
             .token_info()
@@ -140,6 +146,11 @@ impl Control {
                 let member = self.member()?;
                 let mut session = member.open_session(SessionKind::ReadWrite)?;
                 member.generate(&mut session, &new).map(ReplyBody::Bytes)
+            }
+            RequestBody::ImportResident(_) => {
+                let member = self.member()?;
+                let mut session = member.open_session(SessionKind::ReadWrite)?;
+                transfer::perform(member, &mut session, body)
             }
             RequestBody::DestroyResident(DestroyResident { uid, version }) => {
                 let uid = Uuid::from_slice(uid).map_err(|_| malformed("the uid"))?;

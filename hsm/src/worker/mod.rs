@@ -15,5 +15,6 @@ mod process;
 pub mod protocol;
 mod reply;
 mod session_thread;
+mod transfer;
 
 pub use process::{SocketError, run, socket_from_stdin};

@@ -167,6 +167,7 @@ fn is_change(body: &RequestBody) -> bool {
         body,
         RequestBody::GenerateResident(_)
             | RequestBody::DestroyResident(_)
+            | RequestBody::ImportResident(_)
             | RequestBody::CreateOrigin(_)
             | RequestBody::Clone(_)
             | RequestBody::DestroyOrigin(_)
@@ -184,6 +185,10 @@ fn is_queued(body: &RequestBody) -> bool {
             | RequestBody::Random(_)
             | RequestBody::CheckRecords(_)
             | RequestBody::AuthenticateRows(_)
+            | RequestBody::ImportWrapped(_)
+            | RequestBody::Export(_)
+            | RequestBody::GenerateEphemeral(_)
+            | RequestBody::RenewEphemeral(_)
     )
 }
 

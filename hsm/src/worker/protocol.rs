@@ -3,6 +3,8 @@
 //! A frame is four bytes of length, big-endian, and a protobuf message. Requests and replies are matched by id and may
 //! overtake each other. The protocol joins two processes of one build, so it has no versions.
 
+pub mod transfer;
+
 use std::io::{self, Read, Write};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -25,7 +27,7 @@ pub struct Request {
     /// What to do.
     #[prost(
         oneof = "RequestBody",
-        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46"
+        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46, 60, 61, 62, 63, 64"
     )]
     pub body: Option<RequestBody>,
 }
@@ -90,6 +92,22 @@ pub enum RequestBody {
     /// Try what must fail on the domain keys.
     #[prost(message, tag = "46")]
     TryForbidden(Empty),
+
+    /// Import a wrapped key.
+    #[prost(message, tag = "60")]
+    ImportWrapped(transfer::Import),
+    /// Find or import a resident key.
+    #[prost(message, tag = "61")]
+    ImportResident(transfer::Import),
+    /// Wrap a portable key for a recipient.
+    #[prost(message, tag = "62")]
+    Export(transfer::Export),
+    /// Generate an ephemeral key.
+    #[prost(message, tag = "63")]
+    GenerateEphemeral(transfer::GenerateEphemeral),
+    /// Make an ephemeral key's token anew, with another end.
+    #[prost(message, tag = "64")]
+    RenewEphemeral(transfer::RenewEphemeral),
 }
 
 /// Nothing to say.
@@ -121,6 +139,9 @@ pub struct Open {
     /// How many keys stay loaded.
     #[prost(uint32, tag = "7")]
     pub loaded_keys: u32,
+    /// How many ephemeral keys of one principal stay loaded.
+    #[prost(uint32, tag = "20")]
+    pub ephemeral_share: u32,
 }
 
 impl Drop for Open {
@@ -444,6 +465,10 @@ pub enum FailureKind {
     Fatal = 9,
     /// The resident key is not on this member.
     KeyMissing = 10,
+    /// Answer the caller: what was to be imported is not what it should be.
+    ImportRefused = 20,
+    /// Answer the caller: the key may not be exported so.
+    ExportRefused = 21,
 }
 
 /// See [`ReplyBody::Opened`].

@@ -45,6 +45,8 @@ impl From<&Error> for Failure {
             Error::NotAuthentic(_) | Error::Token(_) => FailureKind::NotAuthentic,
             Error::NotLoaded => FailureKind::KeyNeeded,
             Error::Unsupported(_) | Error::NotWrappable(_) => FailureKind::Unsupported,
+            Error::ImportRefused(_) => FailureKind::ImportRefused,
+            Error::ExportRefused(_) => FailureKind::ExportRefused,
             Error::ResidentMissing => FailureKind::KeyMissing,
             _ => match error.class() {
                 Class::CallerFault => FailureKind::Refused,

@@ -6,6 +6,7 @@ use super::{
         ReplyBody, RequestBody, Sign,
     },
     reply::{Replies, failure},
+    transfer,
 };
 use crate::{
     Error,
@@ -141,14 +142,8 @@ fn perform(member: &Member, session: &mut Session, body: &RequestBody) -> Result
                 .map(ReplyBody::Bytes)
         }
         RequestBody::GenerateWrapped(request) => {
-            let storage = if request.exportable {
-                Storage::Portable
-            } else {
-                Storage::Sealed
-            };
-            member
-                .generate(session, &new_key(request, storage)?)
-                .map(ReplyBody::Bytes)
+            let new = new_key(request, storage_of(request))?;
+            member.generate(session, &new).map(ReplyBody::Bytes)
         }
         RequestBody::Random(Random { length }) => member.random(session, *length as usize).map(ReplyBody::Bytes),
         RequestBody::CheckRecords(CheckRecords { records }) => {
@@ -168,7 +163,16 @@ fn perform(member: &Member, session: &mut Session, body: &RequestBody) -> Result
                 .collect();
             Ok(ReplyBody::List(List { items: tags? }))
         }
-        _ => Err(malformed("the request")),
+        body => transfer::perform(member, session, body),
+    }
+}
+
+/// How a key that is wrapped is stored.
+pub(super) fn storage_of(request: &Generate) -> Storage {
+    if request.exportable {
+        Storage::Portable
+    } else {
+        Storage::Sealed
     }
 }
 
@@ -201,7 +205,7 @@ pub(super) fn malformed(what: &str) -> Error {
     Error::Refused(format!("{what} is malformed"))
 }
 
-fn key_reference(key: &Key) -> Result<(TokenDigest, Option<&[u8]>), Error> {
+pub(super) fn key_reference(key: &Key) -> Result<(TokenDigest, Option<&[u8]>), Error> {
     let digest = key
         .digest
         .as_slice()
@@ -217,7 +221,7 @@ fn operation_numbered(number: u32) -> Result<Operation, Error> {
         .ok_or_else(|| malformed("the operation"))
 }
 
-fn mechanism_numbered(number: u32) -> Result<Mechanism, Error> {
+pub(super) fn mechanism_numbered(number: u32) -> Result<Mechanism, Error> {
     u16::try_from(number)
         .ok()
         .and_then(Mechanism::from_number)

@@ -16,4 +16,5 @@ mod readme;
 mod review;
 mod running;
 mod shutdown;
+mod transfer;
 mod worker;

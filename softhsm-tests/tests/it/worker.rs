@@ -97,7 +97,7 @@ impl Worker {
         reply.body.expect("a body")
     }
 
-    fn failure(&mut self, body: RequestBody) -> Failure {
+    pub(crate) fn failure(&mut self, body: RequestBody) -> Failure {
         match self.ask(body) {
             ReplyBody::Failure(failure) => failure,
             _ => panic!("it did not fail"),
@@ -142,6 +142,7 @@ fn open(cluster: &TestCluster, label: Option<&str>, serial: Option<&str>, pin: &
         sessions: 2,
         queue: 64,
         loaded_keys,
+        ephemeral_share: 2,
     }
 }
 

@@ -1,0 +1,477 @@
+//! Import: a key that was made elsewhere becomes a key token of this domain.
+//!
+//! The key is brought into the HSM as a sensitive session object that can do nothing but be wrapped once, wrapped under
+//! the domain, and destroyed. What is stored is then loaded again and examined: it must be of the declared type and size,
+//! and the secret half of its public key. A key to be kept as RESIDENT is examined as a session object first and only
+//! then made a token object.
+
+use super::{KeyReference, Member, NOT_WRAPPABLE, NewKey};
+use crate::{
+    Error,
+    algorithm::{Family, KeyType, Mechanism, Operation},
+    domain::{OaepHash, WRAPPED_CAPACITY},
+    key_token::{KeyToken, Origin, Storage, object_id},
+    loaded::LoadedKey,
+    pkcs11::{Attribute, CallError, CallMechanism, ObjectHandle, Session, SessionKind, Template},
+    private_key::ClearPrivateKey,
+    proof,
+    public_key::{bare_public_key, canonical_public_key, curve_parameters, rsa_public_key},
+    record::{self, RecordKind},
+    resident,
+    return_code::Class,
+    template::{self, Extraction, Lifetime, Usage},
+};
+use cryptoki_sys::*;
+use std::sync::Arc;
+
+/// Where the key material of an import comes from.
+#[derive(Clone, Copy)]
+pub enum ImportSource<'a> {
+    /// RSA-OAEP over an AES key, then AES key wrap with padding over the key material: the layout of
+    /// `CKM_RSA_AES_KEY_WRAP` (PKCS#11 3.0 section 6.1.25).
+    RsaAes {
+        /// An import job's RSA key.
+        key: KeyReference<'a>,
+        /// OAEP with its hash.
+        mechanism: Mechanism,
+        /// Both parts, one after the other.
+        wrapped: &'a [u8],
+    },
+    /// AES key wrap with padding (RFC 5649) under a key that both sides hold.
+    AesKwp {
+        /// The key that unwraps.
+        key: KeyReference<'a>,
+        /// The wrapped key material.
+        wrapped: &'a [u8],
+    },
+    /// The value of a secret key, or PKCS#8 in DER.
+    Clear(&'a [u8]),
+}
+
+impl Member {
+    /// Imports a key and returns its token with the tag.
+    ///
+    /// `public_key` is SubjectPublicKeyInfo in DER, or empty. It is needed where the token cannot show the public half of a
+    /// private key and the source does not contain it: elliptic-curve keys that arrive wrapped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ImportRefused`] for whatever is wrong with the key material. Which step of unwrapping failed is not told.
+    pub fn import(
+        &self,
+        session: &mut Session,
+        new: &NewKey,
+        source: ImportSource<'_>,
+        public_key: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        self.check_uses(&new.uses)?;
+        let domain = self.domain()?;
+        let arrival = self.receive(session, new.key_type, source)?;
+        let declared = match (public_key, &arrival.public_key) {
+            ([], contained) => contained.clone(),
+            (given, contained) => {
+                let given = canonical_public_key(new.key_type, given).map_err(Error::ImportRefused)?;
+                if contained.as_ref().is_some_and(|contained| *contained != given) {
+                    return Err(refused("the public key is not that of the private key"));
+                }
+                Some(given)
+            }
+        };
+        let origin = match source {
+            ImportSource::Clear(_) => Origin::ImportedClear,
+            _ => Origin::ImportedWrapped,
+        };
+        let (wrapped, public_key) = match new.storage {
+            Storage::Sealed => self.seal_arrival(session, new, &arrival, Extraction::Forbidden, declared)?,
+            Storage::Portable => self.seal_arrival(session, new, &arrival, Extraction::Allowed, declared)?,
+            Storage::Resident => (Vec::new(), self.keep_arrival(session, new, &arrival, declared)?),
+        };
+        arrival.forget(session)?;
+        let token = KeyToken {
+            epoch: domain.epoch(),
+            uid: new.uid,
+            version: new.version,
+            key_type: new.key_type,
+            storage: new.storage,
+            origin,
+            uses: new.uses.clone(),
+            wrapped,
+            public_key,
+        };
+        let tag = record::authenticate(session, domain.mac(), RecordKind::KeyToken, &token.body())?;
+        Ok(token.sealed(&tag))
+    }
+
+    /// Makes what arrived ready to become an object: loads or unwraps the key that unwraps it, or reads the clear value.
+    fn receive<'a>(
+        &self,
+        session: &mut Session,
+        key_type: KeyType,
+        source: ImportSource<'a>,
+    ) -> Result<Arrival<'a>, Error> {
+        match source {
+            ImportSource::Clear(value) => Arrival::clear(key_type, value),
+            ImportSource::AesKwp { key, wrapped } => {
+                check_length(key_type, wrapped)?;
+                let key = self.key_for(session, key, Operation::Unwrap, Mechanism::AesKwp)?;
+                Ok(Arrival::wrapped(UnwrappingKey::Loaded(key), wrapped))
+            }
+            ImportSource::RsaAes {
+                key,
+                mechanism,
+                wrapped,
+            } => {
+                let key = self.key_for(session, key, Operation::Unwrap, mechanism)?;
+                let Family::Rsa(bits) = key.key_type().family() else {
+                    return Err(Error::NotPermitted(Operation::Unwrap, mechanism));
+                };
+                let (to_rsa, to_aes) = wrapped.split_at_checked(bits as usize / 8).ok_or_else(|| {
+                    refused("it is shorter than its first part, the AES key that the import job's RSA key wraps")
+                })?;
+                check_length(key_type, to_aes)?;
+                let usage = Usage {
+                    unwrap: true,
+                    ..Usage::NONE
+                };
+                let passing = template::frozen(
+                    template::key(KeyType::Aes256, Lifetime::Session, Extraction::Forbidden, usage),
+                    &[self.key_wrap()?],
+                );
+                let hash = OaepHash::of(mechanism).ok_or(Error::NotPermitted(Operation::Unwrap, mechanism))?;
+                let passing = session
+                    .unwrap_key(hash.call(), key.handle(), to_rsa, &passing)
+                    .map_err(|error| self.judge_arrival(error))?;
+                Ok(Arrival::wrapped(UnwrappingKey::Passing(passing), to_aes))
+            }
+        }
+    }
+
+    /// Wraps what arrived under the domain, and examines what that gave.
+    fn seal_arrival(
+        &self,
+        session: &mut Session,
+        new: &NewKey,
+        arrival: &Arrival<'_>,
+        exportable: Extraction,
+        declared: Option<Vec<u8>>,
+    ) -> Result<(Vec<u8>, Vec<u8>), Error> {
+        let domain = self.domain()?;
+        let template = template::key(new.key_type, Lifetime::Session, Extraction::Allowed, Usage::NONE);
+        let arrived = self.bring(session, arrival, template)?;
+        let wrapped = session.wrap_key(
+            domain.key_wrap(),
+            domain.wrapping_key(exportable),
+            arrived,
+            WRAPPED_CAPACITY,
+        );
+        let wrapped = match wrapped {
+            Err(error) if NOT_WRAPPABLE.contains(&error.code) => return Err(Error::NotWrappable(new.key_type)),
+            wrapped => wrapped.map_err(|error| self.judge_arrival(error))?,
+        };
+        let kept = session
+            .unwrap_key(
+                domain.key_wrap(),
+                domain.wrapping_key(exportable),
+                &wrapped,
+                &examined(new.key_type),
+            )
+            .map_err(|error| self.judge_arrival(error))?;
+        if let Some(length) = new.key_type.secret_length() {
+            self.examine_secret(session, length, wrapped.len(), [arrived, kept])?;
+        }
+        let public_key = self.examine_pair(session, new.key_type, kept, declared)?;
+        session.destroy_object(kept)?;
+        session.destroy_object(arrived)?;
+        Ok((wrapped, public_key))
+    }
+
+    /// Examines what arrived as a session object, then makes it a token object, unless that is there already.
+    fn keep_arrival(
+        &self,
+        session: &mut Session,
+        new: &NewKey,
+        arrival: &Arrival<'_>,
+        declared: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, Error> {
+        let public_key = if new.key_type.is_asymmetric() {
+            let probe = self.bring(session, arrival, examined(new.key_type))?;
+            let public_key = self.examine_pair(session, new.key_type, probe, declared)?;
+            session.destroy_object(probe)?;
+            public_key
+        } else {
+            // Sealed for the examination alone; the result is dropped.
+            self.seal_arrival(session, new, arrival, Extraction::Forbidden, declared)?
+                .1
+        };
+        if resident::is_present(session, new.uid, new.version, new.key_type)? {
+            return Ok(public_key);
+        }
+        let label = format!("{}/{}", new.uid, new.version);
+        let template = template::key(
+            new.key_type,
+            Lifetime::Token,
+            Extraction::Forbidden,
+            Usage::of(&new.uses),
+        )
+        .with(Attribute::bytes(CKA_LABEL, label.as_bytes()))
+        .with(Attribute::bytes(CKA_ID, object_id(new.uid, new.version)));
+        self.bring(
+            session,
+            arrival,
+            template::frozen(template, &template::allowed_mechanisms(&new.uses)),
+        )?;
+        Ok(public_key)
+    }
+
+    /// Makes an object of what arrived.
+    fn bring(&self, session: &mut Session, arrival: &Arrival<'_>, template: Template) -> Result<ObjectHandle, Error> {
+        let made = match &arrival.way {
+            Way::Create(attributes) => {
+                // `CKA_MODIFIABLE` false stays last.
+                let modifiable = template
+                    .iter()
+                    .find(|attribute| attribute.kind() == CKA_MODIFIABLE)
+                    .cloned();
+                let mut template = template.without(CKA_MODIFIABLE);
+                for attribute in attributes.iter().cloned().chain(modifiable) {
+                    template = template.with(attribute);
+                }
+                session.create_object(&template)
+            }
+            Way::Unwrap { by, wrapped } => {
+                session.unwrap_key(CallMechanism::Plain(self.key_wrap()?), by.handle(), wrapped, &template)
+            }
+        };
+        made.map_err(|error| self.judge_arrival(error))
+    }
+
+    /// Checks that a private key is of its declared type and has its public key; returns that. Empty for secret keys.
+    fn examine_pair(
+        &self,
+        session: &mut Session,
+        key_type: KeyType,
+        key: ObjectHandle,
+        declared: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, Error> {
+        if !key_type.is_asymmetric() {
+            return match declared {
+                None => Ok(Vec::new()),
+                Some(_) => Err(refused("a secret key has no public key, and one was given")),
+            };
+        }
+        let shown = shown_public_key(session, key_type, key)?;
+        let public_key = match (shown, declared) {
+            (Some(shown), Some(declared)) if shown != declared => {
+                return Err(refused("the public key is not that of the private key"));
+            }
+            (Some(public_key), _) | (None, Some(public_key)) => public_key,
+            (None, None) => {
+                return Err(refused(
+                    "the HSM does not show the public half of such a key, so the request must bring it in public_key",
+                ));
+            }
+        };
+        let proven = proof::belongs_together(session, key_type, key, &public_key);
+        match proven {
+            Ok(true) => Ok(public_key),
+            Ok(false) => Err(refused("the private key does not sign for its public key")),
+            Err(Error::Call(error)) => Err(self.judge_arrival(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks that a secret key has exactly its declared length, which some tokens do not say of an unwrapped key. Wrapping
+    /// tells it to eight bytes; a token that pads a value before it wraps it makes another key of an odd one, and the
+    /// digests of the key before and after differ then.
+    fn examine_secret(
+        &self,
+        session: &mut Session,
+        length: usize,
+        wrapped_length: usize,
+        [arrived, kept]: [ObjectHandle; 2],
+    ) -> Result<(), Error> {
+        let other_length = || refused(&format!("the secret key does not have {length} bytes"));
+        if wrapped_length != wrapped_length_of(length) {
+            return Err(other_length());
+        }
+        let told = session
+            .attribute(arrived, CKA_VALUE_LEN, size_of::<CK_ULONG>())
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(CK_ULONG::from_ne_bytes)
+            .filter(|told| *told != 0);
+        if let Some(told) = told {
+            return if told == length as CK_ULONG {
+                Ok(())
+            } else {
+                Err(other_length())
+            };
+        }
+        // In sessions of their own, because a token that does not digest keys leaves the operation open.
+        let digest = |key| {
+            let mut session = self.open_session(SessionKind::ReadOnly).ok()?;
+            session.digest_key(CallMechanism::Plain(CKM_SHA256), key, 32).ok()
+        };
+        match (digest(arrived), digest(kept)) {
+            (Some(arrived), Some(kept)) if arrived != kept => Err(other_length()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What an error over key material from outside means. Tokens answer wrong key material with anything up to
+    /// `CKR_GENERAL_ERROR`; as with ciphertexts, the known answer tells that from a broken member.
+    fn judge_arrival(&self, error: CallError) -> Error {
+        match error.code.class() {
+            Class::CallerFault => refused(NOT_UNWRAPPED),
+            Class::MemberFault if self.still_answers() => refused(NOT_UNWRAPPED),
+            _ => error.into(),
+        }
+    }
+}
+
+/// Key material on its way in.
+struct Arrival<'a> {
+    way: Way<'a>,
+    // What the source said of the public half.
+    public_key: Option<Vec<u8>>,
+}
+
+/// How it becomes an object.
+enum Way<'a> {
+    /// By `C_CreateObject` with these attributes.
+    Create(Vec<Attribute>),
+    /// By `C_UnwrapKey`.
+    Unwrap { by: UnwrappingKey, wrapped: &'a [u8] },
+}
+
+enum UnwrappingKey {
+    /// A key of this domain, which stays loaded meanwhile.
+    Loaded(Arc<LoadedKey>),
+    /// An object of the session that came with the key material.
+    Passing(ObjectHandle),
+}
+
+impl UnwrappingKey {
+    fn handle(&self) -> ObjectHandle {
+        match self {
+            Self::Loaded(key) => key.handle(),
+            Self::Passing(handle) => *handle,
+        }
+    }
+}
+
+impl<'a> Arrival<'a> {
+    fn wrapped(by: UnwrappingKey, wrapped: &'a [u8]) -> Self {
+        Self {
+            way: Way::Unwrap { by, wrapped },
+            public_key: None,
+        }
+    }
+
+    fn clear(key_type: KeyType, value: &[u8]) -> Result<Self, Error> {
+        match key_type.secret_length() {
+            Some(length) if value.len() != length => Err(refused(&format!(
+                "a key of type {key_type} has {length} bytes, found {}",
+                value.len()
+            ))),
+            Some(_) => Ok(Self {
+                way: Way::Create(vec![Attribute::secret(CKA_VALUE, value)]),
+                public_key: None,
+            }),
+            None => {
+                let key = ClearPrivateKey::from_pkcs8(key_type, value).map_err(|error| refused(&error.to_string()))?;
+                Ok(Self {
+                    way: Way::Create(key.attributes),
+                    public_key: key.public_key,
+                })
+            }
+        }
+    }
+
+    /// Destroys what came with the key material.
+    fn forget(self, session: &mut Session) -> Result<(), Error> {
+        if let Way::Unwrap {
+            by: UnwrappingKey::Passing(passing),
+            ..
+        } = self.way
+        {
+            session.destroy_object(passing)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key as it is examined: it may sign, to prove its public half, and nothing else.
+fn examined(key_type: KeyType) -> Template {
+    let (usage, mechanisms) = match proof::signature_of(key_type) {
+        Some((mechanism, _)) => (
+            Usage {
+                sign: true,
+                ..Usage::NONE
+            },
+            vec![template::pkcs11_mechanism(mechanism)],
+        ),
+        None => (Usage::NONE, Vec::new()),
+    };
+    let template = template::key(key_type, Lifetime::Session, Extraction::Forbidden, usage);
+    if mechanisms.is_empty() {
+        return template;
+    }
+    template::frozen(template, &mechanisms)
+}
+
+/// The public key that the token shows of a private key, after a check of the key's type; `None` if it shows none.
+fn shown_public_key(session: &mut Session, key_type: KeyType, private: ObjectHandle) -> Result<Option<Vec<u8>>, Error> {
+    let other_type = || refused(&format!("the private key is not of type {key_type}"));
+    match key_type.family() {
+        Family::Rsa(_) => {
+            let modulus = session.attribute(private, CKA_MODULUS, 1024);
+            let exponent = session.attribute(private, CKA_PUBLIC_EXPONENT, 64);
+            let (Ok(modulus), Ok(exponent)) = (modulus, exponent) else {
+                return Ok(None);
+            };
+            let public_key = rsa_public_key(&modulus, &exponent).map_err(|_| other_type())?;
+            bare_public_key(key_type, &public_key).map_err(|_| other_type())?;
+            Ok(Some(public_key))
+        }
+        Family::Ec | Family::Edwards => match session.attribute(private, CKA_EC_PARAMS, 64) {
+            Ok(parameters) if !is_curve(key_type, &parameters) => Err(other_type()),
+            _ => Ok(None),
+        },
+        Family::Aes(_) | Family::Hmac(_) => Ok(None),
+    }
+}
+
+/// Whether `CKA_EC_PARAMS` names a key type's curve. Edwards curves have two encodings, and signing tells them apart.
+fn is_curve(key_type: KeyType, parameters: &[u8]) -> bool {
+    key_type.family() == Family::Edwards || curve_parameters(key_type).is_some_and(|expected| expected == parameters)
+}
+
+/// Checks the length of key material wrapped by RFC 5649 as far as it can be told from outside.
+fn check_length(key_type: KeyType, wrapped: &[u8]) -> Result<(), Error> {
+    let right = match key_type.secret_length() {
+        Some(length) => wrapped.len() == wrapped_length_of(length),
+        None => wrapped.len() >= 24 && wrapped.len().is_multiple_of(8),
+    };
+    if right {
+        return Ok(());
+    }
+    let expected = match key_type.secret_length() {
+        Some(length) => wrapped_length_of(length).to_string(),
+        None => "a multiple of 8, at least 24,".to_owned(),
+    };
+    Err(refused(&format!(
+        "a key of type {key_type} wrapped by AES key wrap with padding has {expected} bytes, found {}",
+        wrapped.len()
+    )))
+}
+
+fn wrapped_length_of(length: usize) -> usize {
+    length.next_multiple_of(8) + 8
+}
+
+fn refused(why: &str) -> Error {
+    Error::ImportRefused(why.to_owned())
+}
+
+const NOT_UNWRAPPED: &str = "it cannot be unwrapped: it was wrapped for another key or in another way, was damaged, or is not of the declared type";

@@ -1,0 +1,3 @@
+//! Import, export, ephemeral keys and objects.
+
+mod by_worker;
