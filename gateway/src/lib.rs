@@ -13,6 +13,8 @@
 //! - [`store`]: where keys are kept; an interface, and SQLite behind it.
 //! - [`audit`]: the hash-chained log of decisions and outcomes.
 //! - [`config`]: the typed configuration.
+//! - [`pin`]: where the members' PINs come from.
+//! - [`reload`]: new settings, certificates and PINs without a restart.
 //! - [`server`]: puts it together, serves, and shuts down.
 //! - [`dev`]: makes a development cluster of SoftHSM2 members.
 
@@ -27,6 +29,8 @@ pub mod dev;
 pub mod identity;
 pub mod keys;
 pub mod listener;
+pub mod pin;
 pub mod policy;
+pub mod reload;
 pub mod server;
 pub mod store;

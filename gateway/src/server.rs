@@ -1,24 +1,34 @@
 //! Puts the gateway together, serves, and shuts down without losing what is under way.
 
 use crate::{
-    api::{self, Gateway, bare_status, receiving::Receiving},
+    api::{self, Gateway, bare_status, ending::EndingLayer, receiving::Receiving},
     audit::{AuditError, AuditLog, Entry},
     cluster::{Cluster, shell::Readiness},
     config::Settings,
+    identity::Peer,
     keys::{creation::Creation, directory::KeyDirectory},
-    listener::{ListenError, Listeners},
-    policy::rules::RuleTable,
+    listener::{Connection, ListenError, Listeners},
+    policy::{reloadable::Reloadable, rules::RuleTable},
+    reload::{Live, Reloader, Reloading},
     store::{SqliteStore, StateLock, Store, StoreError},
 };
+use arc_swap::ArcSwap;
 use portcullis_proto::FILE_DESCRIPTOR_SET;
-use std::{fmt, fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt, fs,
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
     time::timeout,
 };
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_stream::StreamExt;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{body::Body, service::RoutesBuilder, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::util::{MapRequestLayer, MapResponseLayer};
@@ -38,12 +48,6 @@ pub enum ServeError {
     /// The reflection service.
     #[error("the API's descriptors cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The signals.
-    #[error("SIGHUP cannot be handled: {0}")]
-    Signal(#[from] std::io::Error),
-    /// The transport.
-    #[error("serving ended: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Where the gateway serves, once it does.
@@ -74,32 +78,30 @@ impl fmt::Display for Ready {
 /// first start of every member has come to an end, or some serve and the others take their time.
 pub async fn serve(
     settings: Settings,
+    reloading: Reloading,
     stop: CancellationToken,
     announce: impl FnOnce(Ready),
 ) -> Result<(), ServeError> {
-    let listeners = Listeners::open(settings.unix.as_ref(), settings.tls.as_ref()).await?;
+    let connections = settings.limits.connections;
+    let listeners = Listeners::open(settings.unix.as_ref(), settings.tls.as_ref(), connections).await?;
     let _state = StateLock::take(&settings.state_directory)?;
     let audit = Arc::new(AuditLog::open(&settings.audit_file, &settings.audit_head())?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.state_directory)?);
     audit.append(&Entry::gateway("gateway.start", "OK"))?;
-    tokio::spawn(follow_rotation(
-        Arc::clone(&audit),
-        signal(SignalKind::hangup())?,
-        stop.clone(),
-    ));
-    let cluster = Cluster::start(settings.members, settings.cluster, settings.domain);
+    let cluster = Cluster::start(settings.members.clone(), settings.cluster, settings.domain);
     let directory = Arc::new(KeyDirectory::new(
         Arc::clone(&store),
         Arc::clone(&cluster),
         settings.limits.cached_keys,
     ));
+    let policy = Arc::new(Reloadable::new(Arc::new(RuleTable::new(settings.rules.clone()))));
     let gateway = Arc::new(Gateway {
         creation: Creation::new(Arc::clone(&store), Arc::clone(&cluster), Arc::clone(&directory)),
         cluster: Arc::clone(&cluster),
         directory,
-        policy: Arc::new(RuleTable::new(settings.rules)),
+        policy: Arc::<Reloadable>::clone(&policy),
         audit: Arc::clone(&audit),
-        limits: settings.limits,
+        limits: ArcSwap::from_pointee(settings.limits),
     });
 
     let mut readiness = cluster.readiness();
@@ -127,7 +129,15 @@ pub async fn serve(
         members_ready,
     };
     let socket = listeners.unix.clone();
-    let connections = ReceiverStream::new(listeners.accept(settings.limits.connections, &stop));
+    let live = Live {
+        gateway: Arc::clone(&gateway),
+        policy,
+        tls: listeners.tls_control(),
+        places: [Arc::clone(&listeners.unix_places), Arc::clone(&listeners.tls_places)],
+    };
+    let reloader = Reloader::new(reloading, live, settings);
+    let reloads = tokio::spawn(reloader.run(stop.clone()));
+    let connections = listeners.accept(&stop);
     tracing::info!(%ready, members_ready, "serving");
     announce(ready);
     let receiving = Receiving::new();
@@ -136,19 +146,26 @@ pub async fn serve(
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
         .layer(MapResponseLayer::new(bare_status::explain))
+        .layer(EndingLayer)
         .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
             receiving.bound(request).map(Body::new)
-        }))
-        .add_routes(routes.routes())
-        .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
-    let served = tokio::select! {
-        served = server => served,
+        }));
+    let routes = routes.routes();
+    let serving = serve_connections(connections, &stop, move |connection, end| {
+        let incoming = tokio_stream::once(Ok::<_, Infallible>(connection)).chain(tokio_stream::pending());
+        let mut server = server.clone();
+        server
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(incoming, end)
+    });
+    tokio::select! {
+        () = serving => {}
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => {
             tracing::warn!("connections were still open at the end of the shutdown");
-            Ok(())
         }
-    };
+    }
 
+    reloads.abort();
     reporting.abort();
     if let Some(socket) = socket {
         let _ = fs::remove_file(socket);
@@ -160,9 +177,67 @@ pub async fn serve(
     }
     let closing = Arc::clone(&audit);
     let _ = tokio::task::spawn_blocking(move || closing.close()).await;
-    served?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Serves each connection in a task of its own, so that each can be told to end alone, until `stop`; then waits until all that
+/// are open have finished.
+async fn serve_connections<F>(
+    mut connections: mpsc::Receiver<Connection>,
+    stop: &CancellationToken,
+    serve: impl Fn(Connection, BoxFuture) -> F,
+) where
+    F: Future<Output = Result<(), tonic::transport::Error>> + Send + 'static,
+{
+    let open = TaskTracker::new();
+    while let Some(connection) = connections.recv().await {
+        let (peer, handle) = (Arc::clone(connection.peer()), connection.handle());
+        let end = {
+            let (stop, peer, handle) = (stop.clone(), Arc::clone(&peer), handle.clone());
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = handle.closed.cancelled() => {}
+                    () = until_ended(&peer) => {}
+                }
+            }
+        };
+        let serving = serve(connection, Box::pin(end));
+        open.spawn(async move {
+            let cut = async {
+                peer.until_ended().await;
+                tokio::time::sleep(ENDING_GRACE).await;
+                // Whatever it still does, it does for nobody who is known.
+                handle.cut.cancel();
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                served = serving => if let Err(error) = served {
+                    tracing::debug!(%error, "a connection ended");
+                },
+                () = cut => {}
+            }
+        });
+    }
+    open.close();
+    open.wait().await;
+}
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Waits until a peer has ended, and ends it when its certificate expires. The clock is looked at now and then: it may be set.
+async fn until_ended(peer: &Peer) {
+    while peer.ended().is_none() {
+        let Some(certificate) = peer.certificate() else {
+            return peer.until_ended().await;
+        };
+        let left = certificate
+            .valid_until
+            .duration_since(SystemTime::now())
+            .unwrap_or_default();
+        let _ = timeout(left.min(CLOCK_LOOK), peer.until_ended()).await;
+    }
 }
 
 /// Waits until the first start of every member has come to an end, but not long for the last ones while others serve.
@@ -193,21 +268,6 @@ async fn clear_interrupted(gateway: Arc<Gateway>, mut readiness: watch::Receiver
     }
 }
 
-/// Goes on in a new audit file at each SIGHUP, if the old one was rotated.
-async fn follow_rotation(audit: Arc<AuditLog>, mut hangups: Signal, stop: CancellationToken) {
-    while let Some(Some(())) = stop.run_until_cancelled(hangups.recv()).await {
-        let audit = Arc::clone(&audit);
-        match tokio::task::spawn_blocking(move || audit.reopen()).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => tracing::info!("SIGHUP: the audit file was not rotated"),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "SIGHUP: the audit log cannot go on in a new file: work is refused")
-            }
-            Err(error) => tracing::error!(%error, "SIGHUP: the audit log was not reopened"),
-        }
-    }
-}
-
 /// Health follows the members: the gateway serves while one of them does.
 async fn keep_health(reporter: HealthReporter, mut readiness: watch::Receiver<Readiness>) {
     while readiness.changed().await.is_ok() {
@@ -230,5 +290,8 @@ async fn report_health(reporter: &HealthReporter, serving: bool) {
 const STREAMS: u32 = 2048;
 const WINDOW: u32 = 1 << 20;
 const SLOW_MEMBERS: Duration = Duration::from_secs(5);
+/// How long what is under way may take when its caller is no longer known.
+const ENDING_GRACE: Duration = Duration::from_secs(5);
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
 const DRAIN_LIMIT: Duration = Duration::from_secs(15);
 const AUDIT_LIMIT: Duration = Duration::from_secs(5);

@@ -102,6 +102,19 @@ pub fn initialise_token(
     Ok(module.token_info(slot)?)
 }
 
+/// Changes a token's user PIN (`C_SetPIN`). The old one is tried once.
+pub fn change_user_pin(
+    module: &Arc<Module>,
+    selector: &TokenSelector,
+    old: &SecretSlice<u8>,
+    new: &SecretSlice<u8>,
+) -> Result<TokenInfo, Error> {
+    let (slot, info) = find_token(module, selector)?;
+    let mut session = Session::open(module, slot, SessionKind::ReadWrite)?;
+    session.set_pin(old, new)?;
+    Ok(info)
+}
+
 impl fmt::Display for TokenSelector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.label, &self.serial_number) {

@@ -65,7 +65,19 @@ impl Call {
             authorised: false,
             entry: Some(entry),
         };
+        if let Some(reason) = call.peer.ended() {
+            return call.refuse(reason.into());
+        }
         Ok((call, request.into_inner()))
+    }
+
+    /// Ends a call that is not to begin.
+    fn refuse<T>(self, error: ApiError) -> Result<T, Status> {
+        let request_id = self.request_id.to_string();
+        match self.conclude::<()>(Err(error.clone())) {
+            Err(status) => Err(status),
+            Ok(_) => Err(error.into_status(&request_id)),
+        }
     }
 
     /// What the services work with.

@@ -166,7 +166,7 @@ async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::Verif
 
 async fn encrypt(call: &mut Call, request: v1::EncryptRequest) -> Result<v1::EncryptResponse, ApiError> {
     let (record, number) = lookup(call, &request.name).await?;
-    let limit = call.gateway().limits.payload;
+    let limit = call.gateway().limits().payload;
     let authenticated = match request.authenticated {
         None => Authenticated::Data(Vec::new()),
         Some(v1::encrypt_request::Authenticated::AssociatedData(data)) => associated_data(&data, limit)?,
@@ -204,7 +204,7 @@ async fn encrypt(call: &mut Call, request: v1::EncryptRequest) -> Result<v1::Enc
 
 async fn decrypt(call: &mut Call, request: v1::DecryptRequest) -> Result<v1::DecryptResponse, ApiError> {
     let (record, number) = lookup(call, &request.name).await?;
-    let limit = call.gateway().limits.payload;
+    let limit = call.gateway().limits().payload;
     let authenticated = match request.authenticated {
         None => Authenticated::Data(Vec::new()),
         Some(v1::decrypt_request::Authenticated::AssociatedData(data)) => associated_data(&data, limit)?,
@@ -392,7 +392,7 @@ fn signing_input<'a>(call: &Call, mechanism: Mechanism, input: Option<Input<'a>>
                 .with("actual_length", digest.len().to_string()))
         }
         (Some(input), _) => {
-            require_length("message", raw(input), call.gateway().limits.payload)?;
+            require_length("message", raw(input), call.gateway().limits().payload)?;
             Ok(input)
         }
     }

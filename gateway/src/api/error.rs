@@ -3,6 +3,7 @@
 use crate::{
     audit::AuditError,
     cluster::ClusterError,
+    identity::EndReason,
     keys::{creation::CreationError, directory::DirectoryError, name::NameError},
     store::StoreError,
 };
@@ -79,6 +80,12 @@ reasons! {
     AccessDenied = "ACCESS_DENIED", PermissionDenied;
     /// The caller is unknown.
     Unauthenticated = "UNAUTHENTICATED", Unauthenticated;
+    /// The client certificate of this connection has expired.
+    CertificateExpired = "CERTIFICATE_EXPIRED", Unauthenticated;
+    /// The client certificate of this connection was revoked.
+    CertificateRevoked = "CERTIFICATE_REVOKED", Unauthenticated;
+    /// No authority that is trusted now vouches for the client certificate of this connection.
+    CertificateUntrusted = "CERTIFICATE_UNTRUSTED", Unauthenticated;
     /// No member has the mechanism.
     MechanismUnsupported = "MECHANISM_UNSUPPORTED", Unimplemented;
     /// The gateway does not serve this call yet.
@@ -174,6 +181,17 @@ impl ApiError {
 impl From<NameError> for ApiError {
     fn from(error: NameError) -> Self {
         Self::new(Reason::InvalidName, error.to_string())
+    }
+}
+
+impl From<EndReason> for ApiError {
+    fn from(reason: EndReason) -> Self {
+        let name = match reason {
+            EndReason::CertificateExpired => Reason::CertificateExpired,
+            EndReason::CertificateRevoked => Reason::CertificateRevoked,
+            EndReason::CertificateUntrusted => Reason::CertificateUntrusted,
+        };
+        Self::new(name, reason.words())
     }
 }
 

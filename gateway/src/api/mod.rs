@@ -7,6 +7,7 @@
 //! - `not_available`: calls that this gateway does not serve yet.
 //! - `convert`: between the API's messages and the gateway's types.
 //! - `receiving`: bounds on requests that are still arriving.
+//! - `ending`: streams end with their caller's certificate.
 //! - `bare_status`: gives statuses that the transport made their reason.
 
 pub(crate) mod bare_status;
@@ -14,6 +15,7 @@ mod call;
 mod cluster_service;
 mod convert;
 mod crypto_service;
+pub(crate) mod ending;
 mod error;
 mod key_service;
 mod lookup;
@@ -29,6 +31,7 @@ use crate::{
     keys::{creation::Creation, directory::KeyDirectory},
     policy::Policy,
 };
+use arc_swap::ArcSwap;
 use portcullis_hsm::worker::protocol::MAX_PAYLOAD;
 use portcullis_proto::v1::{
     activation_service_server::ActivationServiceServer, cluster_service_server::ClusterServiceServer,
@@ -51,8 +54,15 @@ pub struct Gateway {
     pub policy: Arc<dyn Policy>,
     /// The audit log.
     pub audit: Arc<AuditLog>,
-    /// What requests may ask for.
-    pub limits: Limits,
+    /// What requests may ask for; a reload changes it.
+    pub limits: ArcSwap<Limits>,
+}
+
+impl Gateway {
+    /// What requests may ask for now.
+    pub fn limits(&self) -> Limits {
+        **self.limits.load()
+    }
 }
 
 /// The names of all services, as health knows them.

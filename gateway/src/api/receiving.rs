@@ -129,7 +129,7 @@ const MOST_IN_ALL: usize = 256 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{AuthenticationMethod, Principal};
+    use crate::identity::{AuthenticationMethod, Principal, SpiffeId};
     use bytes::Bytes;
     use std::{collections::VecDeque, future::poll_fn};
 
@@ -155,13 +155,9 @@ mod tests {
     }
 
     fn peer() -> Arc<Peer> {
-        let mut parameters = rcgen::CertificateParams::default();
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, "caller");
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let certificate = parameters.self_signed(&key).expect("a certificate");
-        let principal = Principal::of_certificate(certificate.der()).expect("a principal");
+        let id = SpiffeId::parse("spiffe://example.org/caller").expect("an id");
         Arc::new(Peer::new(
-            principal,
+            Principal::of_workload(&id),
             AuthenticationMethod::ClientCertificate,
             String::new(),
         ))

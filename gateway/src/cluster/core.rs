@@ -145,6 +145,15 @@ impl Core {
                     self.members[member.0].reason = reason;
                 }
             }
+            Event::Revived(member) => {
+                if self.members[member.0].state == MemberState::Stopped {
+                    self.change(now, member, MemberState::Down, String::new(), &mut actions);
+                    let stopped = &mut self.members[member.0];
+                    stopped.short_lives = 0;
+                    stopped.act_at = Some(now);
+                    self.act_if_due(now, member, &mut actions);
+                }
+            }
         }
         actions
     }
@@ -270,6 +279,11 @@ impl Core {
                 fingerprint: member.fingerprint,
             })
             .collect()
+    }
+
+    /// Whether a life of a member's worker is the one that is being started.
+    pub fn is_starting(&self, member: MemberIndex, epoch: Epoch) -> bool {
+        self.is_in(member, epoch, MemberState::Starting)
     }
 
     /// How many members serve.

@@ -5,12 +5,14 @@
 //! - [`shell`]: carries the decisions out: sends work, waits, asks again.
 //! - `attempt`: one attempt on one member, and what its reply means.
 //! - `opening`: how a member comes into service, and its probes.
+//! - [`pins`]: the members' PINs.
 //! - [`operation`]: what can be asked of the cluster, with types; [`transfer`]: import, export and ephemeral keys.
 
 mod attempt;
 pub mod core;
 mod opening;
 pub mod operation;
+pub mod pins;
 pub mod shell;
 pub mod transfer;
 pub mod worker;

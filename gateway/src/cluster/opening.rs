@@ -10,8 +10,7 @@ use portcullis_hsm::{
     domain::Fingerprint,
     worker::protocol::{DomainFound, Empty, FailureKind, FindDomain, Open, Opened, ReplyBody, RequestBody},
 };
-use std::{fs, path::Path, sync::Arc};
-use zeroize::Zeroizing;
+use std::sync::Arc;
 
 impl Cluster {
     /// Starts a worker and opens its token.
@@ -31,7 +30,7 @@ impl Cluster {
 
     async fn open_worker(&self, index: MemberIndex, epoch: Epoch) -> Result<Opened, Trouble> {
         let member = &self.members[index.0];
-        let pin = read_pin(&member.settings.pin_file).map_err(Trouble::Lasting)?;
+        let pin = self.pin_for(index, epoch).await?;
         let events = self.events.clone();
         let worker = Worker::spawn(&member.settings.name, &member.settings.environment, move |reason| {
             let _ = events.send(Event::Gone(index, epoch, reason));
@@ -42,7 +41,7 @@ impl Cluster {
             module: member.settings.module.display().to_string(),
             token_label: member.settings.token.label.clone(),
             token_serial_number: member.settings.token.serial_number.clone(),
-            user_pin: pin.to_vec(),
+            user_pin: pin.expose().to_vec(),
             sessions: member.settings.sessions,
             queue: member.settings.queue,
             loaded_keys: member.settings.loaded_keys,
@@ -55,7 +54,18 @@ impl Cluster {
                 }
                 Ok(opened)
             }
-            reply => Err(trouble(reply)),
+            reply => {
+                let refused = reply
+                    .as_ref()
+                    .is_ok_and(|reply| self.note_refused_pin(index, epoch, reply));
+                Err(match trouble(reply) {
+                    Trouble::Lasting(reason) if refused => Trouble::Lasting(format!(
+                        "{reason}; put the token's PIN into {} and reload: no PIN is tried twice",
+                        member.settings.pin
+                    )),
+                    trouble => trouble,
+                })
+            }
         }
     }
 
@@ -73,7 +83,12 @@ impl Cluster {
                     Some((fingerprint, answer)) => Event::DomainFound(index, epoch, fingerprint, answer),
                     None => Event::StartFailed(index, epoch, malformed()),
                 },
-                reply => Event::StartFailed(index, epoch, trouble(reply)),
+                reply => {
+                    if let Ok(reply) = &reply {
+                        this.note_refused_pin(index, epoch, reply);
+                    }
+                    Event::StartFailed(index, epoch, trouble(reply))
+                }
             };
             this.report(event);
         });
@@ -88,7 +103,12 @@ impl Cluster {
                     Ok(answer) => Event::Probed(index, epoch, answer),
                     Err(_) => Event::ProbeFailed(index, epoch, malformed()),
                 },
-                reply => Event::ProbeFailed(index, epoch, trouble(reply)),
+                reply => {
+                    if let Ok(reply) = &reply {
+                        this.note_refused_pin(index, epoch, reply);
+                    }
+                    Event::ProbeFailed(index, epoch, trouble(reply))
+                }
             };
             this.report(event);
         });
@@ -108,22 +128,6 @@ impl Cluster {
         };
         tokio::spawn(async move { then(worker.request(body, None).await) });
     }
-}
-
-/// The PIN in a file: its first line.
-fn read_pin(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let mut bytes = Zeroizing::new(
-        fs::read(path).map_err(|error| format!("cannot read its PIN file {}: {error}", path.display()))?,
-    );
-    let end = bytes
-        .iter()
-        .position(|byte| matches!(byte, b'\n' | b'\r'))
-        .unwrap_or(bytes.len());
-    bytes.truncate(end);
-    if bytes.is_empty() {
-        return Err(format!("its PIN file {} is empty", path.display()));
-    }
-    Ok(bytes)
 }
 
 fn abilities(opened: &Opened) -> Abilities {

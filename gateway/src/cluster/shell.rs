@@ -6,6 +6,7 @@ use super::{
         Action, Attempts, Core, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, Needs, Outcome, Refusal,
         StateChange,
     },
+    pins::MemberPins,
     worker::Worker,
 };
 use crate::config::{ClusterSettings, DomainSettings, MemberSettings};
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 /// The HSM members behind the gateway.
 #[derive(Debug)]
 pub struct Cluster {
-    core: Mutex<Core>,
+    pub(super) core: Mutex<Core>,
     pub(super) members: Vec<MemberSlot>,
     pub(super) settings: ClusterSettings,
     pub(super) domain: DomainSettings,
@@ -36,6 +37,7 @@ pub(super) struct MemberSlot {
     pub(super) settings: MemberSettings,
     pub(super) worker: Mutex<Option<(Epoch, Arc<Worker>)>>,
     pub(super) opened: Mutex<Option<Opened>>,
+    pub(super) pins: Mutex<MemberPins>,
 }
 
 /// Whether the cluster serves.
@@ -140,6 +142,7 @@ impl Cluster {
                     settings,
                     worker: Mutex::new(None),
                     opened: Mutex::new(None),
+                    pins: Mutex::default(),
                 })
                 .collect(),
             settings,
@@ -289,6 +292,7 @@ impl Cluster {
                 Err(_) => return Err(Missed::Deadline),
             };
             lease.under_way = None;
+            self.note_refused_pin(lease.grant.member, lease.grant.epoch, &reply);
             match reply {
                 ReplyBody::Failure(failure) if failure.kind() == FailureKind::KeyNeeded && token == SendToken::No => {}
                 reply => return Ok(reply),

@@ -7,6 +7,7 @@ use portcullis_gateway::{
     config::{LogSettings, Settings},
     dev::{self, DevOptions},
     listener::ListenError,
+    reload::Configuration,
     server::ServeError,
 };
 use std::{
@@ -44,8 +45,8 @@ pub(crate) fn run(arguments: DevArguments) -> Result<()> {
         listen: new_cluster_address,
         module: arguments.module,
     };
-    serve::start_log(&LogSettings {
-        filter: "warn".to_owned(),
+    let set_filter = serve::start_log(&LogSettings {
+        filter: LOG_FILTER.to_owned(),
         json: false,
     })?;
     let progress = |line: &str| say(&mut std::io::stderr(), line);
@@ -54,11 +55,14 @@ pub(crate) fn run(arguments: DevArguments) -> Result<()> {
         if arguments.prepare_only {
             return Ok(());
         }
-        let mut settings = Settings::load(&config)?;
-        if let (Some(listen), Some(tls)) = (arguments.listen, &mut settings.tls) {
-            tls.address = listen;
-        }
-        serve::run_gateway(settings)
+        let configuration = Configuration::new(&config).adjusted(move |settings: &mut Settings| {
+            if let (Some(listen), Some(tls)) = (arguments.listen, &mut settings.tls) {
+                tls.address = listen;
+            }
+            settings.log.filter = LOG_FILTER.to_owned();
+        });
+        let settings = configuration.load()?;
+        serve::run_gateway(settings, configuration, set_filter)
             .await
             .map_err(|error| match error.downcast_ref() {
                 Some(ServeError::Listen(ListenError::Tcp { .. })) => {
@@ -70,3 +74,4 @@ pub(crate) fn run(arguments: DevArguments) -> Result<()> {
 }
 
 const DEVELOPMENT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
+const LOG_FILTER: &str = "warn";

@@ -4,23 +4,28 @@ use super::{ConfigFile, console::say, runtime};
 use anyhow::{Context, Result};
 use portcullis_gateway::{
     config::{LogSettings, Settings},
+    reload::{Configuration, Reloading, SetFilter},
     server,
 };
 use portcullis_hsm::worker::hardening;
 use std::io::IsTerminal;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// Serves until it is told to stop.
 pub(crate) fn run(ConfigFile { config }: &ConfigFile) -> Result<()> {
-    let settings = Settings::load(config)?;
-    start_log(&settings.log)?;
-    runtime()?.block_on(run_gateway(settings))
+    let configuration = Configuration::new(config);
+    let settings = configuration.load()?;
+    let set_filter = start_log(&settings.log)?;
+    runtime()?.block_on(run_gateway(settings, configuration, set_filter))
 }
 
-/// Serves these settings until SIGTERM or SIGINT.
-pub(crate) async fn run_gateway(settings: Settings) -> Result<()> {
+/// Serves these settings until SIGTERM or SIGINT; SIGHUP asks for a reload.
+pub(crate) async fn run_gateway(settings: Settings, configuration: Configuration, set_filter: SetFilter) -> Result<()> {
     for missing in hardening::harden() {
         tracing::warn!(missing, "the gateway lacks a protection");
     }
@@ -29,11 +34,11 @@ pub(crate) async fn run_gateway(settings: Settings) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP cannot be handled")?;
+    // One word waits at most: a reload that has not begun sees everything.
+    let (ask, asked) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::warn!(
-                "SIGHUP: only the audit log is reopened; restart the gateway for a new configuration or certificate"
-            );
+            let _ = ask.try_send(());
         }
     });
     tokio::spawn({
@@ -47,21 +52,33 @@ pub(crate) async fn run_gateway(settings: Settings) -> Result<()> {
             stop.cancel();
         }
     });
-    server::serve(settings, stop, |ready| say(&mut std::io::stdout(), &ready.to_string())).await?;
+    let reloading = Reloading {
+        configuration,
+        set_filter,
+        asked,
+    };
+    server::serve(settings, reloading, stop, |ready| {
+        say(&mut std::io::stdout(), &ready.to_string());
+    })
+    .await?;
     Ok(())
 }
 
-/// Starts the process's own log, to standard error.
-pub(crate) fn start_log(settings: &LogSettings) -> Result<()> {
+/// Starts the process's own log, to standard error; returns what changes its filter.
+pub(crate) fn start_log(settings: &LogSettings) -> Result<SetFilter> {
     let filter = EnvFilter::try_new(&settings.filter).context("the log filter is not valid")?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    if settings.json {
-        log.json().init();
+    let lines = if settings.json {
+        lines.json().boxed()
     } else {
-        log.init();
-    }
-    Ok(())
+        lines.boxed()
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Ok(Box::new(move |filter| {
+        let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    }))
 }

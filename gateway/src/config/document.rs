@@ -203,6 +203,31 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// An array of paths.
+    pub(super) fn paths(&mut self, key: &str, problems: &mut Problems<'_>) -> Option<Vec<PathBuf>> {
+        let base = problems.base.to_owned();
+        self.optional(key, problems, "an array of paths as text", |value| {
+            value
+                .as_array()?
+                .iter()
+                .map(|one| Some(base.join(non_empty(one.get_ref())?)))
+                .collect()
+        })
+    }
+
+    /// A path, if it is there.
+    pub(super) fn path(&mut self, key: &str, problems: &mut Problems<'_>) -> Option<PathBuf> {
+        let base = problems.base.to_owned();
+        self.optional(key, problems, "a path as text", |value| {
+            Some(base.join(non_empty(value)?))
+        })
+    }
+
+    /// The names of the settings that nobody took yet.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.entries.iter().map(|(key, ..)| key.clone()).collect()
+    }
+
     /// A whole number in a range.
     pub(super) fn number(
         &mut self,

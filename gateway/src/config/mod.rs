@@ -4,11 +4,13 @@
 //! `docs/portcullis.toml` is the commented sample.
 
 mod document;
+mod listeners;
+mod members;
 mod reader;
 
 pub use document::Problem;
 
-use crate::policy::rules::Rule;
+use crate::{pin::PinSource, policy::rules::Rule};
 use document::{Problems, Section};
 use portcullis_hsm::{domain::Fingerprint, token::TokenSelector};
 use reader::read_settings;
@@ -43,6 +45,8 @@ pub struct Settings {
     pub cluster: ClusterSettings,
     /// What requests may ask for.
     pub limits: Limits,
+    /// How changed files are noticed.
+    pub reload: ReloadSettings,
     /// Who may do what.
     pub rules: Vec<Rule>,
 }
@@ -67,6 +71,21 @@ pub struct TlsListenerSettings {
     pub private_key: PathBuf,
     /// The authorities whose client certificates are accepted, PEM.
     pub client_authorities: PathBuf,
+    /// Authorities that alone may vouch for SPIFFE ids of a trust domain, PEM, by trust domain.
+    pub trust_domains: BTreeMap<String, PathBuf>,
+    /// Certificate revocation lists, PEM or DER.
+    pub revocation_lists: Vec<PathBuf>,
+    /// What they mean for certificates that they do not speak of.
+    pub revocation_policy: RevocationPolicy,
+}
+
+/// What revocation lists mean for certificates that no list, or only one that is out of date, speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationPolicy {
+    /// Where lists are configured, each certificate below the authority needs a current one of its issuer.
+    Require,
+    /// What the lists say counts, also out of date; certificates of other issuers are accepted.
+    Prefer,
 }
 
 /// The process's own log.
@@ -96,8 +115,8 @@ pub struct MemberSettings {
     pub module: PathBuf,
     /// Which token of the module it is.
     pub token: TokenSelector,
-    /// The file that holds the user PIN.
-    pub pin_file: PathBuf,
+    /// Where the user PIN comes from.
+    pub pin: PinSource,
     /// How many sessions its worker opens.
     pub sessions: u32,
     /// How many operations may be with it at once.
@@ -131,8 +150,15 @@ pub struct ClusterSettings {
     pub restart_pause_max: Duration,
 }
 
-/// What requests may ask for.
+/// How changed files are noticed.
 #[derive(Debug, Clone, Copy)]
+pub struct ReloadSettings {
+    /// How often the files are looked at.
+    pub interval: Duration,
+}
+
+/// What requests may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The longest message, plaintext, ciphertext or associated data, in bytes.
     pub payload: usize,
@@ -227,6 +253,17 @@ impl Settings {
         }
     }
 
+    /// The files that the settings name and whose change asks for a reload.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        if let Some(tls) = &self.tls {
+            files.extend([&tls.certificate, &tls.private_key, &tls.client_authorities].map(PathBuf::clone));
+            files.extend(tls.trust_domains.values().chain(&tls.revocation_lists).cloned());
+        }
+        files.extend(self.members.iter().filter_map(|member| member.pin.file()));
+        files
+    }
+
     /// What is wrong with the files that the settings name.
     fn check_files(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -242,18 +279,19 @@ impl Settings {
         if let Some(tls) = &self.tls {
             check("listen.tls.certificate".to_owned(), &tls.certificate, Secrecy::Public);
             check("listen.tls.private_key".to_owned(), &tls.private_key, Secrecy::Secret);
-            check(
-                "listen.tls.client_authorities".to_owned(),
-                &tls.client_authorities,
-                Secrecy::Public,
-            );
+            let authorities = [("listen.tls.client_authorities".to_owned(), &tls.client_authorities)];
+            let domains = tls.trust_domains.iter();
+            let domains = domains.map(|(domain, path)| (format!("listen.tls.trust_domains.{domain}"), path));
+            let lists = tls.revocation_lists.iter();
+            let lists = lists.map(|path| ("listen.tls.revocation_lists".to_owned(), path));
+            for (setting, path) in authorities.into_iter().chain(domains).chain(lists) {
+                check(setting, path, Secrecy::Public);
+            }
         }
         for member in &self.members {
-            check(
-                format!("member {}: pin_file", member.name),
-                &member.pin_file,
-                Secrecy::Secret,
-            );
+            if let PinSource::File(path) = &member.pin {
+                check(format!("member {}: pin_file", member.name), path, Secrecy::Secret);
+            }
         }
         problems
     }

@@ -1,16 +1,17 @@
 //! From a document to settings, table by table.
 
 use super::{
-    ClusterSettings, DomainSettings, Limits, LogSettings, MemberSettings, Settings, TlsListenerSettings,
-    UnixListenerSettings,
+    ClusterSettings, DomainSettings, Limits, LogSettings, ReloadSettings, Settings,
     document::{Problems, Section},
+    listeners::read_listeners,
+    members::read_members,
 };
 use crate::{
     identity::PrincipalPattern,
     keys::name::is_id,
     policy::rules::{Rule, RuleAction},
 };
-use portcullis_hsm::{domain::Fingerprint, token::TokenSelector, worker::protocol::MAX_PAYLOAD};
+use portcullis_hsm::{domain::Fingerprint, worker::protocol::MAX_PAYLOAD};
 use std::{collections::HashSet, time::Duration};
 
 /// Reads the whole document; `None` only where a problem was noted.
@@ -25,6 +26,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
     let members = read_members(&mut root, problems);
     let cluster = read_cluster(&mut root, problems);
     let limits = read_limits(&mut root, problems);
+    let reload = read_reload(&mut root, problems);
     let rules = read_rules(&mut root, problems);
     root.finish(problems);
     Some(Settings {
@@ -37,57 +39,9 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
         members,
         cluster,
         limits,
+        reload,
         rules,
     })
-}
-
-fn read_listeners(
-    root: &mut Section<'_>,
-    problems: &mut Problems<'_>,
-) -> (Option<UnixListenerSettings>, Option<TlsListenerSettings>) {
-    let mut listen = root.section("listen", problems);
-    let mut unix = listen.section("unix", problems);
-    let mut tls = listen.section("tls", problems);
-    listen.finish(problems);
-    if unix.at().is_none() && tls.at().is_none() {
-        problems.note(
-            None,
-            "listen",
-            "names neither a Unix socket [listen.unix] nor an mTLS address [listen.tls]",
-        );
-    }
-    let unix_settings = unix.at().and_then(|_| {
-        let path = unix.required_path("path", problems);
-        let mode = unix.optional(
-            "mode",
-            problems,
-            "permissions as octal text, such as \"0660\"",
-            |value| {
-                u32::from_str_radix(value.as_str()?, 8)
-                    .ok()
-                    .filter(|mode| *mode <= 0o777)
-            },
-        );
-        Some(UnixListenerSettings {
-            path: path?,
-            mode: mode.unwrap_or(0o600),
-        })
-    });
-    unix.finish(problems);
-    let tls_settings = tls.at().and_then(|_| {
-        let address = tls.required_address("address", problems);
-        let certificate = tls.required_path("certificate", problems);
-        let private_key = tls.required_path("private_key", problems);
-        let client_authorities = tls.required_path("client_authorities", problems);
-        Some(TlsListenerSettings {
-            address: address?,
-            certificate: certificate?,
-            private_key: private_key?,
-            client_authorities: client_authorities?,
-        })
-    });
-    tls.finish(problems);
-    (unix_settings, tls_settings)
 }
 
 fn read_log(root: &mut Section<'_>, problems: &mut Problems<'_>) -> LogSettings {
@@ -133,73 +87,6 @@ fn read_domain(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Do
     })
 }
 
-fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Vec<MemberSettings> {
-    let mut members: Vec<MemberSettings> = Vec::new();
-    let sections = root.sections("member", problems);
-    if sections.is_empty() {
-        problems.note(None, "member", "no [[member]] is configured; expected at least one");
-    }
-    let mut names = HashSet::new();
-    for mut section in sections {
-        let at = section.at();
-        let name = section.required("name", problems, "a name of a-z, 0-9, - and _", |value| {
-            let name = value.as_str()?;
-            is_id(name).then(|| name.to_owned())
-        });
-        if let Some(name) = &name
-            && !names.insert(name.clone())
-        {
-            problems.note(
-                at,
-                section.setting("name"),
-                format!("\"{name}\" is used by another member"),
-            );
-        }
-        let module = section.required_path("module", problems);
-        let token = TokenSelector {
-            label: section.text("token_label", problems),
-            serial_number: section.text("token_serial_number", problems),
-        };
-        if token == TokenSelector::default() {
-            problems.note(
-                at,
-                section.setting("token_label"),
-                "neither token_label nor token_serial_number is given",
-            );
-        }
-        let pin_file = section.required_path("pin_file", problems);
-        let sessions = section.number("sessions", problems, 1..=256, 4);
-        let queue = section.number("queue", problems, 1..=65_536, 2048);
-        let loaded_keys = section.number("loaded_keys", problems, 1..=1_000_000, 10_000);
-        let tenth = (loaded_keys / 10).max(1);
-        let ephemeral_share = section.number("ephemeral_share", problems, 1..=1_000_000, tenth);
-        let weight = section.number("weight", problems, 1..=100, 1);
-        let environment = section.optional("environment", problems, "a table of texts", |value| {
-            let entries = value.as_table()?.iter();
-            entries
-                .map(|(key, value)| Some((key.get_ref().to_string(), value.get_ref().as_str()?.to_owned())))
-                .collect()
-        });
-        section.finish(problems);
-        if let (Some(name), Some(module), Some(pin_file)) = (name, module, pin_file) {
-            let environment = environment.unwrap_or_default();
-            members.push(MemberSettings {
-                name,
-                module,
-                token,
-                pin_file,
-                sessions,
-                queue,
-                loaded_keys,
-                ephemeral_share,
-                weight,
-                environment,
-            });
-        }
-    }
-    members
-}
-
 fn read_cluster(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ClusterSettings {
     let mut cluster = root.section("cluster", problems);
     let settings = ClusterSettings {
@@ -230,6 +117,15 @@ fn read_limits(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Limits {
         connections: limits.number("connections", problems, 1..=1_000_000, 4096),
     };
     limits.finish(problems);
+    settings
+}
+
+fn read_reload(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ReloadSettings {
+    let mut reload = root.section("reload", problems);
+    let settings = ReloadSettings {
+        interval: reload.duration("interval", problems, Duration::from_secs(5)),
+    };
+    reload.finish(problems);
     settings
 }
 

@@ -2,10 +2,12 @@
 //!
 //! - [`action`]: what calls do, by name and duty.
 //! - [`question`]: what a policy is asked: who, what, on which resource, under which circumstances.
+//! - [`reloadable`]: the policy that is in force.
 //! - [`rules`]: rules from the configuration.
 
 pub mod action;
 pub mod question;
+pub mod reloadable;
 pub mod rules;
 
 pub use action::{Action, Duty};

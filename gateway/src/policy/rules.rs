@@ -118,23 +118,15 @@ impl Policy for RuleTable {
 mod tests {
     use super::*;
     use crate::{
-        identity::{AuthenticationMethod, Principal},
+        identity::{AuthenticationMethod, Principal, SpiffeId},
         keys::name::Id,
         policy::Circumstances,
     };
 
-    fn peer(der_free_name: &str) -> Peer {
-        // The only way to a principal without a socket or certificate is the pattern's own reading of names.
-        let certificate = {
-            let mut parameters = rcgen::CertificateParams::default();
-            parameters
-                .subject_alt_names
-                .push(rcgen::SanType::URI(der_free_name.try_into().expect("an ASCII URI")));
-            let key = rcgen::KeyPair::generate().expect("a key");
-            parameters.self_signed(&key).expect("a certificate").der().to_vec()
-        };
+    fn peer(id: &str) -> Peer {
+        let id = SpiffeId::parse(id).expect("an id");
         Peer::new(
-            Principal::of_certificate(&certificate).expect("a principal"),
+            Principal::of_workload(&id),
             AuthenticationMethod::ClientCertificate,
             "127.0.0.1:1".to_owned(),
         )

@@ -104,6 +104,24 @@ impl Session {
         }
     }
 
+    /// Changes the PIN of the user who is logged in, or of the normal user where nobody is; the session is read-write.
+    pub fn set_pin(&mut self, old: &SecretSlice<u8>, new: &SecretSlice<u8>) -> CallResult<()> {
+        let (old, new) = (old.expose_secret(), new.expose_secret());
+        // SAFETY: the PINs are only read during the call.
+        unsafe {
+            call!(
+                self.module,
+                C_SetPIN(
+                    self.handle,
+                    old.as_ptr().cast_mut(),
+                    old.len() as CK_ULONG,
+                    new.as_ptr().cast_mut(),
+                    new.len() as CK_ULONG
+                )
+            )
+        }
+    }
+
     /// Generates a secret key.
     pub fn generate_key(&mut self, mechanism: CallMechanism<'_>, template: &Template) -> CallResult<ObjectHandle> {
         let mut key: CK_OBJECT_HANDLE = 0;

@@ -3,8 +3,8 @@
 
 use super::{
     protocol::{
-        AttemptResult, Attempts, CloneStep, CloneStepBody, DestroyResident, Domain, DomainFound, Empty, Failure,
-        FailureKind, InitialiseToken, Open, Opened, ReplyBody, RequestBody, WrapTo,
+        AttemptResult, Attempts, ChangePin, CloneStep, CloneStepBody, DestroyResident, Domain, DomainFound, Empty,
+        Failure, FailureKind, InitialiseToken, Open, Opened, ReplyBody, RequestBody, WrapTo,
     },
     reply::failure,
     session_thread::{malformed, new_key},
@@ -21,7 +21,7 @@ use crate::{
     pkcs11::{Module, Session, SessionKind, TokenInfo},
     resident,
     return_code::Class,
-    token::{TokenSelector, initialise_token},
+    token::{TokenSelector, change_user_pin, initialise_token},
 };
 use secrecy::SecretSlice;
 use std::{
@@ -132,6 +132,7 @@ impl Control {
     fn perform(&mut self, body: &mut RequestBody) -> Result<ReplyBody, Error> {
         match body {
             RequestBody::InitialiseToken(request) => self.initialise_token(request),
+            RequestBody::ChangePin(request) => self.change_pin(request),
             RequestBody::FindDomain(request) => {
                 let member = self.member()?;
                 let fingerprint = member.find_domain(request.epoch)?;
@@ -243,6 +244,21 @@ impl Control {
         let user_pin = SecretSlice::from(std::mem::take(&mut request.user_pin));
         let module = Arc::new(Module::load(Path::new(&request.module))?);
         let info = initialise_token(&module, &request.label, &so_pin, &user_pin)?;
+        Ok(ReplyBody::Opened(token_message(&info)))
+    }
+
+    fn change_pin(&mut self, request: &mut ChangePin) -> Result<ReplyBody, Error> {
+        if self.member.get().is_some() {
+            return Err(Error::Refused("the worker has opened its token already".to_owned()));
+        }
+        let old_pin = SecretSlice::from(std::mem::take(&mut request.old_pin));
+        let new_pin = SecretSlice::from(std::mem::take(&mut request.new_pin));
+        let module = Arc::new(Module::load(Path::new(&request.module))?);
+        let selector = TokenSelector {
+            label: request.token_label.clone(),
+            serial_number: request.token_serial_number.clone(),
+        };
+        let info = change_user_pin(&module, &selector, &old_pin, &new_pin)?;
         Ok(ReplyBody::Opened(token_message(&info)))
     }
 

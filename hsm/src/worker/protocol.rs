@@ -27,7 +27,7 @@ pub struct Request {
     /// What to do.
     #[prost(
         oneof = "RequestBody",
-        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46, 60, 61, 62, 63, 64"
+        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46, 60, 61, 62, 63, 64, 90"
     )]
     pub body: Option<RequestBody>,
 }
@@ -108,6 +108,10 @@ pub enum RequestBody {
     /// Make an ephemeral key's token anew, with another end.
     #[prost(message, tag = "64")]
     RenewEphemeral(transfer::RenewEphemeral),
+
+    /// Change a token's user PIN. Instead of `Open`.
+    #[prost(message, tag = "90")]
+    ChangePin(ChangePin),
 }
 
 /// Nothing to say.
@@ -147,6 +151,34 @@ pub struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.user_pin.zeroize();
+    }
+}
+
+/// See [`RequestBody::ChangePin`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct ChangePin {
+    /// The PKCS#11 module's path.
+    #[prost(string, tag = "1")]
+    pub module: String,
+    /// The token's label, if it is found by that.
+    #[prost(string, optional, tag = "2")]
+    pub token_label: Option<String>,
+    /// The token's serial number, if it is found by that.
+    #[prost(string, optional, tag = "3")]
+    pub token_serial_number: Option<String>,
+    /// The user PIN so far.
+    #[prost(bytes = "vec", tag = "4")]
+    pub old_pin: Vec<u8>,
+    /// The user PIN from now on.
+    #[prost(bytes = "vec", tag = "5")]
+    pub new_pin: Vec<u8>,
+}
+
+impl Drop for ChangePin {
+    fn drop(&mut self) {
+        self.old_pin.zeroize();
+        self.new_pin.zeroize();
     }
 }
 

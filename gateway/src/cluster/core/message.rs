@@ -72,6 +72,8 @@ pub enum Event {
     ProbeFailed(MemberIndex, Epoch, Trouble),
     /// A worker is gone.
     Gone(MemberIndex, Epoch, String),
+    /// A person has done something about a stopped member.
+    Revived(MemberIndex),
 }
 
 /// Something that went wrong at a member.

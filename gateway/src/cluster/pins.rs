@@ -1,0 +1,117 @@
+//! The members' PINs: read anew for each worker, never tried twice when the token refused them, and looked at again when a
+//! person has changed them.
+
+use super::{
+    core::{Epoch, Event, MemberIndex, MemberState, Trouble},
+    shell::{Cluster, lock},
+};
+use crate::pin::{Pin, PinDigest, PinError, PinSource, RefusedPins};
+use portcullis_hsm::{
+    return_code::ReturnCode,
+    worker::protocol::{FailureKind, ReplyBody},
+};
+
+/// What is remembered of a member's PINs.
+#[derive(Debug, Default)]
+pub(super) struct MemberPins {
+    refused: RefusedPins,
+    // With which the last worker was started.
+    used: Option<(Epoch, PinDigest)>,
+}
+
+/// Which stopped members are started again by a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revival {
+    /// All whose PIN the token has not refused: a person asked for it.
+    Asked,
+    /// Those whose PIN is another one than before: a file changed.
+    NewPin,
+}
+
+impl Cluster {
+    /// Reads the PIN for a new worker.
+    pub(super) async fn pin_for(&self, index: MemberIndex, epoch: Epoch) -> Result<Pin, Trouble> {
+        let member = &self.members[index.0];
+        let source = &member.settings.pin;
+        let pin = source.read().await.map_err(|error| match error {
+            PinError::Lasting(reason) => Trouble::Lasting(reason),
+            PinError::Passing(reason) => Trouble::Passing(reason),
+        })?;
+        // A slow source may have cost the start its time.
+        if !lock(&self.core).is_starting(index, epoch) {
+            return Err(Trouble::Passing("its PIN came too late".to_owned()));
+        }
+        let mut pins = lock(&member.pins);
+        let digest = pins.refused.digest(&pin);
+        if pins.refused.is_refused(digest) {
+            return Err(Trouble::Lasting(format!(
+                "its token refused the PIN in {source} before, and no PIN is tried twice; put the token's PIN there and \
+                 reload"
+            )));
+        }
+        pins.used = Some((epoch, digest));
+        Ok(pin)
+    }
+
+    /// Notes it when a reply says that the token refused the PIN of this worker; says whether it does.
+    pub(super) fn note_refused_pin(&self, index: MemberIndex, epoch: Epoch, reply: &ReplyBody) -> bool {
+        let ReplyBody::Failure(failure) = reply else {
+            return false;
+        };
+        let refuses =
+            failure.kind() == FailureKind::Fatal && REFUSALS.iter().any(|code| code.value() == failure.return_code);
+        if refuses {
+            let mut pins = lock(&self.members[index.0].pins);
+            if let Some((used_by, digest)) = pins.used
+                && used_by == epoch
+            {
+                pins.refused.refuse(digest);
+            }
+        }
+        refuses
+    }
+
+    /// Reads the PINs of stopped members again and starts those members that may come back. Workers that run keep their login;
+    /// each new one reads its PIN anew.
+    pub async fn revive(&self, revival: Revival) {
+        let stopped: Vec<MemberIndex> = lock(&self.core)
+            .status()
+            .iter()
+            .enumerate()
+            .filter(|(_, status)| status.state == MemberState::Stopped)
+            .map(|(index, _)| MemberIndex(index))
+            .collect();
+        for index in stopped {
+            let member = &self.members[index.0];
+            let name = &member.settings.name;
+            // What a command would print is not known to have changed.
+            if revival == Revival::NewPin && matches!(member.settings.pin, PinSource::Command { .. }) {
+                continue;
+            }
+            let pin = match member.settings.pin.read().await {
+                Ok(pin) => pin,
+                Err(reason) => {
+                    tracing::warn!(member = name, %reason, "a stopped member stays stopped");
+                    continue;
+                }
+            };
+            let pins = lock(&member.pins);
+            let digest = pins.refused.digest(&pin);
+            let is_new = pins.used.is_none_or(|(_, used)| used != digest);
+            if pins.refused.is_refused(digest) {
+                let reason = "its token refused this PIN before";
+                tracing::warn!(member = name, reason, "a stopped member stays stopped");
+            } else if is_new || revival == Revival::Asked {
+                tracing::info!(member = name, "a stopped member is started again");
+                self.report(Event::Revived(index));
+            }
+        }
+    }
+}
+
+/// What says that the PIN itself is wrong (PKCS#11, `C_Login`).
+const REFUSALS: [ReturnCode; 3] = [
+    ReturnCode::PIN_INCORRECT,
+    ReturnCode::PIN_INVALID,
+    ReturnCode::PIN_LEN_RANGE,
+];

@@ -1,0 +1,201 @@
+//! An accepted connection of an identified peer, and all that are open.
+
+use super::{places::Place, trust::Trust};
+use crate::identity::Peer;
+use std::{
+    collections::HashMap,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tonic::transport::server::Connected;
+
+/// An accepted connection of an identified peer.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    peer: Arc<Peer>,
+    handle: Handle,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _closed: DropGuard,
+    _entry: Option<Entry>,
+    _place: Place,
+}
+
+/// What is known of a connection outside of it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    /// Is cancelled when the connection is closed.
+    pub closed: CancellationToken,
+    /// Closes the connection in the middle of whatever it does.
+    pub cut: CancellationToken,
+}
+
+#[derive(Debug)]
+pub(super) enum Stream {
+    Unix(UnixStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, peer: Arc<Peer>, entry: Option<Entry>, place: Place) -> Self {
+        let handle = Handle {
+            closed: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        };
+        Self {
+            stream,
+            peer,
+            cut: Box::pin(handle.cut.clone().cancelled_owned()),
+            _closed: handle.closed.clone().drop_guard(),
+            handle,
+            _entry: entry,
+            _place: place,
+        }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    /// What outlives it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    fn poll_cut(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.handle.cut.is_cancelled() || self.cut.as_mut().poll(context).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Arc<Peer>;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        Arc::clone(&self.peer)
+    }
+}
+
+/// The peers of all open TLS connections, so that they can be judged again.
+#[derive(Debug, Default)]
+pub struct OpenConnections {
+    next: AtomicU64,
+    peers: Mutex<HashMap<u64, Arc<Peer>>>,
+}
+
+/// A peer's place among the open connections, for as long as its connection lives.
+#[derive(Debug)]
+pub(super) struct Entry {
+    number: u64,
+    open: Arc<OpenConnections>,
+}
+
+impl OpenConnections {
+    pub(super) fn enter(self: &Arc<Self>, peer: &Arc<Peer>) -> Entry {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.lock().insert(number, Arc::clone(peer));
+        Entry {
+            number,
+            open: Arc::clone(self),
+        }
+    }
+
+    /// Judges every peer again and ends those that are no longer believed; returns how many.
+    pub(super) fn judge(&self, trust: &Trust) -> usize {
+        // Not under the lock: signatures are checked.
+        let peers: Vec<_> = self.lock().values().cloned().collect();
+        peers.iter().filter(|peer| judge(peer, trust)).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Peer>>> {
+        self.peers.lock().unwrap_or_else(|lock| lock.into_inner())
+    }
+}
+
+/// Ends a peer that is no longer believed; says whether it did.
+pub(super) fn judge(peer: &Peer, trust: &Trust) -> bool {
+    let Some(certificate) = peer.certificate() else {
+        return false;
+    };
+    if peer.ended().is_some() {
+        return false;
+    }
+    let Err(error) = trust.examine_again(certificate) else {
+        return false;
+    };
+    tracing::warn!(principal = %peer.principal, address = peer.address, reason = %error, "a connection is ended");
+    peer.end(error.end_reason());
+    true
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.open.lock().remove(&self.number);
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.poll_cut(context)?;
+        match &mut this.stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Unix(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
