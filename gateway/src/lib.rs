@@ -12,6 +12,7 @@
 //!   the workers and carries the decisions out.
 //! - [`store`]: where keys are kept; an interface, and SQLite behind it.
 //! - [`audit`]: the hash-chained log of decisions and outcomes.
+//! - [`backup`]: copies of the store in one file each: made, checked, restored.
 //! - [`config`]: the typed configuration.
 //! - [`pin`]: where the members' PINs come from.
 //! - [`reload`]: new settings, certificates and PINs without a restart.
@@ -22,6 +23,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod cluster;
 pub mod config;
 pub mod crypto;

@@ -5,7 +5,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::{ConfigFile, audit, config, console, dev, serve, worker};
+use commands::{ConfigFile, audit, backup, config, console, dev, serve, worker};
 use std::process::ExitCode;
 
 /// A signing and encryption gateway in front of a cluster of PKCS#11 HSMs.
@@ -26,6 +26,9 @@ enum Command {
     /// Looks at an audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Makes, checks and restores backups.
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Makes a development cluster of three SoftHSM2 members, if there is none yet, and serves it.
     Dev(dev::DevArguments),
     /// The process in which a member's PKCS#11 module runs. Started by the gateway, not by people.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Serve(file) => serve::run(&file),
         Command::Config(command) => config::run(&command),
         Command::Audit(command) => audit::run(&command),
+        Command::Backup(command) => backup::run(&command),
         Command::Dev(arguments) => dev::run(arguments),
     };
     match outcome {

@@ -2,12 +2,14 @@
 //!
 //! - `serve`: the gateway itself, its log and its signals.
 //! - `audit`: checks an audit log.
+//! - `backup`: makes, checks and restores backups.
 //! - `config`: looks at a configuration.
 //! - `dev`: a development cluster.
 //! - `worker`: the process of a member's module.
 //! - `console`: what is printed for people, and how.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod dev;

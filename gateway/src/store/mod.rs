@@ -4,6 +4,7 @@
 //! trusted to lose nothing that it confirmed.
 
 mod lock;
+mod offline;
 mod opening;
 mod rows;
 mod schema;
@@ -11,6 +12,8 @@ mod sqlite;
 mod upgrade;
 
 pub use lock::StateLock;
+pub use offline::{Content, copy_database, inspect};
+pub(crate) use opening::{create_private, database_path, put_in_place};
 pub use sqlite::SqliteStore;
 
 use crate::keys::{

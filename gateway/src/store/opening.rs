@@ -30,7 +30,7 @@ impl Database {
             .mode(0o700)
             .create(directory)
             .map_err(|error| refused(directory, error))?;
-        let path = directory.join(NAME);
+        let path = database_path(directory);
         match fs::metadata(&path) {
             Ok(metadata) if metadata.len() == 0 => {
                 return Err(refused(
@@ -61,6 +61,11 @@ impl Database {
         let reader = connect(&path).map_err(explained)?;
         Ok(Self { path, writer, reader })
     }
+}
+
+/// Where the database is in a state directory.
+pub(crate) fn database_path(directory: &Path) -> PathBuf {
+    directory.join(NAME)
 }
 
 /// Makes an empty database, whole or not at all: one without content is then always one that lost it.
@@ -94,7 +99,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Creates an empty file for its owner alone: SQLite would use the process's umask.
-pub(super) fn create_private(path: &Path) -> io::Result<fs::File> {
+pub(crate) fn create_private(path: &Path) -> io::Result<fs::File> {
     fs::OpenOptions::new()
         .create_new(true)
         .read(true)
@@ -104,7 +109,7 @@ pub(super) fn create_private(path: &Path) -> io::Result<fs::File> {
 }
 
 /// Gives a finished file its name, on disk before this returns. Takes the place of nothing.
-pub(super) fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
+pub(crate) fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
     fs::File::open(temporary)?.sync_all()?;
     // Fails where the name is taken, which a renaming would not.
     fs::hard_link(temporary, path)?;

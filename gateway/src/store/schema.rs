@@ -1,6 +1,7 @@
 //! The schema, as a list of migrations. A migration that was released is never changed.
 
 use rusqlite::{Connection, Transaction};
+use std::collections::BTreeSet;
 
 /// What each version adds, from version 1.
 const MIGRATIONS: &[&str] = &[
@@ -74,6 +75,27 @@ pub(super) enum SchemaError {
 /// The version that this program works with.
 pub(super) fn newest() -> i64 {
     MIGRATIONS.len() as i64
+}
+
+/// The tables and indexes that a version of the schema has.
+pub(super) fn objects_of(version: i64) -> Result<BTreeSet<(String, String)>, SchemaError> {
+    let known = newest();
+    if version > known {
+        return Err(SchemaError::Newer { found: version, known });
+    }
+    let connection = Connection::open_in_memory()?;
+    for step in MIGRATIONS.iter().take(version.max(0) as usize) {
+        connection.execute_batch(step)?;
+    }
+    Ok(objects(&connection)?)
+}
+
+/// The tables and indexes of a database: name and definition.
+pub(super) fn objects(connection: &Connection) -> rusqlite::Result<BTreeSet<(String, String)>> {
+    connection
+        .prepare("SELECT name, coalesce(sql, '') FROM sqlite_schema")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 /// Brings a database to the current version, each step in a transaction of its own.

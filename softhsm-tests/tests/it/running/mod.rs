@@ -1,5 +1,6 @@
 //! Running it for years: rotation, backups, upgrades, broken disks, service managers.
 
+mod backup;
 mod database;
 mod rotation;
 mod upgrade;

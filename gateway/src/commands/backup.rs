@@ -1,0 +1,175 @@
+//! `portcullisd backup`: makes, checks and restores backups.
+
+use super::{console::say, runtime};
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use portcullis_gateway::{
+    backup::{
+        container::Manifest,
+        create::{Existing, create},
+        restore::restore,
+        verify::Verified,
+    },
+    config::Settings,
+};
+use std::{io::stdout, path::PathBuf};
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Copies the database into one file, also while the gateway runs.
+    Create(CreateArguments),
+    /// Checks a backup. With --config every tag in it is checked too, by the HSM members of that configuration.
+    Verify(VerifyArguments),
+    /// Puts a backup's database in place where there is none. The gateway must not run.
+    Restore(RestoreArguments),
+}
+
+/// What is backed up, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArguments {
+    /// The gateway's configuration.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The backup, a new file.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Replaces an existing file, once the new one is whole.
+    #[arg(long)]
+    overwrite: bool,
+}
+
+/// What is checked.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// A configuration with HSM members that hold the domain.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// What is restored, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArguments {
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    file: PathBuf,
+    /// The configuration of the gateway that shall have it.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs one of them.
+pub(crate) fn run(command: &BackupCommand) -> Result<()> {
+    match command {
+        BackupCommand::Create(arguments) => create_backup(arguments),
+        BackupCommand::Verify(arguments) => runtime()?.block_on(verify_backup(arguments)),
+        BackupCommand::Restore(arguments) => runtime()?.block_on(restore_backup(arguments)),
+    }
+}
+
+fn create_backup(
+    CreateArguments {
+        config,
+        output,
+        overwrite,
+    }: &CreateArguments,
+) -> Result<()> {
+    let settings = Settings::load(config)?;
+    let existing = if *overwrite { Existing::Replace } else { Existing::Keep };
+    let manifest = create(&settings, output, existing)?;
+    say(
+        &mut stdout(),
+        &format!("{} is made: {}", output.display(), content(&manifest)),
+    );
+    Ok(())
+}
+
+async fn verify_backup(VerifyArguments { file, config }: &VerifyArguments) -> Result<()> {
+    let settings = config.as_deref().map(Settings::load).transpose()?;
+    let verified = Verified::read(file).await?;
+    let manifest = &verified.manifest;
+    say(
+        &mut stdout(),
+        &format!(
+            "{} is a backup of {}\nof domain epoch {}, fingerprint {}\nmade by portcullisd {}, schema {}\n{}\nchecked \
+             without an HSM: format, digest, SQLite's integrity, schema, counts, the structure of every row and key token",
+            file.display(),
+            manifest.created,
+            manifest.domain.epoch,
+            manifest.domain.fingerprint,
+            manifest.program,
+            manifest.schema,
+            content(manifest)
+        ),
+    );
+    let tags = match &settings {
+        Some(settings) => Some(verified.check_tags(settings).await),
+        None => None,
+    };
+    verified.close().await;
+    match tags {
+        Some(report) => {
+            let report = report.context("the file is good as far as can be seen without an HSM")?;
+            let (tags, members) = (report.checked, report.members.join(", "));
+            say(
+                &mut stdout(),
+                &format!("checked with HSM members {members}: all {tags} tags are authentic"),
+            );
+        }
+        None => say(
+            &mut stdout(),
+            "not checked: whether rows and tokens are authentic; that needs an HSM: give --config",
+        ),
+    }
+    Ok(())
+}
+
+async fn restore_backup(RestoreArguments { file, config }: &RestoreArguments) -> Result<()> {
+    let settings = Settings::load(config)?;
+    let restored = restore(&settings, file).await?;
+    say(
+        &mut stdout(),
+        &format!(
+            "{} is restored to {}: {}",
+            file.display(),
+            settings.state_directory.display(),
+            content(&restored.manifest)
+        ),
+    );
+    let since = match &restored.manifest.audit {
+        Some(audit) => format!("after audit entry {} ({})", audit.sequence, restored.manifest.created),
+        None => format!("after {}", restored.manifest.created),
+    };
+    let end = match restored.last_entry {
+        Some(last) => format!("; the audit log goes on to entry {last}"),
+        None => String::new(),
+    };
+    say(&mut stdout(), &format!("lost: every change {since}{end}"));
+    if !restored.lost.is_empty() {
+        say(&mut stdout(), "by the audit log these are:");
+    }
+    for change in restored.lost.iter().take(MOST_SHOWN) {
+        say(&mut stdout(), &format!("  {change}"));
+    }
+    if restored.lost.len() > MOST_SHOWN {
+        let more = restored.lost.len() - MOST_SHOWN;
+        say(&mut stdout(), &format!("  and {more} more, which the audit log names"));
+    }
+    Ok(())
+}
+
+fn content(manifest: &Manifest) -> String {
+    let audit = match &manifest.audit {
+        Some(audit) => format!(", every change up to audit entry {}", audit.sequence),
+        None => String::new(),
+    };
+    format!(
+        "{} key rings, {} keys, {} versions{audit}",
+        manifest.rings, manifest.keys, manifest.versions
+    )
+}
+
+const MOST_SHOWN: usize = 50;
