@@ -102,6 +102,7 @@ pub async fn serve(
         policy: Arc::<Reloadable>::clone(&policy),
         audit: Arc::clone(&audit),
         limits: ArcSwap::from_pointee(settings.limits),
+        stopping: stop.clone(),
     });
 
     let mut readiness = cluster.readiness();

@@ -2,6 +2,19 @@
 //!
 //! A guard session keeps the login for the member's life; `C_Logout` is never called. Operations take a session of the
 //! caller's, so that each thread brings its own.
+//!
+//! - `signing`: signatures and message authentication codes.
+//! - `gcm`: authenticated encryption, data keys, and encrypting anew.
+//! - `bare`: AES modes without authentication.
+//! - `private_key`: RSA decryption and key agreement.
+
+mod bare;
+mod gcm;
+mod private_key;
+mod signing;
+
+pub use bare::BareOutput;
+pub use gcm::{Gcm, GcmAssociatedData, GcmOutput};
 
 mod ephemeral;
 mod export;
@@ -19,7 +32,9 @@ use crate::{
     ephemeral_token::EphemeralToken,
     key_token::{KeyToken, Origin, Storage, TokenDigest, token_digest},
     loaded::{LoadedKey, LoadedKeys, LoadedLimits},
-    pkcs11::{Attribute, CallError, CallMechanism, Module, Session, SessionKind, SlotId, TokenInfo, UserType},
+    pkcs11::{
+        Attribute, CallError, CallMechanism, CallResult, Module, Session, SessionKind, SlotId, TokenInfo, UserType,
+    },
     public_key::read_public_key,
     record::{self, RecordKind, Tag},
     resident,
@@ -32,6 +47,7 @@ use secrecy::SecretSlice;
 use std::sync::{Arc, Mutex, OnceLock};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 /// A key as a caller refers to it: by the digest of its token, with the token itself where the member lacks it.
 #[derive(Debug, Clone, Copy)]
@@ -40,31 +56,6 @@ pub struct KeyReference<'a> {
     pub digest: &'a TokenDigest,
     /// The token with its tag.
     pub sealed: Option<&'a [u8]>,
-}
-
-/// What AES-GCM encryption returns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GcmOutput {
-    /// The random nonce.
-    pub nonce: [u8; 12],
-    /// The ciphertext with the 16-byte tag at its end.
-    pub ciphertext: Vec<u8>,
-}
-
-/// The associated data of AES-GCM in its two parts: the nonce stands between them, so that a header that holds the nonce
-/// is authenticated whole.
-#[derive(Debug, Clone, Copy)]
-pub struct GcmAssociatedData<'a> {
-    /// Before the nonce.
-    pub before_nonce: &'a [u8],
-    /// After the nonce.
-    pub after_nonce: &'a [u8],
-}
-
-impl GcmAssociatedData<'_> {
-    fn around(&self, nonce: &[u8; 12]) -> Vec<u8> {
-        [self.before_nonce, nonce, self.after_nonce].concat()
-    }
 }
 
 /// What to generate.
@@ -121,6 +112,7 @@ impl Member {
         }
         let mut capabilities = Capabilities::ask(&module, slot)?;
         capabilities.try_wrapping(&guard)?;
+        capabilities.try_encrypting(&guard)?;
         Ok(Self {
             loaded: LoadedKeys::new(&module, slot, limits),
             module,
@@ -201,82 +193,9 @@ impl Member {
         self.domain.get().ok_or(Error::NoDomain(0))
     }
 
-    /// Signs or MACs. `data` is the digest where the mechanism hashes, else the message.
-    pub fn sign(
-        &self,
-        session: &mut Session,
-        key: KeyReference<'_>,
-        operation: Operation,
-        mechanism: Mechanism,
-        data: &[u8],
-    ) -> Result<Vec<u8>, Error> {
-        let (digest, key) = (key.digest, self.key_for(session, key, operation, mechanism)?);
-        let input = template::signing_input(mechanism, data);
-        let signature = session.sign(
-            template::signing_call(mechanism),
-            key.handle(),
-            &input,
-            SIGNATURE_CAPACITY,
-        );
-        Ok(signature.inspect_err(|error| self.forget_if_lost(digest, &key, error))?)
-    }
-
-    /// Encrypts by AES-GCM under a fresh random nonce from the token.
-    pub fn encrypt_gcm(
-        &self,
-        session: &mut Session,
-        key: KeyReference<'_>,
-        associated_data: GcmAssociatedData<'_>,
-        plaintext: &[u8],
-    ) -> Result<GcmOutput, Error> {
-        let (digest, key) = (
-            key.digest,
-            self.key_for(session, key, Operation::Encrypt, Mechanism::AesGcm)?,
-        );
-        let mut nonce = [0; 12];
-        session.generate_random(&mut nonce)?;
-        let associated_data = associated_data.around(&nonce);
-        let mechanism = CallMechanism::Gcm {
-            nonce: &nonce,
-            associated_data: &associated_data,
-        };
-        let ciphertext = session
-            .encrypt(mechanism, key.handle(), plaintext, GCM_TAG_LENGTH)
-            .inspect_err(|error| self.forget_if_lost(digest, &key, error))?;
-        Ok(GcmOutput { nonce, ciphertext })
-    }
-
-    /// Decrypts AES-GCM.
-    ///
-    /// Tokens answer a wrong tag with anything from `CKR_ENCRYPTED_DATA_INVALID` to `CKR_GENERAL_ERROR`. A code that
-    /// could also mean a broken member is judged by the known answer: if the member still gives it, the ciphertext was
-    /// wrong. Otherwise anyone could take members out of use by sending rubbish.
-    pub fn decrypt_gcm(
-        &self,
-        session: &mut Session,
-        key: KeyReference<'_>,
-        associated_data: GcmAssociatedData<'_>,
-        nonce: &[u8; 12],
-        ciphertext: &[u8],
-    ) -> Result<Vec<u8>, Error> {
-        let (digest, key) = (
-            key.digest,
-            self.key_for(session, key, Operation::Decrypt, Mechanism::AesGcm)?,
-        );
-        let associated_data = associated_data.around(nonce);
-        let mechanism = CallMechanism::Gcm {
-            nonce,
-            associated_data: &associated_data,
-        };
-        session
-            .decrypt(mechanism, key.handle(), ciphertext)
-            .inspect_err(|error| self.forget_if_lost(digest, &key, error))
-            .map_err(|error| self.judge_decryption(error))
-    }
-
     /// Fills a buffer from the token's random generator.
-    pub fn random(&self, session: &mut Session, length: usize) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; length];
+    pub fn random(&self, session: &mut Session, length: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let mut bytes = Zeroizing::new(vec![0; length]);
         session.generate_random(&mut bytes)?;
         Ok(bytes)
     }
@@ -386,6 +305,29 @@ impl Member {
         }
     }
 
+    /// Does something with a key, which is pinned meanwhile, if its token permits that.
+    ///
+    /// A handle that the token no longer knows is forgotten, and a mechanism that the token lists and then refuses is
+    /// [`Error::Unsupported`].
+    fn use_key<T>(
+        &self,
+        session: &mut Session,
+        reference: KeyReference<'_>,
+        permitted_use: PermittedUse,
+        body: impl FnOnce(&mut Session, &LoadedKey) -> CallResult<T>,
+    ) -> Result<T, Error> {
+        let key = self.key_for(session, reference, permitted_use.operation, permitted_use.mechanism)?;
+        body(session, &key).map_err(|error| {
+            if error.code.class() == Class::HandleLost {
+                self.loaded.forget(reference.digest, &key);
+            }
+            if MECHANISM_REFUSED.contains(&error.code) {
+                return Error::Unsupported(permitted_use.to_string());
+            }
+            error.into()
+        })
+    }
+
     /// Finds or loads a key, and checks that its token permits the operation.
     fn key_for(
         &self,
@@ -445,21 +387,24 @@ impl Member {
         Ok(token)
     }
 
-    fn forget_if_lost(&self, digest: &TokenDigest, key: &Arc<LoadedKey>, error: &CallError) {
-        if error.code.class() == Class::HandleLost {
-            self.loaded.forget(digest, key);
-        }
-    }
-
-    fn judge_decryption(&self, error: CallError) -> Error {
-        match error.code {
+    /// What a failed decryption means: one answer for everything that may be wrong with a ciphertext.
+    ///
+    /// Tokens answer a wrong tag or padding with anything from `CKR_ENCRYPTED_DATA_INVALID` to `CKR_GENERAL_ERROR`. A code
+    /// that could also mean a broken member is judged by the known answer: if the member still gives it, the ciphertext was
+    /// wrong. Otherwise anyone could take members out of use by sending rubbish.
+    fn judge_decryption(&self, error: Error) -> Error {
+        let Error::Call(CallError { code, .. }) = error else {
+            return error;
+        };
+        match code {
             ReturnCode::ENCRYPTED_DATA_INVALID
             | ReturnCode::ENCRYPTED_DATA_LEN_RANGE
             | ReturnCode::AEAD_DECRYPT_FAILED
             | ReturnCode::DATA_INVALID
+            | ReturnCode::DATA_LEN_RANGE
             | ReturnCode::SIGNATURE_INVALID => Error::DecryptionFailed,
             code if code.class() == Class::MemberFault && self.still_answers() => Error::DecryptionFailed,
-            _ => error.into(),
+            _ => error,
         }
     }
 
@@ -472,9 +417,8 @@ impl Member {
     }
 }
 
-/// More than an RSA-4096 signature has.
-const SIGNATURE_CAPACITY: usize = 1024;
-const GCM_TAG_LENGTH: usize = 16;
+/// What a token answers to a mechanism or parameters that it does not do.
+const MECHANISM_REFUSED: [ReturnCode; 2] = [ReturnCode::MECHANISM_INVALID, ReturnCode::MECHANISM_PARAM_INVALID];
 const NOT_WRAPPABLE: [ReturnCode; 3] = [
     ReturnCode::KEY_NOT_WRAPPABLE,
     ReturnCode::KEY_UNEXTRACTABLE,

@@ -247,6 +247,61 @@ pub fn signing_call(mechanism: Mechanism) -> CallMechanism<'static> {
     }
 }
 
+/// The call that decrypts with a private key's mechanism; `None` where the mechanism is not one of those.
+pub fn decryption_call(mechanism: Mechanism) -> Option<CallMechanism<'static>> {
+    match mechanism {
+        Mechanism::RsaOaepSha1 => Some(CallMechanism::Oaep {
+            hash: CKM_SHA_1,
+            mask: CKG_MGF1_SHA1,
+        }),
+        Mechanism::RsaOaepSha256 => Some(CallMechanism::Oaep {
+            hash: CKM_SHA256,
+            mask: CKG_MGF1_SHA256,
+        }),
+        Mechanism::RsaPkcs1Encryption | Mechanism::RsaRaw => Some(CallMechanism::Plain(pkcs11_mechanism(mechanism))),
+        _ => None,
+    }
+}
+
+/// The call of an AES mode without authentication, with the initialisation vector as long as [`iv_length`] says; `None` where
+/// the mechanism or the length is another.
+pub fn bare_call(mechanism: Mechanism, iv: &[u8]) -> Option<CallMechanism<'_>> {
+    if iv_length(mechanism) != Some(iv.len()) {
+        return None;
+    }
+    match mechanism {
+        Mechanism::AesCtr => iv.try_into().ok().map(|counter| CallMechanism::Ctr { counter }),
+        Mechanism::AesEcb => Some(CallMechanism::Plain(pkcs11_mechanism(mechanism))),
+        _ => Some(CallMechanism::Bytes(pkcs11_mechanism(mechanism), iv)),
+    }
+}
+
+/// The length in bytes of the initialisation vector of an AES mode without authentication; `None` for other mechanisms.
+pub fn iv_length(mechanism: Mechanism) -> Option<usize> {
+    match mechanism {
+        Mechanism::AesCbc | Mechanism::AesCbcPad | Mechanism::AesCtr => Some(AES_BLOCK),
+        Mechanism::AesEcb => Some(0),
+        _ => None,
+    }
+}
+
+/// The result of a key agreement: a session object that is read once and destroyed.
+pub fn shared_secret() -> Template {
+    let mut attributes = vec![
+        Attribute::number(CKA_CLASS, CKO_SECRET_KEY),
+        Attribute::number(CKA_KEY_TYPE, CKK_GENERIC_SECRET),
+        Attribute::flag(CKA_TOKEN, false),
+        Attribute::flag(CKA_PRIVATE, true),
+        Attribute::flag(CKA_SENSITIVE, false),
+        Attribute::flag(CKA_EXTRACTABLE, true),
+    ];
+    attributes.extend(Usage::NONE.secret_attributes());
+    Template::new(attributes)
+}
+
+/// The length of an AES block in bytes.
+pub const AES_BLOCK: usize = 16;
+
 /// What the HSM is given to sign: for RSASSA-PKCS1-v1_5 the digest inside its DigestInfo (RFC 8017 section 9.2).
 pub fn signing_input(mechanism: Mechanism, data: &[u8]) -> Vec<u8> {
     let prefix: &[u8] = match mechanism {

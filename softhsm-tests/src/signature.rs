@@ -1,10 +1,10 @@
 //! Signatures checked by others: by Rust crates that the gateway does not use, and by OpenSSL.
 
 use crate::program::{openssl, temporary_directory};
-use p256::ecdsa::signature::Verifier;
+use p256::ecdsa::signature::{Verifier, hazmat::PrehashVerifier};
 use portcullis_client::v1::Mechanism;
-use rsa::pkcs8::DecodePublicKey;
-use sha2::Sha256;
+use rsa::pkcs8::{AssociatedOid, DecodePublicKey};
+use sha2::{Digest, Sha256, Sha384, Sha512, digest::FixedOutputReset};
 use std::fs;
 
 /// Whether a signature (ECDSA in DER) over a message is valid under a SubjectPublicKeyInfo in DER.
@@ -14,25 +14,15 @@ use std::fs;
 /// When the public key or the signature has not the form of its kind.
 pub fn verifies(public_key: &[u8], mechanism: Mechanism, message: &[u8], signature: &[u8]) -> bool {
     match mechanism {
-        Mechanism::EcdsaSha256 => {
-            let key = p256::ecdsa::VerifyingKey::from_public_key_der(public_key).expect("a P-256 key");
-            let signature = p256::ecdsa::Signature::from_der(signature).expect("an ECDSA signature in DER");
-            key.verify(message, &signature).is_ok()
-        }
-        Mechanism::RsaPkcs1Sha256 => {
-            let key = rsa::RsaPublicKey::from_public_key_der(public_key).expect("an RSA key");
-            let signature = rsa::pkcs1v15::Signature::try_from(signature).expect("an RSA signature");
-            rsa::pkcs1v15::VerifyingKey::<Sha256>::new(key)
-                .verify(message, &signature)
-                .is_ok()
-        }
-        Mechanism::RsaPssSha256 => {
-            let key = rsa::RsaPublicKey::from_public_key_der(public_key).expect("an RSA key");
-            let signature = rsa::pss::Signature::try_from(signature).expect("an RSA signature");
-            rsa::pss::VerifyingKey::<Sha256>::new(key)
-                .verify(message, &signature)
-                .is_ok()
-        }
+        Mechanism::EcdsaSha256 => ecdsa_verifies::<Sha256>(public_key, message, signature),
+        Mechanism::EcdsaSha384 => ecdsa_verifies::<Sha384>(public_key, message, signature),
+        Mechanism::EcdsaSha512 => ecdsa_verifies::<Sha512>(public_key, message, signature),
+        Mechanism::RsaPkcs1Sha256 => pkcs1_verifies::<Sha256>(public_key, message, signature),
+        Mechanism::RsaPkcs1Sha384 => pkcs1_verifies::<Sha384>(public_key, message, signature),
+        Mechanism::RsaPkcs1Sha512 => pkcs1_verifies::<Sha512>(public_key, message, signature),
+        Mechanism::RsaPssSha256 => pss_verifies::<Sha256>(public_key, message, signature),
+        Mechanism::RsaPssSha384 => pss_verifies::<Sha384>(public_key, message, signature),
+        Mechanism::RsaPssSha512 => pss_verifies::<Sha512>(public_key, message, signature),
         Mechanism::Ed25519 => {
             let key = ed25519_dalek::VerifyingKey::from_public_key_der(public_key).expect("an Ed25519 key");
             let signature = ed25519_dalek::Signature::from_slice(signature).expect("an Ed25519 signature");
@@ -40,6 +30,40 @@ pub fn verifies(public_key: &[u8], mechanism: Mechanism, message: &[u8], signatu
         }
         other => panic!("no second opinion on {}", other.as_str_name()),
     }
+}
+
+/// ECDSA on the curve that the public key names.
+fn ecdsa_verifies<D: Digest>(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let digest = D::digest(message);
+    if let Ok(key) = p256::ecdsa::VerifyingKey::from_public_key_der(public_key) {
+        let signature = p256::ecdsa::Signature::from_der(signature).expect("an ECDSA signature in DER");
+        key.verify_prehash(&digest, &signature).is_ok()
+    } else if let Ok(key) = p384::ecdsa::VerifyingKey::from_public_key_der(public_key) {
+        let signature = p384::ecdsa::Signature::from_der(signature).expect("an ECDSA signature in DER");
+        key.verify_prehash(&digest, &signature).is_ok()
+    } else {
+        let key = p521::ecdsa::VerifyingKey::from_public_key_der(public_key).expect("a key on a NIST curve");
+        let signature = p521::ecdsa::Signature::from_der(signature).expect("an ECDSA signature in DER");
+        key.verify_prehash(&digest, &signature).is_ok()
+    }
+}
+
+fn pkcs1_verifies<D: Digest + AssociatedOid>(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let signature = rsa::pkcs1v15::Signature::try_from(signature).expect("an RSA signature");
+    rsa::pkcs1v15::VerifyingKey::<D>::new(rsa_key(public_key))
+        .verify(message, &signature)
+        .is_ok()
+}
+
+fn pss_verifies<D: Digest + FixedOutputReset>(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    let signature = rsa::pss::Signature::try_from(signature).expect("an RSA signature");
+    rsa::pss::VerifyingKey::<D>::new(rsa_key(public_key))
+        .verify(message, &signature)
+        .is_ok()
+}
+
+fn rsa_key(public_key: &[u8]) -> rsa::RsaPublicKey {
+    rsa::RsaPublicKey::from_public_key_der(public_key).expect("an RSA key")
 }
 
 /// Whether OpenSSL finds a signature over a message valid under a public key in PEM.

@@ -13,8 +13,19 @@ pub(crate) fn explain<B>(mut response: http::Response<B>) -> http::Response<B> {
     let Some(status) = Status::from_header_map(response.headers()) else {
         return response;
     };
+    if status.code() == Code::Ok {
+        return response;
+    }
+    let explained = explained(&status);
+    if let Err(error) = explained.add_header(response.headers_mut()) {
+        tracing::debug!(%error, "a status could not be explained");
+    }
+    response
+}
+
+/// The status with its `google.rpc.ErrorInfo`.
+pub(super) fn explained(status: &Status) -> Status {
     let (reason, words) = match status.code() {
-        Code::Ok => return response,
         Code::OutOfRange => (Reason::RequestTooLarge, "the request is longer than any may be"),
         Code::Unimplemented => (Reason::MethodNotAvailable, "the gateway has no such method"),
         Code::Internal | Code::InvalidArgument => (Reason::RequestMalformed, "the request is malformed"),
@@ -35,11 +46,7 @@ pub(crate) fn explain<B>(mut response: http::Response<B>) -> http::Response<B> {
     } else {
         reason.code()
     };
-    let explained = Status::with_details(code, explained.message(), explained.details().to_vec().into());
-    if let Err(error) = explained.add_header(response.headers_mut()) {
-        tracing::debug!(%error, "a status could not be explained");
-    }
-    response
+    Status::with_details(code, explained.message(), explained.details().to_vec().into())
 }
 
 const DETAILS: &str = "grpc-status-details-bin";

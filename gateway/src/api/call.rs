@@ -4,11 +4,13 @@ use super::{ApiError, Gateway, Reason};
 use crate::{
     audit::{Entry, Permission, Phase},
     cluster::core::MemberIndex,
+    crypto::ciphertext::Authenticated,
     identity::Peer,
     keys::name::Id,
     policy::{Action, Circumstances, Decision, KeyFacts, Question, Resource},
 };
 use portcullis_hsm::algorithm::Mechanism;
+use portcullis_proto::v1;
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -17,6 +19,61 @@ use std::{
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 use uuid::Uuid;
+
+/// Who asks, and until when. Several calls have one caller where they came in one batch or stream.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    /// Who asks.
+    pub(super) peer: Arc<Peer>,
+    /// When the caller no longer waits.
+    pub(super) deadline: Instant,
+    /// What the entries of one batch or stream have in common.
+    pub(super) batch: Option<Uuid>,
+}
+
+impl Caller {
+    /// The caller of a request.
+    pub(super) fn of<T>(gateway: &Arc<Gateway>, request: &Request<T>) -> Result<Self, Status> {
+        let allowed = time_allowed(request.metadata()).map(|allowed| allowed.min(LONGEST));
+        Ok(Self {
+            peer: peer_of(request)?,
+            deadline: Instant::now() + allowed.unwrap_or_else(|| gateway.cluster.default_deadline()),
+            batch: None,
+        })
+    }
+}
+
+/// Who sent a request.
+pub(super) fn peer_of<T>(request: &Request<T>) -> Result<Arc<Peer>, Status> {
+    request.extensions().get::<Arc<Peer>>().cloned().ok_or_else(|| {
+        let error = ApiError::new(Reason::Unauthenticated, "the connection has no identity");
+        error.into_status(&Uuid::now_v7().to_string())
+    })
+}
+
+/// The end of a call that has no result.
+#[derive(Debug)]
+pub(super) struct Refused {
+    error: ApiError,
+    request_id: Uuid,
+}
+
+impl Refused {
+    /// The end of what was never a call, or of a call that was lost; the log may know it by this id.
+    pub(super) fn new(error: ApiError, request_id: Uuid) -> Self {
+        Self { error, request_id }
+    }
+
+    /// As the end of a request of its own.
+    pub(super) fn into_status(self) -> Status {
+        self.error.into_status(&self.request_id.to_string())
+    }
+
+    /// As the answer to one operation of several.
+    pub(super) fn into_operation_error(self) -> v1::OperationError {
+        self.error.into_operation_error(&self.request_id.to_string())
+    }
+}
 
 /// A request under way.
 ///
@@ -35,15 +92,19 @@ pub(super) struct Call {
 impl Call {
     /// Begins a call: the caller is known, nothing is decided.
     pub(super) fn begin<T>(gateway: &Arc<Gateway>, action: Action, request: Request<T>) -> Result<(Self, T), Status> {
+        let caller = Caller::of(gateway, &request)?;
+        let call = Self::of(gateway, caller, action).map_err(Refused::into_status)?;
+        Ok((call, request.into_inner()))
+    }
+
+    /// Begins a call of a caller who is known, unless that caller's certificate has come to its end.
+    pub(super) fn of(gateway: &Arc<Gateway>, caller: Caller, action: Action) -> Result<Self, Refused> {
+        let Caller { peer, deadline, batch } = caller;
         let request_id = Uuid::now_v7();
-        let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
-            let error = ApiError::new(Reason::Unauthenticated, "the connection has no identity");
-            return Err(error.into_status(&request_id.to_string()));
-        };
-        let allowed = time_allowed(request.metadata()).unwrap_or_else(|| gateway.cluster.default_deadline());
         let entry = Entry {
             phase: Phase::Outcome,
             request: Some(request_id.to_string()),
+            batch: batch.map(|batch| batch.to_string()),
             principal: Some(peer.principal.to_string()),
             method: Some(peer.method.name()),
             peer: Some(peer.address.clone()),
@@ -60,23 +121,14 @@ impl Call {
             gateway: Arc::clone(gateway),
             peer,
             request_id,
-            deadline: Instant::now() + allowed,
+            deadline,
             action,
             authorised: false,
             entry: Some(entry),
         };
-        if let Some(reason) = call.peer.ended() {
-            return call.refuse(reason.into());
-        }
-        Ok((call, request.into_inner()))
-    }
-
-    /// Ends a call that is not to begin.
-    fn refuse<T>(self, error: ApiError) -> Result<T, Status> {
-        let request_id = self.request_id.to_string();
-        match self.conclude::<()>(Err(error.clone())) {
-            Err(status) => Err(status),
-            Ok(_) => Err(error.into_status(&request_id)),
+        match call.peer.ended() {
+            None => Ok(call),
+            Some(reason) => call.finish(Err(reason.into())),
         }
     }
 
@@ -127,7 +179,6 @@ impl Call {
     }
 
     /// Asks for a second permission, for a call that does two things. It stands beside the first in the audit entry.
-    #[allow(dead_code, reason = "for the calls that do two things, which follow")]
     pub(super) fn authorise_also(
         &mut self,
         action: Action,
@@ -143,10 +194,18 @@ impl Call {
         self.entry_mut().also.push(Permission {
             action: action.name(),
             resource: resource.to_string(),
+            context: circumstances.encryption_context.cloned().unwrap_or_default(),
             rule: decision.rule().map(|rule| rule.to_string()),
             allowed: decision.is_allowed(),
         });
         outcome
+    }
+
+    /// Notes the exact resource of the second permission, once it is known.
+    pub(super) fn also_uses(&mut self, resource: String) {
+        if let Some(permission) = self.entry_mut().also.last_mut() {
+            permission.resource = resource;
+        }
     }
 
     /// Asks whether the caller may list what a filter by [`Call::may`] then shows: whether a rule could allow the call's
@@ -157,12 +216,12 @@ impl Call {
         self.decided(decision, &resource.clone(), resource)
     }
 
-    /// Refuses, in the words of any refusal, a caller whom no rule could ever allow this, whatever the resource.
-    pub(super) fn require_chance(&self, resource: &str) -> Result<(), ApiError> {
-        if self.gateway.policy.could_allow(&self.peer, self.action).is_allowed() {
+    /// Refuses, in the words of any refusal, a caller whom no rule could ever allow an action, whatever the resource.
+    pub(super) fn require_chance(&self, action: Action, resource: &str) -> Result<(), ApiError> {
+        if self.gateway.policy.could_allow(&self.peer, action).is_allowed() {
             Ok(())
         } else {
-            Err(self.denied(resource))
+            Err(self.denial(action, resource))
         }
     }
 
@@ -206,7 +265,8 @@ impl Call {
         outcome
     }
 
-    fn denial(&self, action: Action, resource: &str) -> ApiError {
+    /// The refusal of an action on a resource.
+    pub(super) fn denial(&self, action: Action, resource: &str) -> ApiError {
         let message = format!("{} may not do {action} on {resource}", self.peer.principal);
         ApiError::new(Reason::AccessDenied, message).with("action", action.name())
     }
@@ -218,9 +278,11 @@ impl Call {
         entry.mechanism = mechanism.map(Mechanism::name);
     }
 
-    /// Notes the caller's encryption context.
-    pub(super) fn note_context(&mut self, context: &BTreeMap<String, String>) {
-        self.entry_mut().context = context.clone();
+    /// Notes the caller's encryption context. Associated data is the caller's secret, and is not noted.
+    pub(super) fn note_context(&mut self, authenticated: &Authenticated) {
+        if let Some(context) = authenticated.context() {
+            self.entry_mut().context.clone_from(context);
+        }
     }
 
     /// Notes who did the work.
@@ -238,13 +300,18 @@ impl Call {
     }
 
     /// Ends a use of a key: the entry is in the log before the reply leaves.
-    pub(super) fn conclude<T>(mut self, result: Result<T, ApiError>) -> Result<Response<T>, Status> {
+    pub(super) fn conclude<T>(self, result: Result<T, ApiError>) -> Result<Response<T>, Status> {
+        self.finish(result).map(Response::new).map_err(Refused::into_status)
+    }
+
+    /// Ends a use of a key that may have come with others: the entry is in the log before the result is there.
+    pub(super) fn finish<T>(mut self, result: Result<T, ApiError>) -> Result<T, Refused> {
         let result = self.authorised_only(result);
         let written = match self.outcome(&result) {
             Some(entry) => self.gateway.audit.append(&entry).map_err(ApiError::from),
             None => Ok(()),
         };
-        self.reply(written.and(result))
+        written.and(result).map_err(|error| self.refused(error))
     }
 
     /// Ends a change: the entry is on disk before the reply leaves.
@@ -254,7 +321,10 @@ impl Call {
             Some(entry) => self.gateway.audit.append_synced(&entry).await.map_err(ApiError::from),
             None => Ok(()),
         };
-        self.reply(written.and(result))
+        written
+            .and(result)
+            .map(Response::new)
+            .map_err(|error| self.refused(error).into_status())
     }
 
     /// No result leaves a call that never asked the policy: that would be a mistake in the gateway.
@@ -269,10 +339,8 @@ impl Call {
         ))
     }
 
-    fn reply<T>(&self, result: Result<T, ApiError>) -> Result<Response<T>, Status> {
-        result
-            .map(Response::new)
-            .map_err(|error| error.into_status(&self.request_id.to_string()))
+    fn refused(&self, error: ApiError) -> Refused {
+        Refused::new(error, self.request_id)
     }
 
     fn outcome<T>(&mut self, result: &Result<T, ApiError>) -> Option<Entry> {
@@ -311,7 +379,7 @@ impl Drop for Call {
 
 /// The time that the caller allows (gRPC over HTTP/2, `grpc-timeout`), less what the way back may take: an answer that says
 /// why is worth more than a deadline that passes in silence.
-fn time_allowed(metadata: &MetadataMap) -> Option<Duration> {
+pub(super) fn time_allowed(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
@@ -324,12 +392,12 @@ fn time_allowed(metadata: &MetadataMap) -> Option<Duration> {
         "n" => Duration::from_nanos(amount),
         _ => return None,
     };
-    Some(allowed.saturating_sub((allowed / 10).min(WAY_BACK)).min(LONGEST))
+    Some(allowed.saturating_sub((allowed / 10).min(WAY_BACK)))
 }
 
 const WAY_BACK: Duration = Duration::from_millis(20);
 /// No operation waits longer, whatever its caller allows.
-const LONGEST: Duration = Duration::from_secs(300);
+pub(super) const LONGEST: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests {
@@ -344,7 +412,7 @@ mod tests {
         };
         assert_eq!(read("1S"), Some(Duration::from_millis(980)));
         assert_eq!(read("100m"), Some(Duration::from_millis(90)));
-        assert_eq!(read("99999999H"), Some(LONGEST));
+        assert_eq!(read("2H"), Some(Duration::from_secs(7200) - WAY_BACK));
         for wrong in ["", "S", "1", "1x", "-1S", "123456789S"] {
             assert_eq!(read(wrong), None, "{wrong}");
         }

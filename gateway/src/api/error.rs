@@ -7,7 +7,7 @@ use crate::{
     keys::{creation::CreationError, directory::DirectoryError, name::NameError},
     store::StoreError,
 };
-use portcullis_proto::ERROR_DOMAIN;
+use portcullis_proto::{ERROR_DOMAIN, v1};
 use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -96,6 +96,8 @@ reasons! {
     HsmSaturated = "HSM_SATURATED", ResourceExhausted;
     /// Too many bytes of unfinished requests are arriving.
     RequestsSaturated = "REQUESTS_SATURATED", ResourceExhausted;
+    /// The gateway stops; another one, or the same one a little later, serves.
+    GatewayStopping = "GATEWAY_STOPPING", Unavailable;
     /// The audit log cannot be written.
     AuditUnavailable = "AUDIT_UNAVAILABLE", Unavailable;
     /// The database failed.
@@ -164,17 +166,31 @@ impl ApiError {
 
     /// The status that is sent. The request id finds the request in the audit log.
     pub fn into_status(self, request_id: &str) -> Status {
-        let mut metadata: HashMap<String, String> = self
-            .metadata
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect();
-        metadata.insert("request_id".to_owned(), request_id.to_owned());
+        let metadata = self.metadata(request_id);
         let mut details = ErrorDetails::with_error_info(self.reason.name(), ERROR_DOMAIN, metadata);
         if let Some(after) = self.retry_after {
             details.set_retry_info(Some(after));
         }
         Status::with_error_details(self.reason.code(), self.message, details)
+    }
+
+    /// What the status would say, for one operation of several.
+    pub fn into_operation_error(self, request_id: &str) -> v1::OperationError {
+        v1::OperationError {
+            code: self.reason.code().into(),
+            metadata: self.metadata(request_id),
+            reason: self.reason.name().to_owned(),
+            retry_delay: self.retry_after.and_then(|after| after.try_into().ok()),
+            message: self.message,
+        }
+    }
+
+    fn metadata(&self, request_id: &str) -> HashMap<String, String> {
+        let facts = self.metadata.iter().map(|(key, value)| (*key, value.as_str()));
+        facts
+            .chain([("request_id", request_id)])
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     }
 }
 

@@ -212,7 +212,7 @@ async fn create_key(call: &mut Call, request: v1::CreateKeyRequest) -> Result<v1
         ring,
     };
     call.concerns(name.to_string());
-    call.require_chance(&name.to_string())?;
+    call.require_chance(call.action(), &name.to_string())?;
     let wanted = wanted_key(name, &request)?;
     call.authorise_key(wanted.name.to_string(), facts(&wanted), Circumstances::default())?;
     let once = once(call, &request.request_id, &request)?;

@@ -3,7 +3,7 @@
 //! - `call`: one request from its first byte to its audit entry: who, what, allowed or not, what came of it.
 //! - `error`: what a caller is told, with its stable reason: the only place where a gRPC status is made.
 //! - `lookup`: finding a key without telling those who may not know whether it exists.
-//! - `key_service`, `crypto_service`, `cluster_service`: the services.
+//! - `key_service`, `crypto`, `cluster_service`: the services.
 //! - `not_available`: calls that this gateway does not serve yet.
 //! - `convert`: between the API's messages and the gateway's types.
 //! - `receiving`: bounds on requests that are still arriving.
@@ -14,7 +14,7 @@ pub(crate) mod bare_status;
 mod call;
 mod cluster_service;
 mod convert;
-mod crypto_service;
+mod crypto;
 pub(crate) mod ending;
 mod error;
 mod key_service;
@@ -39,6 +39,7 @@ use portcullis_proto::v1::{
     object_service_server::ObjectServiceServer,
 };
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 
 /// What the services work with.
@@ -56,6 +57,8 @@ pub struct Gateway {
     pub audit: Arc<AuditLog>,
     /// What requests may ask for; a reload changes it.
     pub limits: ArcSwap<Limits>,
+    /// Cancelled when the gateway stops: streams, which have no end of their own, end then.
+    pub stopping: CancellationToken,
 }
 
 impl Gateway {

@@ -1,7 +1,11 @@
 //! Bounds on requests that are still arriving. They are buffered before it is known what they ask for, so they are bounded
 //! in time, for each connection, and in all.
+//!
+//! A request of one message is bounded as a whole. A stream is bounded message by message: it may be idle for as long as it
+//! likes, but not in the middle of a message.
 
 use crate::identity::Peer;
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
     pin::Pin,
@@ -12,7 +16,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 
 /// How many bytes of requests may be arriving.
@@ -30,6 +34,7 @@ impl Receiving {
     /// Puts a request's body under the bounds.
     pub(crate) fn bound<B: Body + Unpin>(&self, request: http::Request<B>) -> http::Request<Arriving<B>> {
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
+        let messages = STREAMS.contains(&request.uri().path()).then(Messages::default);
         request.map(|body| Arriving {
             body,
             held: Held {
@@ -37,6 +42,7 @@ impl Receiving {
                 peer,
                 all: Arc::clone(&self.all),
             },
+            messages,
             patience: Box::pin(sleep(PATIENCE)),
         })
     }
@@ -46,7 +52,64 @@ impl Receiving {
 pub(crate) struct Arriving<B> {
     body: B,
     held: Held,
+    // Where one message ends and the next begins, if there may be many.
+    messages: Option<Messages>,
     patience: Pin<Box<Sleep>>,
+}
+
+/// Follows the length-prefixed messages of a body (gRPC over HTTP/2, "Length-Prefixed-Message").
+#[derive(Debug, Default)]
+struct Messages {
+    // Of the prefix of the message that is arriving: a flag and four bytes of length.
+    prefix: [u8; 5],
+    prefix_length: usize,
+    // Bytes of the message that are still to come, once its prefix is there.
+    missing: usize,
+}
+
+impl Messages {
+    /// Takes the next bytes; returns how many of the last ones are of a message that is not complete.
+    fn take(&mut self, mut bytes: &[u8]) -> Progress {
+        let mut ended = false;
+        let mut unfinished = 0;
+        while !bytes.is_empty() {
+            if self.prefix_length < self.prefix.len() {
+                let taken = bytes.len().min(self.prefix.len() - self.prefix_length);
+                self.prefix[self.prefix_length..][..taken].copy_from_slice(&bytes[..taken]);
+                self.prefix_length += taken;
+                unfinished += taken;
+                bytes = &bytes[taken..];
+                if self.prefix_length == self.prefix.len() {
+                    let [_, length @ ..] = self.prefix;
+                    self.missing = u32::from_be_bytes(length) as usize;
+                }
+            } else {
+                let taken = bytes.len().min(self.missing);
+                self.missing -= taken;
+                unfinished += taken;
+                bytes = &bytes[taken..];
+            }
+            if self.prefix_length == self.prefix.len() && self.missing == 0 {
+                self.prefix_length = 0;
+                (ended, unfinished) = (true, 0);
+            }
+        }
+        Progress { ended, unfinished }
+    }
+
+    /// Whether the next byte is the first of a message.
+    fn is_between(&self) -> bool {
+        self.prefix_length == 0
+    }
+}
+
+/// What some bytes of a stream brought.
+#[derive(Debug, PartialEq, Eq)]
+struct Progress {
+    /// Whether a message ended in them, and with it all that was held.
+    ended: bool,
+    /// How many of them belong to a message that has not ended.
+    unfinished: usize,
 }
 
 /// The bytes that one request holds; given back when its body is done with.
@@ -71,20 +134,44 @@ impl Held {
         }
         Ok(())
     }
+
+    fn give_back(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(peer) = &self.peer {
+            peer.arriving.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
-        if let Some(peer) = &self.peer {
-            peer.arriving.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.give_back();
+    }
+}
+
+impl<B> Arriving<B> {
+    /// Counts bytes that came, and no longer those of messages that are complete.
+    fn note(&mut self, data: &Bytes) -> Result<(), Status> {
+        let Some(messages) = &mut self.messages else {
+            return self.held.take(data.len());
+        };
+        let begins = messages.is_between();
+        let Progress { ended, unfinished } = messages.take(data);
+        if ended {
+            self.held.give_back();
         }
+        if begins || ended {
+            // The patience is for one message.
+            self.patience.as_mut().reset(Instant::now() + PATIENCE);
+        }
+        self.held.take(unfinished)
     }
 }
 
 impl<B> Body for Arriving<B>
 where
-    B: Body<Error = Status> + Unpin,
+    B: Body<Data = Bytes, Error = Status> + Unpin,
 {
     type Data = B::Data;
     type Error = Status;
@@ -96,6 +183,7 @@ where
         let this = self.get_mut();
         let frame = match Pin::new(&mut this.body).poll_frame(context) {
             Poll::Ready(frame) => frame,
+            Poll::Pending if this.messages.as_ref().is_some_and(Messages::is_between) => return Poll::Pending,
             Poll::Pending => {
                 return this
                     .patience
@@ -106,7 +194,7 @@ where
         };
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && let Err(status) = this.held.take(bytes::Buf::remaining(data))
+            && let Err(status) = this.note(data)
         {
             return Poll::Ready(Some(Err(status)));
         }
@@ -122,6 +210,8 @@ where
     }
 }
 
+/// The methods whose requests are streams.
+const STREAMS: [&str; 1] = ["/portcullis.v1.CryptoService/Pipeline"];
 const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_OF_A_CONNECTION: usize = 32 << 20;
 const MOST_IN_ALL: usize = 256 << 20;
@@ -130,7 +220,6 @@ const MOST_IN_ALL: usize = 256 << 20;
 mod tests {
     use super::*;
     use crate::identity::{AuthenticationMethod, Principal, SpiffeId};
-    use bytes::Bytes;
     use std::{collections::VecDeque, future::poll_fn};
 
     /// A body of so many pieces of a megabyte, after which nothing comes.
@@ -192,6 +281,67 @@ mod tests {
             ),
             (0, 0)
         );
+    }
+
+    #[test]
+    fn messages_are_followed_however_they_are_cut() {
+        let message = |length: u8| [&[0, 0, 0, 0, length][..], &vec![7; length.into()]].concat();
+        let bytes = [message(3), message(0), message(200), message(1)].concat();
+        for piece in 1..bytes.len() {
+            let mut messages = Messages::default();
+            let mut held = 0;
+            let mut ends = 0;
+            for chunk in bytes.chunks(piece) {
+                let progress = messages.take(chunk);
+                if progress.ended {
+                    held = 0;
+                    ends += 1;
+                }
+                held += progress.unfinished;
+                assert_eq!(held == 0, messages.is_between());
+            }
+            assert!(messages.is_between() && ends >= 1, "in pieces of {piece}");
+        }
+        let mut messages = Messages::default();
+        let cut = [message(3), message(200)[..10].to_vec()].concat();
+        assert_eq!(
+            messages.take(&cut),
+            Progress {
+                ended: true,
+                unfinished: 10
+            }
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_may_be_idle_between_messages_and_not_inside_one() {
+        let (receiving, peer) = (Receiving::new(), peer());
+        let message = |length: u32| [&[0][..], &length.to_be_bytes(), &vec![0; length as usize]].concat();
+        let mut pieces: VecDeque<_> = (0..100).map(|_| Bytes::from(message(1 << 20))).collect();
+        pieces.push_back(Bytes::from(message(1000)[..500].to_vec()));
+        let mut request = http::Request::new(Pieces(pieces));
+        *request.uri_mut() = STREAMS[0].parse().expect("a path");
+        request.extensions_mut().insert(Arc::clone(&peer));
+        let mut body = receiving.bound(request).into_body();
+        for _ in 0..100 {
+            // More in all than a connection may hold at once, and slower in all than a request may be.
+            tokio::time::advance(PATIENCE / 2).await;
+            next(&mut body).await.expect("a message");
+            assert_eq!(peer.arriving.load(Ordering::Relaxed), 0);
+        }
+        let idle = poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context).is_ready())).await;
+        assert!(idle, "half a message has come");
+        assert_eq!(peer.arriving.load(Ordering::Relaxed), 500);
+        let refused = next(&mut body).await.expect_err("the rest does not come");
+        assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+        drop(body);
+        assert_eq!(peer.arriving.load(Ordering::Relaxed), 0);
+
+        let mut request = http::Request::new(Pieces(VecDeque::new()));
+        *request.uri_mut() = STREAMS[0].parse().expect("a path");
+        let mut silent = receiving.bound(request).into_body();
+        let patient = tokio::time::timeout(PATIENCE * 100, next(&mut silent)).await;
+        assert!(patient.is_err(), "a silent stream was ended");
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,6 +39,9 @@ pub struct Entry {
     /// The request's id, as errors name it too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// What the entries of one batch or stream have in common.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
     /// Who asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
@@ -79,6 +82,9 @@ pub struct Permission {
     pub action: &'static str,
     /// On which resource.
     pub resource: String,
+    /// The encryption context that goes with this one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub context: BTreeMap<String, String>,
     /// The rule that allowed or forbade it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -92,6 +98,7 @@ impl Entry {
         Self {
             phase: Phase::Gateway,
             request: None,
+            batch: None,
             principal: None,
             method: None,
             peer: None,

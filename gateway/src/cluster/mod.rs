@@ -6,10 +6,13 @@
 //! - `attempt`: one attempt on one member, and what its reply means.
 //! - `opening`: how a member comes into service, and its probes.
 //! - [`pins`]: the members' PINs.
-//! - [`operation`]: what can be asked of the cluster, with types; [`transfer`]: import, export and ephemeral keys.
+//! - [`key_use`]: what keys can be asked to do, with types.
+//! - [`operation`]: what else can be asked of the cluster: generation, destruction, tags.
+//! - [`transfer`]: import, export and ephemeral keys.
 
 mod attempt;
 pub mod core;
+pub mod key_use;
 mod opening;
 pub mod operation;
 pub mod pins;

@@ -1,4 +1,5 @@
-//! What can be asked of the cluster: each operation with its types, over `Cluster::execute`.
+//! What can be asked of the cluster besides the use of keys: generation, destruction, tags. Each operation with its types,
+//! over `Cluster::execute`.
 
 use super::{
     attempt::SendToken,
@@ -10,8 +11,7 @@ use portcullis_hsm::{
     key_token::{Storage, TokenDigest, token_digest},
     record::{RecordKind, TAG_LENGTH, Tag},
     worker::protocol::{
-        self, AuthenticateRows, CheckRecords, Decrypt, DestroyResident, Encrypt, Encrypted, Generate, List, Random,
-        Record, ReplyBody, RequestBody, Sign,
+        self, AuthenticateRows, CheckRecords, DestroyResident, Generate, List, Record, ReplyBody, RequestBody,
     },
 };
 use std::{sync::Arc, time::Instant};
@@ -84,6 +84,11 @@ impl Key {
             only: self.only.clone(),
         }
     }
+
+    /// The members that hold it, where it is resident.
+    pub(super) fn only(&self) -> Option<&[MemberIndex]> {
+        self.only.as_deref()
+    }
 }
 
 impl KeySpecification {
@@ -108,87 +113,6 @@ impl KeySpecification {
 }
 
 impl Cluster {
-    /// Signs a digest, or a message where the mechanism takes that; ECDSA gives r and s (IEEE P1363).
-    pub async fn sign(
-        self: &Arc<Self>,
-        key: &Key,
-        mechanism: Mechanism,
-        data: &[u8],
-        deadline: Instant,
-    ) -> ByMember<Vec<u8>> {
-        let body = |token| {
-            RequestBody::Sign(Sign {
-                key: key.message(token),
-                operation: Operation::Sign.number().into(),
-                mechanism: mechanism.number().into(),
-                data: data.to_vec(),
-            })
-        };
-        bytes(
-            self.execute(&key.needs(Operation::Sign, mechanism), deadline, body)
-                .await?,
-        )
-    }
-
-    /// Encrypts by AES-GCM; the nonce is drawn by the member and stands between the parts of the associated data.
-    pub async fn encrypt(
-        self: &Arc<Self>,
-        key: &Key,
-        before_nonce: &[u8],
-        after_nonce: &[u8],
-        plaintext: &[u8],
-        deadline: Instant,
-    ) -> ByMember<Encrypted> {
-        let body = |token| {
-            RequestBody::Encrypt(Encrypt {
-                key: key.message(token),
-                before_nonce: before_nonce.to_vec(),
-                after_nonce: after_nonce.to_vec(),
-                plaintext: plaintext.to_vec(),
-            })
-        };
-        match self
-            .execute(&key.needs(Operation::Encrypt, Mechanism::AesGcm), deadline, body)
-            .await?
-        {
-            (ReplyBody::Encrypted(encrypted), member) => Ok((encrypted, member)),
-            _ => Err(ClusterError::Protocol),
-        }
-    }
-
-    /// Decrypts AES-GCM.
-    pub async fn decrypt(
-        self: &Arc<Self>,
-        key: &Key,
-        before_nonce: &[u8],
-        nonce: &[u8],
-        after_nonce: &[u8],
-        ciphertext: &[u8],
-        deadline: Instant,
-    ) -> ByMember<Vec<u8>> {
-        let body = |token| {
-            RequestBody::Decrypt(Decrypt {
-                key: key.message(token),
-                before_nonce: before_nonce.to_vec(),
-                after_nonce: after_nonce.to_vec(),
-                nonce: nonce.to_vec(),
-                ciphertext: ciphertext.to_vec(),
-            })
-        };
-        bytes(
-            self.execute(&key.needs(Operation::Decrypt, Mechanism::AesGcm), deadline, body)
-                .await?,
-        )
-    }
-
-    /// Random bytes from a member's generator.
-    pub async fn random(self: &Arc<Self>, length: u32, deadline: Instant) -> ByMember<Vec<u8>> {
-        bytes(
-            self.execute(&Needs::default(), deadline, |_| RequestBody::Random(Random { length }))
-                .await?,
-        )
-    }
-
     /// Generates a key and returns its token. A resident key is made on `on`, or adopted there if it was made before.
     pub async fn generate(
         self: &Arc<Self>,

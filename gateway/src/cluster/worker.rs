@@ -148,12 +148,13 @@ impl Drop for Worker {
 /// Writes frames until the socket closes; frames that wait are written together.
 async fn send_frames(mut writer: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Zeroizing<Vec<u8>>>) {
     let mut batch = Vec::new();
-    let mut joined = Zeroizing::new(Vec::new());
     while queue.recv_many(&mut batch, FRAMES_AT_ONCE).await > 0 {
         let written = if let [frame] = batch.as_slice() {
             writer.write_all(frame).await
         } else {
-            joined.clear();
+            // Of its whole length from the start: what grows leaves copies behind that nobody wipes.
+            let length = batch.iter().map(|frame| frame.len()).sum();
+            let mut joined = Zeroizing::new(Vec::with_capacity(length));
             for frame in &batch {
                 joined.extend_from_slice(frame);
             }
@@ -173,6 +174,10 @@ async fn receive_replies(reader: OwnedReadHalf, pending: &Mutex<Pending>) {
     let mut head = [0; 4];
     while reader.read_exact(&mut head).await.is_ok() {
         let Ok(length) = frame_length(head) else { return };
+        if frame.capacity() < length {
+            // Not grown in place, which would leave a copy behind that nobody wipes.
+            frame = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
+        }
         frame.clear();
         frame.resize(length, 0);
         if reader.read_exact(&mut frame).await.is_err() {

@@ -162,6 +162,12 @@ pub struct ReloadSettings {
 pub struct Limits {
     /// The longest message, plaintext, ciphertext or associated data, in bytes.
     pub payload: usize,
+    /// How many items a batch may have.
+    pub batch_items: u32,
+    /// How many bytes a batch may have, in all.
+    pub batch_bytes: usize,
+    /// How many operations of one stream may be under way.
+    pub pipeline_operations: u32,
     /// How many key records are kept in memory.
     pub cached_keys: u32,
     /// How many connections may be open on each listener.

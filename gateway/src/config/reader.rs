@@ -113,6 +113,9 @@ fn read_limits(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Limits {
     let mut limits = root.section("limits", problems);
     let settings = Limits {
         payload: limits.size("payload", problems, MAX_PAYLOAD, 1 << 20),
+        batch_items: limits.number("batch_items", problems, 1..=4096, 256),
+        batch_bytes: limits.size("batch_bytes", problems, 2 * MAX_PAYLOAD, 2 << 20),
+        pipeline_operations: limits.number("pipeline_operations", problems, 1..=65_536, 256),
         cached_keys: limits.number("cached_keys", problems, 1..=10_000_000, 100_000),
         connections: limits.number("connections", problems, 1..=1_000_000, 4096),
     };

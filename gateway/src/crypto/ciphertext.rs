@@ -107,6 +107,14 @@ pub enum Authenticated {
 }
 
 impl Authenticated {
+    /// The named values, if it is those.
+    pub fn context(&self) -> Option<&BTreeMap<String, String>> {
+        match self {
+            Self::Data(_) => None,
+            Self::Context(context) => Some(context),
+        }
+    }
+
     /// The associated data after the header and nonce.
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {

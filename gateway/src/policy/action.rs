@@ -100,9 +100,9 @@ actions! {
     ReEncryptFrom = "reencrypt.from", Use;
     /// Put what was under another key under this one.
     ReEncryptTo = "reencrypt.to", Use;
-    /// Make a data key and see it.
+    /// Make a data key and see it, or have it encrypted to a recipient of one's choice.
     GenerateDataKey = "data_key.generate", Use;
-    /// Make a data key without seeing it, or see it only through a recipient's key.
+    /// Make a data key without seeing it.
     GenerateSealedDataKey = "data_key.generate_sealed", Use;
     /// Make a message authentication code.
     MacSign = "mac.sign", Use;

@@ -1,6 +1,7 @@
 use cryptoki_sys::{
-    CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_TYPE, CK_RSA_PKCS_MGF_TYPE, CK_RSA_PKCS_OAEP_PARAMS,
-    CK_RSA_PKCS_PSS_PARAMS, CK_ULONG, CKM_AES_GCM, CKM_RSA_PKCS_OAEP, CKM_RSA_PKCS_PSS, CKZ_DATA_SPECIFIED,
+    CK_AES_CTR_PARAMS, CK_ECDH1_DERIVE_PARAMS, CK_GCM_PARAMS, CK_MECHANISM, CK_MECHANISM_TYPE, CK_RSA_PKCS_MGF_TYPE,
+    CK_RSA_PKCS_OAEP_PARAMS, CK_RSA_PKCS_PSS_PARAMS, CK_ULONG, CKD_NULL, CKM_AES_CTR, CKM_AES_GCM, CKM_ECDH1_DERIVE,
+    CKM_RSA_PKCS_OAEP, CKM_RSA_PKCS_PSS, CKZ_DATA_SPECIFIED,
 };
 use std::{ffi::c_void, ptr};
 
@@ -33,6 +34,16 @@ pub enum CallMechanism<'a> {
         hash: CK_MECHANISM_TYPE,
         /// The mask generation function with the same hash.
         mask: CK_RSA_PKCS_MGF_TYPE,
+    },
+    /// AES in counter mode (section 6.13.5); all 128 bits of the block count.
+    Ctr {
+        /// The first counter block.
+        counter: &'a [u8; 16],
+    },
+    /// Elliptic-curve Diffie-Hellman without a key derivation function (section 6.3.17).
+    Ecdh {
+        /// The peer's point, uncompressed (X9.62).
+        peer_point: &'a [u8],
     },
 }
 
@@ -84,6 +95,23 @@ impl CallMechanism<'_> {
                     ulSourceDataLen: 0,
                 };
                 with_parameters(CKM_RSA_PKCS_OAEP, &mut parameters, body)
+            }
+            Self::Ctr { counter } => {
+                let mut parameters = CK_AES_CTR_PARAMS {
+                    ulCounterBits: 128,
+                    cb: *counter,
+                };
+                with_parameters(CKM_AES_CTR, &mut parameters, body)
+            }
+            Self::Ecdh { peer_point } => {
+                let mut parameters = CK_ECDH1_DERIVE_PARAMS {
+                    kdf: CKD_NULL,
+                    ulSharedDataLen: 0,
+                    pSharedData: ptr::null_mut(),
+                    ulPublicDataLen: peer_point.len() as CK_ULONG,
+                    pPublicData: peer_point.as_ptr().cast_mut(),
+                };
+                with_parameters(CKM_ECDH1_DERIVE, &mut parameters, body)
             }
         }
     }

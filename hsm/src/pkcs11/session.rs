@@ -5,6 +5,7 @@ use cryptoki_sys::{
 };
 use secrecy::{ExposeSecret, SecretSlice};
 use std::{cell::Cell, marker::PhantomData, ptr, sync::Arc};
+use zeroize::Zeroizing;
 
 /// An object as one process sees it, for as long as it lives there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -363,6 +364,41 @@ impl Session {
         Ok(signature)
     }
 
+    /// Checks a signature or MAC in one go. A wrong one is the error `CKR_SIGNATURE_INVALID` or `CKR_SIGNATURE_LEN_RANGE`.
+    pub fn verify(
+        &mut self,
+        mechanism: CallMechanism<'_>,
+        key: ObjectHandle,
+        data: &[u8],
+        signature: &[u8],
+    ) -> CallResult<()> {
+        mechanism.lend(|mechanism| {
+            // SAFETY: the mechanism is lent for the call.
+            unsafe { call!(self.module, C_VerifyInit(self.handle, mechanism, key.0)) }
+        })?;
+        // SAFETY: `data` and `signature` are only read.
+        unsafe {
+            call!(
+                self.module,
+                C_Verify(
+                    self.handle,
+                    data.as_ptr().cast_mut(),
+                    data.len() as CK_ULONG,
+                    signature.as_ptr().cast_mut(),
+                    signature.len() as CK_ULONG
+                )
+            )
+        }
+    }
+
+    /// Asks whether the module would encrypt so with a key. The operation is left open: drop the session.
+    pub fn begin_encryption(&mut self, mechanism: CallMechanism<'_>, key: ObjectHandle) -> CallResult<()> {
+        mechanism.lend(|mechanism| {
+            // SAFETY: the mechanism is lent for the call. Nothing follows that could read what the module may have kept.
+            unsafe { call!(self.module, C_EncryptInit(self.handle, mechanism, key.0)) }
+        })
+    }
+
     /// Encrypts `data` in one go; the result is at most `overhead` bytes longer.
     pub fn encrypt(
         &mut self,
@@ -395,9 +431,14 @@ impl Session {
         Ok(output)
     }
 
-    /// Decrypts `data` in one go; the result is at most as long.
-    pub fn decrypt(&mut self, mechanism: CallMechanism<'_>, key: ObjectHandle, data: &[u8]) -> CallResult<Vec<u8>> {
-        let mut output = vec![0u8; data.len()];
+    /// Decrypts `data` in one go; the result is at most as long, and is wiped when dropped.
+    pub fn decrypt(
+        &mut self,
+        mechanism: CallMechanism<'_>,
+        key: ObjectHandle,
+        data: &[u8],
+    ) -> CallResult<Zeroizing<Vec<u8>>> {
+        let mut output = Zeroizing::new(vec![0u8; data.len()]);
         let mut length = output.len() as CK_ULONG;
         mechanism.lend(|mechanism| {
             // SAFETY: as in `encrypt`.

@@ -2,12 +2,12 @@
 //! that no probe waits behind work; the other changes token objects one at a time, because tokens race there.
 
 use super::{
+    perform::{malformed, new_key},
     protocol::{
         AttemptResult, Attempts, ChangePin, CloneStep, CloneStepBody, DestroyResident, Domain, DomainFound, Empty,
         Failure, FailureKind, InitialiseToken, Open, Opened, ReplyBody, RequestBody, WrapTo,
     },
     reply::failure,
-    session_thread::{malformed, new_key},
     transfer,
 };
 use crate::{

@@ -11,6 +11,7 @@
 
 mod control;
 pub mod hardening;
+mod perform;
 mod process;
 pub mod protocol;
 mod reply;

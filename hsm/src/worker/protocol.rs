@@ -3,7 +3,13 @@
 //! A frame is four bytes of length, big-endian, and a protobuf message. Requests and replies are matched by id and may
 //! overtake each other. The protocol joins two processes of one build, so it has no versions.
 
+mod key_use;
 pub mod transfer;
+
+pub use key_use::{
+    Agree, DataKey, Decrypt, DecryptAsymmetric, DecryptBare, Encrypt, EncryptBare, Encrypted, GenerateDataKey, Key,
+    KeyWithData, Random, ReEncrypt, Secret, Sign, VerifyMac,
+};
 
 use std::io::{self, Read, Write};
 use zeroize::{Zeroize, Zeroizing};
@@ -27,7 +33,8 @@ pub struct Request {
     /// What to do.
     #[prost(
         oneof = "RequestBody",
-        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46, 60, 61, 62, 63, 64, 90"
+        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46, 50, 51, 52, 53, 54, 55, 56, \
+                60, 61, 62, 63, 64, 90"
     )]
     pub body: Option<RequestBody>,
 }
@@ -108,6 +115,28 @@ pub enum RequestBody {
     /// Make an ephemeral key's token anew, with another end.
     #[prost(message, tag = "64")]
     RenewEphemeral(transfer::RenewEphemeral),
+
+    /// Check a message authentication code.
+    #[prost(message, tag = "50")]
+    VerifyMac(VerifyMac),
+    /// Encrypt in an AES mode without authentication.
+    #[prost(message, tag = "51")]
+    EncryptBare(EncryptBare),
+    /// Decrypt in an AES mode without authentication.
+    #[prost(message, tag = "52")]
+    DecryptBare(DecryptBare),
+    /// Decrypt what was encrypted to a public key.
+    #[prost(message, tag = "53")]
+    DecryptAsymmetric(DecryptAsymmetric),
+    /// Agree on a secret with a peer's public key.
+    #[prost(message, tag = "54")]
+    Agree(Agree),
+    /// Draw a data key and encrypt it by AES-GCM.
+    #[prost(message, tag = "55")]
+    GenerateDataKey(GenerateDataKey),
+    /// Decrypt AES-GCM with one key and encrypt with another.
+    #[prost(message, tag = "56")]
+    ReEncrypt(ReEncrypt),
 
     /// Change a token's user PIN. Instead of `Open`.
     #[prost(message, tag = "90")]
@@ -190,81 +219,6 @@ pub struct FindDomain {
     pub epoch: u32,
 }
 
-/// A key by the digest of its token.
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub struct Key {
-    /// SHA-256 of the token.
-    #[prost(bytes = "vec", tag = "1")]
-    pub digest: Vec<u8>,
-    /// The token, where the worker may not have it loaded.
-    #[prost(bytes = "vec", optional, tag = "2")]
-    pub sealed: Option<Vec<u8>>,
-}
-
-/// See [`RequestBody::Sign`].
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub struct Sign {
-    /// The key.
-    #[prost(message, required, tag = "1")]
-    pub key: Key,
-    /// The number of the operation: SIGN or MAC_SIGN.
-    #[prost(uint32, tag = "2")]
-    pub operation: u32,
-    /// The number of the mechanism.
-    #[prost(uint32, tag = "3")]
-    pub mechanism: u32,
-    /// The digest where the mechanism hashes, else the message.
-    #[prost(bytes = "vec", tag = "4")]
-    pub data: Vec<u8>,
-}
-
-/// See [`RequestBody::Encrypt`].
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub struct Encrypt {
-    /// The key.
-    #[prost(message, required, tag = "1")]
-    pub key: Key,
-    /// The associated data before the nonce.
-    #[prost(bytes = "vec", tag = "2")]
-    pub before_nonce: Vec<u8>,
-    /// The associated data after the nonce.
-    #[prost(bytes = "vec", tag = "3")]
-    pub after_nonce: Vec<u8>,
-    /// The plaintext.
-    #[prost(bytes = "vec", tag = "4")]
-    pub plaintext: Vec<u8>,
-}
-
-impl Drop for Encrypt {
-    fn drop(&mut self) {
-        self.plaintext.zeroize();
-    }
-}
-
-/// See [`RequestBody::Decrypt`].
-#[derive(Clone, PartialEq, prost::Message)]
-#[prost(skip_debug)]
-pub struct Decrypt {
-    /// The key.
-    #[prost(message, required, tag = "1")]
-    pub key: Key,
-    /// The associated data before the nonce.
-    #[prost(bytes = "vec", tag = "2")]
-    pub before_nonce: Vec<u8>,
-    /// The associated data after the nonce.
-    #[prost(bytes = "vec", tag = "3")]
-    pub after_nonce: Vec<u8>,
-    /// The 12-byte nonce.
-    #[prost(bytes = "vec", tag = "4")]
-    pub nonce: Vec<u8>,
-    /// The ciphertext with its tag.
-    #[prost(bytes = "vec", tag = "5")]
-    pub ciphertext: Vec<u8>,
-}
-
 /// See [`RequestBody::GenerateWrapped`] and [`RequestBody::GenerateResident`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Generate {
@@ -294,14 +248,6 @@ pub struct DestroyResident {
     /// The version's number.
     #[prost(uint32, tag = "2")]
     pub version: u32,
-}
-
-/// See [`RequestBody::Random`].
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct Random {
-    /// How many bytes.
-    #[prost(uint32, tag = "1")]
-    pub length: u32,
 }
 
 /// See [`RequestBody::CheckRecords`].
@@ -420,7 +366,7 @@ pub struct Reply {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What came of it.
-    #[prost(oneof = "ReplyBody", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "ReplyBody", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22")]
     pub body: Option<ReplyBody>,
 }
 
@@ -434,7 +380,7 @@ pub enum ReplyBody {
     /// It is done and there is nothing to say.
     #[prost(message, tag = "3")]
     Done(Empty),
-    /// A signature, plaintext, key token, random bytes, transport key, fingerprint or tag.
+    /// A signature, key token, transport key, fingerprint or tag.
     #[prost(bytes = "vec", tag = "4")]
     Bytes(Vec<u8>),
     /// For `Open` and `InitialiseToken`.
@@ -443,7 +389,7 @@ pub enum ReplyBody {
     /// For `FindDomain`.
     #[prost(message, tag = "6")]
     DomainFound(DomainFound),
-    /// For `Encrypt`.
+    /// For `Encrypt`, `EncryptBare` and `ReEncrypt`.
     #[prost(message, tag = "7")]
     Encrypted(Encrypted),
     /// For `CheckRecords`: a result for each, and `AuthenticateRows`: a tag for each.
@@ -455,6 +401,15 @@ pub enum ReplyBody {
     /// For `TryForbidden`.
     #[prost(message, tag = "10")]
     Attempts(Attempts),
+    /// A plaintext, random bytes or a shared secret.
+    #[prost(message, tag = "20")]
+    Secret(Secret),
+    /// For `VerifyMac`: whether the code is right.
+    #[prost(bool, tag = "21")]
+    Verdict(bool),
+    /// For `GenerateDataKey`.
+    #[prost(message, tag = "22")]
+    DataKey(DataKey),
 }
 
 /// Why a request failed.
@@ -550,17 +505,6 @@ pub struct DomainFound {
     /// What a probe answers, 32 bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub known_answer: Vec<u8>,
-}
-
-/// See [`ReplyBody::Encrypted`].
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Encrypted {
-    /// The 12-byte nonce.
-    #[prost(bytes = "vec", tag = "1")]
-    pub nonce: Vec<u8>,
-    /// The ciphertext with its tag.
-    #[prost(bytes = "vec", tag = "2")]
-    pub ciphertext: Vec<u8>,
 }
 
 /// See [`ReplyBody::List`].

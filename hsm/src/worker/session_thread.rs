@@ -1,25 +1,18 @@
 //! A thread that owns one PKCS#11 session and does the work of the queue.
 
 use super::{
-    protocol::{
-        AuthenticateRows, CheckRecords, Decrypt, Encrypt, Encrypted, Failure, FailureKind, Generate, Key, List, Random,
-        ReplyBody, RequestBody, Sign,
-    },
+    perform::perform,
+    protocol::{Failure, FailureKind, ReplyBody, RequestBody},
     reply::{Replies, failure},
-    transfer,
 };
 use crate::{
     Error,
-    algorithm::{KeyType, Mechanism, Operation, PermittedUse, PermittedUses},
-    key_token::{Storage, TokenDigest},
-    member::{GcmAssociatedData, KeyReference, Member, NewKey},
+    member::Member,
     pkcs11::{Session, SessionKind},
-    record::RecordKind,
     return_code::Class,
 };
 use crossbeam_channel::Receiver;
 use std::{sync::Arc, time::Instant};
-use uuid::Uuid;
 
 /// A request that waits for a session.
 pub(super) struct Job {
@@ -75,155 +68,4 @@ fn attempt(member: &Member, session: &mut Option<Session>, body: &RequestBody) -
         *session = Some(open);
     }
     result
-}
-
-fn perform(member: &Member, session: &mut Session, body: &RequestBody) -> Result<ReplyBody, Error> {
-    match body {
-        RequestBody::Sign(Sign {
-            key,
-            operation,
-            mechanism,
-            data,
-        }) => {
-            let (digest, sealed) = key_reference(key)?;
-            let reference = KeyReference {
-                digest: &digest,
-                sealed,
-            };
-            let (operation, mechanism) = (operation_numbered(*operation)?, mechanism_numbered(*mechanism)?);
-            member
-                .sign(session, reference, operation, mechanism, data)
-                .map(ReplyBody::Bytes)
-        }
-        RequestBody::Encrypt(Encrypt {
-            key,
-            before_nonce,
-            after_nonce,
-            plaintext,
-        }) => {
-            let (digest, sealed) = key_reference(key)?;
-            let associated_data = GcmAssociatedData {
-                before_nonce,
-                after_nonce,
-            };
-            let output = member.encrypt_gcm(
-                session,
-                KeyReference {
-                    digest: &digest,
-                    sealed,
-                },
-                associated_data,
-                plaintext,
-            )?;
-            Ok(ReplyBody::Encrypted(Encrypted {
-                nonce: output.nonce.to_vec(),
-                ciphertext: output.ciphertext,
-            }))
-        }
-        RequestBody::Decrypt(Decrypt {
-            key,
-            before_nonce,
-            after_nonce,
-            nonce,
-            ciphertext,
-        }) => {
-            let (digest, sealed) = key_reference(key)?;
-            let associated_data = GcmAssociatedData {
-                before_nonce,
-                after_nonce,
-            };
-            let nonce = nonce.as_slice().try_into().map_err(|_| malformed("the nonce"))?;
-            let reference = KeyReference {
-                digest: &digest,
-                sealed,
-            };
-            member
-                .decrypt_gcm(session, reference, associated_data, nonce, ciphertext)
-                .map(ReplyBody::Bytes)
-        }
-        RequestBody::GenerateWrapped(request) => {
-            let new = new_key(request, storage_of(request))?;
-            member.generate(session, &new).map(ReplyBody::Bytes)
-        }
-        RequestBody::Random(Random { length }) => member.random(session, *length as usize).map(ReplyBody::Bytes),
-        RequestBody::CheckRecords(CheckRecords { records }) => {
-            let mut items = Vec::with_capacity(records.len());
-            for record in records {
-                let kind = u8::try_from(record.kind).ok().and_then(RecordKind::from_number);
-                let kind = kind.ok_or_else(|| malformed("the record kind"))?;
-                let authentic = member.is_authentic(session, kind, &record.message, &record.tag)?;
-                items.push(vec![u8::from(authentic)]);
-            }
-            Ok(ReplyBody::List(List { items }))
-        }
-        RequestBody::AuthenticateRows(AuthenticateRows { rows }) => {
-            let tags: Result<Vec<_>, Error> = rows
-                .iter()
-                .map(|row| Ok(member.authenticate_row(session, row)?.to_vec()))
-                .collect();
-            Ok(ReplyBody::List(List { items: tags? }))
-        }
-        body => transfer::perform(member, session, body),
-    }
-}
-
-/// How a key that is wrapped is stored.
-pub(super) fn storage_of(request: &Generate) -> Storage {
-    if request.exportable {
-        Storage::Portable
-    } else {
-        Storage::Sealed
-    }
-}
-
-/// The description of a key to generate.
-pub(super) fn new_key(request: &Generate, storage: Storage) -> Result<NewKey, Error> {
-    let key_type = u16::try_from(request.key_type).ok().and_then(KeyType::from_number);
-    let key_type = key_type.ok_or_else(|| malformed("the key type"))?;
-    let uses: Result<Vec<_>, Error> = request
-        .uses
-        .iter()
-        .map(|packed| {
-            let operation = operation_numbered(packed >> 16)?;
-            Ok(PermittedUse {
-                operation,
-                mechanism: mechanism_numbered(packed & 0xffff)?,
-            })
-        })
-        .collect();
-    Ok(NewKey {
-        uid: Uuid::from_slice(&request.uid).map_err(|_| malformed("the uid"))?,
-        version: request.version,
-        key_type,
-        uses: PermittedUses::new(key_type, uses?).map_err(|error| Error::Refused(error.to_string()))?,
-        storage,
-    })
-}
-
-/// A field of a request that the gateway of this build does not send.
-pub(super) fn malformed(what: &str) -> Error {
-    Error::Refused(format!("{what} is malformed"))
-}
-
-pub(super) fn key_reference(key: &Key) -> Result<(TokenDigest, Option<&[u8]>), Error> {
-    let digest = key
-        .digest
-        .as_slice()
-        .try_into()
-        .map_err(|_| malformed("the token digest"))?;
-    Ok((digest, key.sealed.as_deref()))
-}
-
-fn operation_numbered(number: u32) -> Result<Operation, Error> {
-    u8::try_from(number)
-        .ok()
-        .and_then(Operation::from_number)
-        .ok_or_else(|| malformed("the operation"))
-}
-
-pub(super) fn mechanism_numbered(number: u32) -> Result<Mechanism, Error> {
-    u16::try_from(number)
-        .ok()
-        .and_then(Mechanism::from_number)
-        .ok_or_else(|| malformed("the mechanism"))
 }

@@ -1,18 +1,18 @@
 //! Import, export and ephemeral keys: from messages to what a member does.
 
 use super::{
+    perform::{key_reference, malformed, mechanism_numbered, new_key, storage_of},
     protocol::{
         ReplyBody, RequestBody,
         transfer::{Export, GenerateEphemeral, Import, RenewEphemeral},
     },
-    session_thread::{key_reference, malformed, mechanism_numbered, new_key, storage_of},
 };
 use crate::{
     Error,
     algorithm::Mechanism,
     domain::OaepHash,
     key_token::Storage,
-    member::{ImportSource, KeyReference, Member, Recipient, Tenure},
+    member::{ImportSource, Member, Recipient, Tenure},
     pkcs11::Session,
 };
 
@@ -54,11 +54,7 @@ fn import(member: &Member, session: &mut Session, request: &Import, storage: Sto
             .import(session, &new, source, &request.public_key)
             .map(ReplyBody::Bytes);
     };
-    let (digest, sealed) = key_reference(unwrapping)?;
-    let key = KeyReference {
-        digest: &digest,
-        sealed,
-    };
+    let key = key_reference(unwrapping)?;
     let source = match mechanism_numbered(request.mechanism)? {
         Mechanism::AesKwp => ImportSource::AesKwp { key, wrapped: material },
         mechanism => ImportSource::RsaAes {
@@ -73,21 +69,11 @@ fn import(member: &Member, session: &mut Session, request: &Import, storage: Sto
 }
 
 fn export(member: &Member, session: &mut Session, request: &Export) -> Result<ReplyBody, Error> {
-    let (digest, sealed) = key_reference(&request.key)?;
-    let key = KeyReference {
-        digest: &digest,
-        sealed,
-    };
+    let key = key_reference(&request.key)?;
     let mechanism = mechanism_numbered(request.mechanism)?;
     let wrapping = request.wrapping_key.as_ref().map(key_reference).transpose()?;
-    let recipient = match &wrapping {
-        Some((digest, sealed)) => Recipient::WrappingKey {
-            key: KeyReference {
-                digest,
-                sealed: *sealed,
-            },
-            mechanism,
-        },
+    let recipient = match wrapping {
+        Some(key) => Recipient::WrappingKey { key, mechanism },
         None => Recipient::RsaPublicKey {
             public_key: &request.recipient,
             hash: OaepHash::of(mechanism).ok_or_else(|| malformed("the mechanism"))?,

@@ -16,7 +16,7 @@ use tonic_reflection::pb::v1::{
 };
 
 /// What the gateway serves so far.
-const SERVED: [&str; 15] = [
+const SERVED: [&str; 30] = [
     "KeyService/CreateKeyRing",
     "KeyService/GetKeyRing",
     "KeyService/ListKeyRings",
@@ -30,6 +30,21 @@ const SERVED: [&str; 15] = [
     "CryptoService/Encrypt",
     "CryptoService/Decrypt",
     "CryptoService/GenerateRandom",
+    "CryptoService/ReEncrypt",
+    "CryptoService/GenerateDataKey",
+    "CryptoService/MacSign",
+    "CryptoService/MacVerify",
+    "CryptoService/AsymmetricDecrypt",
+    "CryptoService/DeriveSharedSecret",
+    "CryptoService/BatchSign",
+    "CryptoService/BatchVerify",
+    "CryptoService/BatchEncrypt",
+    "CryptoService/BatchDecrypt",
+    "CryptoService/BatchReEncrypt",
+    "CryptoService/BatchMacSign",
+    "CryptoService/BatchMacVerify",
+    "CryptoService/BatchGenerateDataKey",
+    "CryptoService/Pipeline",
     "ClusterService/ListMembers",
     "ClusterService/GetMember",
 ];

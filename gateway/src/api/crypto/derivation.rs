@@ -1,0 +1,53 @@
+//! Agreement on secrets.
+
+use super::{
+    super::{ApiError, call::Call},
+    CryptoRequest,
+    payload::{outgoing, require_length, verify_checksum},
+    target::{self, Wish},
+};
+use crate::{
+    crypto::{agreement, checksum::crc32c},
+    policy::Action,
+};
+use portcullis_hsm::algorithm::Operation;
+use portcullis_proto::v1;
+
+impl CryptoRequest for v1::DeriveSharedSecretRequest {
+    type Response = v1::DeriveSharedSecretResponse;
+
+    fn action(&self) -> Action {
+        Action::Derive
+    }
+
+    async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
+        let (record, number) = target::find(call, &self.name).await?;
+        let wish = Wish::new(Operation::Derive, self.mechanism);
+        let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+        require_length(
+            "peer_public_key",
+            &self.peer_public_key,
+            call.gateway().limits().payload,
+        )?;
+        let verified_peer_public_key_crc32c =
+            verify_checksum("peer_public_key", &self.peer_public_key, self.peer_public_key_crc32c)?;
+        let peer_point = agreement::peer_point(version.token.key_type, &self.peer_public_key)
+            .map_err(|error| ApiError::field("peer_public_key", error))?;
+        target::require_state(call, &record, version, Operation::Derive, &self.break_glass_reason)?;
+        let mut response = v1::DeriveSharedSecretResponse {
+            name: record.key.name.version(version.row.number),
+            mechanism: mechanism.number().into(),
+            verified_peer_public_key_crc32c,
+            ..v1::DeriveSharedSecretResponse::default()
+        };
+        if self.dry_run {
+            return Ok(response);
+        }
+        let cluster = &call.gateway().cluster;
+        let (secret, member) = cluster.agree(&version.handle, &peer_point, call.deadline()).await?;
+        call.note_member(member);
+        response.shared_secret_crc32c = crc32c(&secret);
+        response.shared_secret = outgoing(secret);
+        Ok(response)
+    }
+}

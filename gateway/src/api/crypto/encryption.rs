@@ -1,0 +1,270 @@
+//! Encryption under symmetric keys: AES-GCM in the gateway's format, and the AES modes that keys permit by name.
+
+use super::{
+    super::{ApiError, Reason, call::Call, key_service::find_version},
+    CryptoRequest,
+    payload::{GivenData, Plaintext, outgoing, require_length, verify_associated_data, verify_checksum},
+    target::{self, Wish},
+};
+use crate::{
+    cluster::key_use::{GcmCiphertext, GcmKey},
+    crypto::{
+        checksum::crc32c,
+        ciphertext::{Ciphertext, Header, OVERHEAD, Suite},
+    },
+    keys::directory::{KeyRecord, VersionRecord},
+    policy::Action,
+};
+use portcullis_hsm::{
+    algorithm::{Mechanism, Operation},
+    template::{AES_BLOCK, iv_length},
+};
+use portcullis_proto::v1;
+
+impl CryptoRequest for v1::EncryptRequest {
+    type Response = v1::EncryptResponse;
+
+    fn action(&self) -> Action {
+        Action::Encrypt
+    }
+
+    async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
+        let plaintext = Plaintext::from(self.plaintext);
+        let (record, number) = target::find(call, &self.name).await?;
+        let given = GivenData::from(self.authenticated);
+        let nothing_given = given.is_nothing();
+        let authenticated = given.read(call)?;
+        call.note_context(&authenticated);
+        let wish = Wish::new(Operation::Encrypt, self.mechanism).authenticating(&authenticated);
+        let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+        require_length("plaintext", &plaintext, call.gateway().limits().payload)?;
+        let mut response = v1::EncryptResponse {
+            name: record.key.name.version(version.row.number),
+            mechanism: mechanism.number().into(),
+            verified_plaintext_crc32c: verify_checksum("plaintext", &plaintext, self.plaintext_crc32c)?,
+            verified_associated_data_crc32c: verify_associated_data(
+                "associated_data",
+                &authenticated,
+                self.associated_data_crc32c,
+            )?,
+            ..v1::EncryptResponse::default()
+        };
+        if mechanism != Mechanism::AesGcm {
+            require_bare(mechanism, nothing_given)?;
+            if works_on_blocks(mechanism) && !plaintext.len().is_multiple_of(AES_BLOCK) {
+                return Err(ApiError::field(
+                    "plaintext",
+                    format!(
+                        "{mechanism} encrypts whole blocks of {AES_BLOCK} bytes, found {} bytes",
+                        plaintext.len()
+                    ),
+                ));
+            }
+        }
+        target::require_state(call, &record, version, Operation::Encrypt, "")?;
+        if self.dry_run {
+            return Ok(response);
+        }
+        let (cluster, deadline) = (&call.gateway().cluster, call.deadline());
+        let (ciphertext, member) = if mechanism == Mechanism::AesGcm {
+            let header = header(&record, version)?;
+            let key = GcmKey {
+                key: &version.handle,
+                before_nonce: &header.to_bytes(),
+                after_nonce: &authenticated.to_bytes(),
+            };
+            let (encrypted, member) = cluster.encrypt(key, &plaintext, deadline).await?;
+            (header.assemble(&encrypted.nonce, &encrypted.ciphertext), member)
+        } else {
+            let (encrypted, member) = cluster
+                .encrypt_bare(&version.handle, mechanism, &plaintext, deadline)
+                .await?;
+            response.initialization_vector = encrypted.nonce.into();
+            (encrypted.ciphertext, member)
+        };
+        call.note_member(member);
+        response.ciphertext_crc32c = crc32c(&ciphertext);
+        response.ciphertext = ciphertext.into();
+        Ok(response)
+    }
+}
+
+impl CryptoRequest for v1::DecryptRequest {
+    type Response = v1::DecryptResponse;
+
+    fn action(&self) -> Action {
+        Action::Decrypt
+    }
+
+    async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
+        let (record, number) = target::find(call, &self.name).await?;
+        let given = GivenData::from(self.authenticated);
+        let nothing_given = given.is_nothing();
+        let authenticated = given.read(call)?;
+        call.note_context(&authenticated);
+        let wish = Wish::new(Operation::Decrypt, self.mechanism).authenticating(&authenticated);
+        let mut parts = None;
+        let mechanism = authorise_decryption(call, &record, number, wish, |mechanism| {
+            if mechanism == Mechanism::AesGcm {
+                parts = Ciphertext::parse(&self.ciphertext);
+            }
+            parts
+        })?;
+        require_length(
+            "ciphertext",
+            &self.ciphertext,
+            call.gateway().limits().payload + OVERHEAD,
+        )?;
+        let verified_ciphertext_crc32c = verify_checksum("ciphertext", &self.ciphertext, self.ciphertext_crc32c)?;
+        let verified_associated_data_crc32c =
+            verify_associated_data("associated_data", &authenticated, self.associated_data_crc32c)?;
+        let opened = if mechanism == Mechanism::AesGcm {
+            if !self.initialization_vector.is_empty() {
+                return Err(ApiError::field(
+                    "initialization_vector",
+                    "AES_GCM has it in the ciphertext",
+                ));
+            }
+            let (version, parts) = version_of(call, &record, number, parts)?;
+            Opened::Gcm(version, parts)
+        } else {
+            require_bare(mechanism, nothing_given)?;
+            let expected = iv_length(mechanism).unwrap_or_default();
+            let found = self.initialization_vector.len();
+            if found != expected {
+                return Err(ApiError::field(
+                    "initialization_vector",
+                    format!("expected {expected} bytes with {mechanism}, found {found}"),
+                ));
+            }
+            let version = find_version(&record, number)?;
+            call.uses(record.key.name.version(version.row.number), Some(mechanism));
+            if !may_be_bare_ciphertext(mechanism, self.ciphertext.len()) {
+                return Err(ApiError::decryption_failed());
+            }
+            Opened::Bare(version)
+        };
+        let (Opened::Gcm(version, _) | Opened::Bare(version)) = opened;
+        target::require_state(call, &record, version, Operation::Decrypt, &self.break_glass_reason)?;
+        let mut response = v1::DecryptResponse {
+            name: record.key.name.version(version.row.number),
+            used_primary: version.row.number == record.key.primary_version,
+            mechanism: mechanism.number().into(),
+            verified_ciphertext_crc32c,
+            verified_associated_data_crc32c,
+            ..v1::DecryptResponse::default()
+        };
+        if self.dry_run {
+            return Ok(response);
+        }
+        let (cluster, deadline) = (&call.gateway().cluster, call.deadline());
+        let (plaintext, member) = match opened {
+            Opened::Gcm(version, parts) => {
+                let key = GcmKey {
+                    key: &version.handle,
+                    before_nonce: &parts.header.to_bytes(),
+                    after_nonce: &authenticated.to_bytes(),
+                };
+                let ciphertext = GcmCiphertext {
+                    nonce: parts.nonce,
+                    sealed: parts.sealed,
+                };
+                cluster.decrypt(key, ciphertext, deadline).await?
+            }
+            Opened::Bare(version) => {
+                let (iv, ciphertext) = (&self.initialization_vector, &self.ciphertext);
+                cluster
+                    .decrypt_bare(&version.handle, mechanism, iv, ciphertext, deadline)
+                    .await?
+            }
+        };
+        call.note_member(member);
+        response.plaintext_crc32c = crc32c(&plaintext);
+        response.plaintext = outgoing(plaintext);
+        Ok(response)
+    }
+}
+
+/// What is decrypted, with the version that can.
+enum Opened<'r, 'c> {
+    Gcm(&'r VersionRecord, Ciphertext<'c>),
+    Bare(&'r VersionRecord),
+}
+
+/// Authorises a decryption; returns the mechanism. A ciphertext in the gateway's format says which version it needs, so `parse`
+/// is asked for it once the mechanism is known.
+pub(super) fn authorise_decryption<'c>(
+    call: &mut Call,
+    record: &KeyRecord,
+    number: Option<u32>,
+    wish: Wish<'_>,
+    parse: impl FnOnce(Mechanism) -> Option<Ciphertext<'c>>,
+) -> Result<Mechanism, ApiError> {
+    // What a key may do is the same for all its versions.
+    let mechanism = target::choose_mechanism(record.primary(), wish);
+    let known = mechanism.as_ref().ok().copied();
+    let parts = known.and_then(parse);
+    let used = number.or(parts.map(|parts| parts.header.version));
+    let circumstances = wish.circumstances(record, used, known);
+    call.authorise_key(target::named(record, used), record.facts(), circumstances)?;
+    mechanism
+}
+
+/// The version that a ciphertext in the gateway's format needs. One of another key, or of none, is as wrong as a broken
+/// ciphertext.
+pub(super) fn version_of<'r, 'c>(
+    call: &mut Call,
+    record: &'r KeyRecord,
+    number: Option<u32>,
+    parts: Option<Ciphertext<'c>>,
+) -> Result<(&'r VersionRecord, Ciphertext<'c>), ApiError> {
+    let parts = parts.ok_or_else(ApiError::decryption_failed)?;
+    let named = number.unwrap_or(parts.header.version);
+    let version = record
+        .version(parts.header.version)
+        .filter(|version| parts.header.key_uid == record.key.uid && version.row.number == named)
+        .ok_or_else(ApiError::decryption_failed)?;
+    call.uses(record.key.name.version(version.row.number), Some(Mechanism::AesGcm));
+    if header(record, version)? != parts.header {
+        return Err(ApiError::decryption_failed());
+    }
+    Ok((version, parts))
+}
+
+/// The head of a version's ciphertexts in the gateway's format.
+pub(super) fn header(record: &KeyRecord, version: &VersionRecord) -> Result<Header, ApiError> {
+    let suite = Suite::of(version.token.key_type)
+        .ok_or_else(|| ApiError::new(Reason::Internal, "a key that permits AES_GCM is no AES key"))?;
+    Ok(Header {
+        key_uid: record.key.uid,
+        version: version.row.number,
+        suite,
+    })
+}
+
+/// Refuses mechanisms that are not for Encrypt and Decrypt, and associated data that nothing would authenticate.
+fn require_bare(mechanism: Mechanism, nothing_given: bool) -> Result<(), ApiError> {
+    if iv_length(mechanism).is_none() {
+        let message = format!("{mechanism} decrypts by AsymmetricDecrypt");
+        return Err(ApiError::new(Reason::AlgorithmMismatch, message));
+    }
+    if nothing_given {
+        return Ok(());
+    }
+    Err(ApiError::field(
+        "associated_data",
+        format!("{mechanism} authenticates nothing, so it takes neither associated data nor an encryption context"),
+    ))
+}
+
+fn works_on_blocks(mechanism: Mechanism) -> bool {
+    matches!(mechanism, Mechanism::AesCbc | Mechanism::AesEcb)
+}
+
+fn may_be_bare_ciphertext(mechanism: Mechanism, length: usize) -> bool {
+    match mechanism {
+        Mechanism::AesCtr => true,
+        Mechanism::AesCbcPad => length > 0 && length.is_multiple_of(AES_BLOCK),
+        _ => length.is_multiple_of(AES_BLOCK),
+    }
+}

@@ -1,0 +1,83 @@
+//! Message authentication codes, made and checked in an HSM.
+
+use super::{
+    super::{ApiError, call::Call},
+    CryptoRequest,
+    payload::{require_length, verify_checksum},
+    target::{self, Wish},
+};
+use crate::{crypto::checksum::crc32c, policy::Action};
+use portcullis_hsm::algorithm::Operation;
+use portcullis_proto::v1;
+
+impl CryptoRequest for v1::MacSignRequest {
+    type Response = v1::MacSignResponse;
+
+    fn action(&self) -> Action {
+        Action::MacSign
+    }
+
+    async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
+        let (record, number) = target::find(call, &self.name).await?;
+        let wish = Wish::new(Operation::MacSign, self.mechanism);
+        let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+        require_length("data", &self.data, call.gateway().limits().payload)?;
+        let verified_data_crc32c = verify_checksum("data", &self.data, self.data_crc32c)?;
+        target::require_state(call, &record, version, Operation::MacSign, "")?;
+        let mut response = v1::MacSignResponse {
+            name: record.key.name.version(version.row.number),
+            mechanism: mechanism.number().into(),
+            verified_data_crc32c,
+            ..v1::MacSignResponse::default()
+        };
+        if self.dry_run {
+            return Ok(response);
+        }
+        let cluster = &call.gateway().cluster;
+        let (mac, member) = cluster
+            .mac(&version.handle, mechanism, &self.data, call.deadline())
+            .await?;
+        call.note_member(member);
+        response.mac_crc32c = crc32c(&mac);
+        response.mac = mac.into();
+        Ok(response)
+    }
+}
+
+impl CryptoRequest for v1::MacVerifyRequest {
+    type Response = v1::MacVerifyResponse;
+
+    fn action(&self) -> Action {
+        Action::MacVerify
+    }
+
+    async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
+        let (record, number) = target::find(call, &self.name).await?;
+        let wish = Wish::new(Operation::MacVerify, self.mechanism);
+        let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+        let limit = call.gateway().limits().payload;
+        require_length("data", &self.data, limit)?;
+        require_length("mac", &self.mac, limit)?;
+        let verified_data_crc32c = verify_checksum("data", &self.data, self.data_crc32c)?;
+        let verified_mac_crc32c = verify_checksum("mac", &self.mac, self.mac_crc32c)?;
+        target::require_state(call, &record, version, Operation::MacVerify, &self.break_glass_reason)?;
+        let mut response = v1::MacVerifyResponse {
+            name: record.key.name.version(version.row.number),
+            state: version.row.state as i32,
+            mechanism: mechanism.number().into(),
+            verified_data_crc32c,
+            verified_mac_crc32c,
+            ..v1::MacVerifyResponse::default()
+        };
+        if self.dry_run {
+            return Ok(response);
+        }
+        let cluster = &call.gateway().cluster;
+        let (valid, member) = cluster
+            .verify_mac(&version.handle, mechanism, &self.data, &self.mac, call.deadline())
+            .await?;
+        call.note_member(member);
+        response.valid = valid;
+        Ok(response)
+    }
+}

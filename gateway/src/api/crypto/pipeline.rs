@@ -1,0 +1,242 @@
+//! A stream of operations, answered as they finish.
+//!
+//! One task reads a stream and gives each operation a task of its own. It reads no further while as many operations, or as many
+//! bytes of them, are under way as a stream may have; answers that the caller does not take count as under way. When the caller
+//! goes away, everything that it had under way is dropped.
+
+use super::{
+    super::{
+        ApiError, Gateway, Reason, bare_status,
+        call::{Caller, LONGEST, Refused, peer_of, time_allowed},
+    },
+    CryptoRequest, perform,
+};
+use crate::identity::Peer;
+use portcullis_proto::v1::{self, pipeline_request::Request as Asked, pipeline_response::Response as Answer};
+use prost::Message;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status, Streaming};
+use uuid::Uuid;
+
+/// Answers a stream.
+pub(super) fn answer(
+    gateway: &Arc<Gateway>,
+    request: Request<Streaming<v1::PipelineRequest>>,
+) -> Result<ReceiverStream<Result<v1::PipelineResponse, Status>>, Status> {
+    let (answers, stream) = mpsc::channel(ANSWERS);
+    let pipeline = Pipeline {
+        gateway: Arc::clone(gateway),
+        peer: peer_of(&request)?,
+        id: Uuid::now_v7(),
+        deadline: time_allowed(request.metadata()).map(|allowed| Instant::now() + allowed),
+        slots: Arc::new(Semaphore::new(gateway.limits().pipeline_operations as usize)),
+        bytes: Arc::new(Semaphore::new(BYTES as usize)),
+        ids: Arc::default(),
+        answers,
+    };
+    tokio::spawn(pipeline.run(request.into_inner()));
+    Ok(ReceiverStream::new(stream))
+}
+
+/// A stream under way.
+struct Pipeline {
+    gateway: Arc<Gateway>,
+    peer: Arc<Peer>,
+    // What its audit entries have in common.
+    id: Uuid,
+    // The stream's own, where the caller set one.
+    deadline: Option<Instant>,
+    slots: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    // Of operations that are not answered.
+    ids: Arc<Mutex<HashSet<u64>>>,
+    answers: mpsc::Sender<Result<v1::PipelineResponse, Status>>,
+}
+
+/// An operation that was read, with its place in the stream.
+struct Accepted {
+    request: v1::PipelineRequest,
+    place: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+impl Pipeline {
+    async fn run(self, mut requests: Streaming<v1::PipelineRequest>) {
+        let mut work = JoinSet::new();
+        let mut waiting = None;
+        let end = loop {
+            tokio::select! {
+                biased;
+                // Dropping the work cancels it.
+                () = self.answers.closed() => return,
+                error = self.told_to_end() => break Some(self.status(error)),
+                Some(done) = work.join_next() => if done.is_err() {
+                    let error = ApiError::new(Reason::Internal, "the gateway failed while it did an operation");
+                    break Some(self.status(error));
+                },
+                next = self.next(&mut requests, &mut waiting) => match next {
+                    Ok(Some(accepted)) => drop(work.spawn(self.operation(accepted))),
+                    Ok(None) => break None,
+                    Err(status) => break Some(bare_status::explained(&status)),
+                },
+            }
+        };
+        // What was read is answered, however the stream ends.
+        loop {
+            tokio::select! {
+                () = self.answers.closed() => return,
+                done = work.join_next() => if done.is_none() { break },
+            }
+        }
+        if let Some(status) = end {
+            let _ = self.answers.send(Err(status)).await;
+        }
+    }
+
+    /// The next operation, once there is room for it. What was read and has no room stands in `waiting`, so that nothing is lost
+    /// when this is dropped.
+    async fn next(
+        &self,
+        requests: &mut Streaming<v1::PipelineRequest>,
+        waiting: &mut Option<v1::PipelineRequest>,
+    ) -> Result<Option<Accepted>, Status> {
+        // Fails only when the semaphore is closed, which it never is.
+        let gone = |_| Status::internal("the stream has ended");
+        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(gone)?;
+        if waiting.is_none() {
+            *waiting = requests.message().await?;
+        }
+        let Some(request) = waiting.as_ref() else {
+            return Ok(None);
+        };
+        let length = u32::try_from(request.encoded_len()).unwrap_or(BYTES).min(BYTES);
+        let bytes = Arc::clone(&self.bytes).acquire_many_owned(length).await.map_err(gone)?;
+        Ok(waiting.take().map(|request| Accepted {
+            request,
+            place: (slot, bytes),
+        }))
+    }
+
+    /// Ends when the stream must, with why.
+    async fn told_to_end(&self) -> ApiError {
+        tokio::select! {
+            () = self.gateway.stopping.cancelled() => {}
+            () = self.peer.until_ended() => if let Some(reason) = self.peer.ended() {
+                return reason.into();
+            },
+        }
+        ApiError::new(Reason::GatewayStopping, "the gateway stops").retry_after(Duration::from_secs(1))
+    }
+
+    /// Does an operation, in a task that owns what it needs.
+    fn operation(&self, Accepted { request, place }: Accepted) -> impl Future<Output = ()> + Send + 'static {
+        let v1::PipelineRequest { id, timeout, request } = request;
+        let deadline = self.deadline(timeout);
+        let is_new = self.ids().insert(id);
+        let (gateway, peer, stream) = (Arc::clone(&self.gateway), Arc::clone(&self.peer), self.id);
+        let (ids, answers) = (Arc::clone(&self.ids), self.answers.clone());
+        async move {
+            let prepared = if is_new {
+                deadline
+            } else {
+                Err(ApiError::field(
+                    "id",
+                    format!("{id} is in use by an operation of this stream"),
+                ))
+            };
+            let response = match (prepared, request) {
+                (Ok(deadline), Some(asked)) => {
+                    let caller = Caller {
+                        peer,
+                        deadline,
+                        batch: Some(stream),
+                    };
+                    perform_one(&gateway, caller, asked).await
+                }
+                (Ok(_), None) => unbegun(stream, ApiError::field("request", "expected an operation")),
+                (Err(error), _) => unbegun(stream, error),
+            };
+            if is_new {
+                // Before the answer leaves: whoever has it may use the id again.
+                lock(&ids).remove(&id);
+            }
+            let response = v1::PipelineResponse {
+                id,
+                response: Some(response),
+            };
+            // Fails only when the caller has gone.
+            let _ = answers.send(Ok(response)).await;
+            drop(place);
+        }
+    }
+
+    /// When an operation must be done.
+    fn deadline(&self, timeout: Option<prost_types::Duration>) -> Result<Instant, ApiError> {
+        let allowed = match timeout {
+            None => self.gateway.cluster.default_deadline(),
+            Some(timeout) => Duration::try_from(timeout)
+                .map_err(|_| ApiError::field("timeout", "expected a duration that is not negative"))?,
+        };
+        let deadline = Instant::now() + allowed.min(LONGEST);
+        Ok(self.deadline.map_or(deadline, |stream| stream.min(deadline)))
+    }
+
+    fn ids(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+        lock(&self.ids)
+    }
+
+    fn status(&self, error: ApiError) -> Status {
+        Refused::new(error, self.id).into_status()
+    }
+}
+
+/// Performs what was asked, of whichever kind it is.
+async fn perform_one(gateway: &Arc<Gateway>, caller: Caller, asked: Asked) -> Answer {
+    match asked {
+        Asked::Sign(request) => one(gateway, caller, request, Answer::Sign).await,
+        Asked::Verify(request) => one(gateway, caller, request, Answer::Verify).await,
+        Asked::Encrypt(request) => one(gateway, caller, request, Answer::Encrypt).await,
+        Asked::Decrypt(request) => one(gateway, caller, request, Answer::Decrypt).await,
+        Asked::ReEncrypt(request) => one(gateway, caller, request, Answer::ReEncrypt).await,
+        Asked::GenerateDataKey(request) => one(gateway, caller, request, Answer::GenerateDataKey).await,
+        Asked::MacSign(request) => one(gateway, caller, request, Answer::MacSign).await,
+        Asked::MacVerify(request) => one(gateway, caller, request, Answer::MacVerify).await,
+        Asked::AsymmetricDecrypt(request) => one(gateway, caller, request, Answer::AsymmetricDecrypt).await,
+        Asked::DeriveSharedSecret(request) => one(gateway, caller, request, Answer::DeriveSharedSecret).await,
+        Asked::GenerateRandom(request) => one(gateway, caller, request, Answer::GenerateRandom).await,
+    }
+}
+
+async fn one<R: CryptoRequest>(
+    gateway: &Arc<Gateway>,
+    caller: Caller,
+    request: R,
+    answer: impl FnOnce(R::Response) -> Answer,
+) -> Answer {
+    match perform(gateway, caller, request).await {
+        Ok(response) => answer(response),
+        Err(refused) => Answer::Error(refused.into_operation_error()),
+    }
+}
+
+/// The answer to what was never begun; the log knows it by the stream's id.
+fn unbegun(stream: Uuid, error: ApiError) -> Answer {
+    Answer::Error(Refused::new(error, stream).into_operation_error())
+}
+
+fn lock(ids: &Mutex<HashSet<u64>>) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+    ids.lock().unwrap_or_else(|lock| lock.into_inner())
+}
+
+/// Answers that wait for the transport.
+const ANSWERS: usize = 32;
+/// The bytes of requests that a stream may have under way: a few of the longest.
+const BYTES: u32 = 16 << 20;

@@ -1,0 +1,177 @@
+//! Signatures, made in an HSM and checked in software.
+
+use super::{
+    super::{ApiError, Reason, call::Call, convert},
+    CryptoRequest,
+    payload::{require_length, verify_checksum},
+    target::{self, Wish},
+};
+use crate::{
+    crypto::{
+        checksum::crc32c,
+        rsa,
+        signature::{self, Encoding, Input},
+    },
+    policy::Action,
+};
+use portcullis_hsm::algorithm::{Family, Mechanism, Operation};
+use portcullis_proto::v1;
+
+impl CryptoRequest for v1::SignRequest {
+    type Response = v1::SignResponse;
+
+    fn action(&self) -> Action {
+        Action::Sign
+    }
+
+    async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
+        sign(call, self).await
+    }
+}
+
+impl CryptoRequest for v1::VerifyRequest {
+    type Response = v1::VerifyResponse;
+
+    fn action(&self) -> Action {
+        Action::Verify
+    }
+
+    async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
+        verify(call, self).await
+    }
+}
+
+async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignResponse, ApiError> {
+    let (record, number) = target::find(call, &request.name).await?;
+    let wish = Wish::new(Operation::Sign, request.mechanism);
+    let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+    let encoding = convert::encoding(request.encoding)?;
+    let input = signing_input(call, mechanism, request.input.as_ref().map(sign_input))?;
+    let verified = verify_checksum("input", raw(input), request.input_crc32c)?;
+    if mechanism == Mechanism::RsaRaw && !rsa::is_below_modulus(&version.token.public_key, raw(input)) {
+        return Err(ApiError::field(
+            "message",
+            "expected as many bytes as the modulus has, and a number below it",
+        ));
+    }
+    target::require_state(call, &record, version, Operation::Sign, "")?;
+    let encodes = matches!(version.token.key_type.family(), Family::Ec);
+    let mut response = v1::SignResponse {
+        name: record.key.name.version(version.row.number),
+        mechanism: mechanism.number().into(),
+        encoding: match (encodes, encoding) {
+            (false, _) => v1::SignatureEncoding::Unspecified,
+            (true, Encoding::Der) => v1::SignatureEncoding::Der,
+            (true, Encoding::P1363) => v1::SignatureEncoding::P1363,
+        }
+        .into(),
+        verified_input_crc32c: verified,
+        ..v1::SignResponse::default()
+    };
+    if request.dry_run {
+        return Ok(response);
+    }
+    let hashed;
+    let data = match (input, mechanism.signature_hash()) {
+        (Input::Message(message), Some(hash)) => {
+            hashed = signature::digest(hash, message);
+            hashed.as_slice()
+        }
+        (input, _) => raw(input),
+    };
+    let (made, member) = call
+        .gateway()
+        .cluster
+        .sign(&version.handle, mechanism, data, call.deadline())
+        .await?;
+    call.note_member(member);
+    let made = match (encodes, encoding) {
+        (true, Encoding::Der) => signature::p1363_to_der(version.token.key_type, &made).ok_or_else(|| {
+            ApiError::new(
+                Reason::Internal,
+                "an HSM member returned a signature of the wrong length",
+            )
+        })?,
+        _ => made,
+    };
+    response.signature_crc32c = crc32c(&made);
+    response.signature = made.into();
+    Ok(response)
+}
+
+async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::VerifyResponse, ApiError> {
+    let (record, number) = target::find(call, &request.name).await?;
+    let wish = Wish::new(Operation::Sign, request.mechanism);
+    let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+    let encoding = convert::encoding(request.encoding)?;
+    let input = signing_input(call, mechanism, request.input.as_ref().map(verify_input))?;
+    let verified_input_crc32c = verify_checksum("input", raw(input), request.input_crc32c)?;
+    let verified_signature_crc32c = verify_checksum("signature", &request.signature, request.signature_crc32c)?;
+    let token = &version.token;
+    let valid = signature::verify(
+        token.key_type,
+        mechanism,
+        &token.public_key,
+        input,
+        &request.signature,
+        encoding,
+    )
+    .map_err(|error| match error {
+        signature::VerifyError::Unsupported(..) => ApiError::new(Reason::MechanismUnsupported, error.to_string()),
+        signature::VerifyError::PublicKey => ApiError::new(Reason::Internal, error.to_string()),
+    })?;
+    Ok(v1::VerifyResponse {
+        valid,
+        name: record.key.name.version(version.row.number),
+        state: version.row.state as i32,
+        verified_input_crc32c,
+        verified_signature_crc32c,
+        mechanism: mechanism.number().into(),
+    })
+}
+
+fn sign_input(input: &v1::sign_request::Input) -> Input<'_> {
+    match input {
+        v1::sign_request::Input::Digest(digest) => Input::Digest(digest),
+        v1::sign_request::Input::Message(message) => Input::Message(message),
+    }
+}
+
+fn verify_input(input: &v1::verify_request::Input) -> Input<'_> {
+    match input {
+        v1::verify_request::Input::Digest(digest) => Input::Digest(digest),
+        v1::verify_request::Input::Message(message) => Input::Message(message),
+    }
+}
+
+/// Checks what is to be signed: a digest has its hash's length, a message is not too long.
+fn signing_input<'a>(call: &Call, mechanism: Mechanism, input: Option<Input<'a>>) -> Result<Input<'a>, ApiError> {
+    match (input, mechanism.signature_hash()) {
+        (None, _) => Err(ApiError::field("input", "expected a digest or a message")),
+        (Some(Input::Digest(_)), None) => {
+            let message = format!("{mechanism} signs messages, not digests: send the message");
+            Err(ApiError::new(Reason::AlgorithmMismatch, message))
+        }
+        (Some(Input::Digest(digest)), Some(hash)) if digest.len() != hash.length() => {
+            let message = format!(
+                "{mechanism} takes a {hash} digest of {} bytes; the digest has {}",
+                hash.length(),
+                digest.len()
+            );
+            Err(ApiError::new(Reason::DigestLengthMismatch, message)
+                .with("hash", hash.to_string())
+                .with("expected_length", hash.length().to_string())
+                .with("actual_length", digest.len().to_string()))
+        }
+        (Some(input), _) => {
+            require_length("message", raw(input), call.gateway().limits().payload)?;
+            Ok(input)
+        }
+    }
+}
+
+fn raw(input: Input<'_>) -> &[u8] {
+    match input {
+        Input::Digest(bytes) | Input::Message(bytes) => bytes,
+    }
+}

@@ -1,0 +1,137 @@
+//! The version and mechanism that a request means, and whether the caller may use them so.
+
+use super::super::{ApiError, Reason, call::Call, convert, key_service::find_version, lookup};
+use crate::{
+    crypto::ciphertext::Authenticated,
+    keys::{
+        directory::{KeyRecord, VersionRecord},
+        name::KeyOrVersionName,
+    },
+    policy::Circumstances,
+};
+use portcullis_hsm::algorithm::{Mechanism, Operation};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What a request wants to do with a key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish<'a> {
+    /// The operation.
+    pub(super) operation: Operation,
+    /// The number of the mechanism; 0 where the caller left it out.
+    pub(super) mechanism: i32,
+    /// The encryption context, where the caller gave one.
+    pub(super) context: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> Wish<'a> {
+    /// Without an encryption context.
+    pub(super) fn new(operation: Operation, mechanism: i32) -> Self {
+        Self {
+            operation,
+            mechanism,
+            context: None,
+        }
+    }
+
+    /// With what is authenticated.
+    pub(super) fn authenticating(self, authenticated: &'a Authenticated) -> Self {
+        Self {
+            context: authenticated.context(),
+            ..self
+        }
+    }
+
+    /// What a policy may know of it.
+    pub(super) fn circumstances(
+        &self,
+        record: &KeyRecord,
+        number: Option<u32>,
+        mechanism: Option<Mechanism>,
+    ) -> Circumstances<'a> {
+        Circumstances {
+            mechanism,
+            encryption_context: self.context,
+            primary_version: Some(number.is_none_or(|number| number == record.key.primary_version)),
+        }
+    }
+}
+
+/// The key that a call names, and the number of the version, if one is named. The call is not authorised yet.
+pub(super) async fn find(call: &mut Call, name: &str) -> Result<(Arc<KeyRecord>, Option<u32>), ApiError> {
+    let name = KeyOrVersionName::parse(name)?;
+    Ok((lookup::find_key(call, &name.key).await?, name.version))
+}
+
+/// Authorises a use of a key; returns the version and the mechanism. What is wrong with the caller's choice of them is told only
+/// to those who may use the key.
+pub(super) fn authorise<'r>(
+    call: &mut Call,
+    record: &'r KeyRecord,
+    number: Option<u32>,
+    wish: Wish<'_>,
+) -> Result<(&'r VersionRecord, Mechanism), ApiError> {
+    let found = find_version(record, number)
+        .and_then(|version| choose_mechanism(version, wish).map(|mechanism| (version, mechanism)));
+    let mechanism = found.as_ref().ok().map(|(_, mechanism)| *mechanism);
+    call.authorise_key(
+        named(record, number),
+        record.facts(),
+        wish.circumstances(record, number, mechanism),
+    )?;
+    let (version, mechanism) = found?;
+    call.uses(record.key.name.version(version.row.number), Some(mechanism));
+    Ok((version, mechanism))
+}
+
+/// The key or version in words.
+pub(super) fn named(record: &KeyRecord, number: Option<u32>) -> String {
+    match number {
+        Some(number) => record.key.name.version(number),
+        None => record.key.name.to_string(),
+    }
+}
+
+/// The mechanism of an operation: the caller's, if the key permits it, else the only one that the key permits.
+pub(super) fn choose_mechanism(version: &VersionRecord, wish: Wish<'_>) -> Result<Mechanism, ApiError> {
+    let operation = wish.operation;
+    let permitted: Vec<Mechanism> = version.token.uses.mechanisms(operation).collect();
+    let names = permitted.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
+    let mismatch = |message: String| ApiError::new(Reason::AlgorithmMismatch, message).with("permitted", names.clone());
+    match (convert::mechanism(wish.mechanism)?, permitted.as_slice()) {
+        (_, []) => {
+            let uses: Vec<_> = version.token.uses.iter().map(|one| one.to_string()).collect();
+            let uses = uses.join(", ");
+            let message = format!("the key does not permit {operation}; it permits {uses}");
+            Err(ApiError::new(Reason::AlgorithmMismatch, message).with("permitted", uses))
+        }
+        (Some(chosen), permitted) if permitted.contains(&chosen) => Ok(chosen),
+        (Some(chosen), _) => Err(mismatch(format!(
+            "the key does not permit {operation} with {chosen}; it permits {names}"
+        ))),
+        (None, [only]) => Ok(*only),
+        (None, _) => Err(mismatch(format!(
+            "the key permits several mechanisms for {operation} ({names}): name one"
+        ))),
+    }
+}
+
+/// Whether the version's state permits an operation.
+pub(super) fn require_state(
+    _call: &mut Call,
+    record: &KeyRecord,
+    version: &VersionRecord,
+    operation: Operation,
+    _break_glass_reason: &str,
+) -> Result<(), ApiError> {
+    let state = version.row.state;
+    if state.permits(operation) {
+        return Ok(());
+    }
+    let name = record.key.name.version(version.row.number);
+    Err(ApiError::new(
+        Reason::KeyStateForbidsOperation,
+        format!("{name} is {state}, which does not permit {operation}"),
+    )
+    .with("version", name)
+    .with("state", state.name()))
+}
