@@ -22,7 +22,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use connection::Stream;
-use rustix::net::sockopt;
+use rustix::{io::ioctl_fionread, net::sockopt};
 use rustls_pki_types::UnixTime;
 use std::{
     fmt, io,
@@ -216,7 +216,11 @@ async fn accept_tls(
                 continue;
             }
         };
-        let (stranger, lost) = strangers.admit(address.ip());
+        let stream = Arc::new(stream);
+        let (stranger, lost) = strangers.admit(address.ip(), {
+            let stream = Arc::clone(&stream);
+            move || ioctl_fionread(&*stream).is_ok_and(|waiting| waiting > 0)
+        });
         if let Some(lost) = lost {
             tracing::warn!(address = %lost, "too many handshakes are under way: the oldest of them was dropped");
         }
@@ -226,7 +230,9 @@ async fn accept_tls(
             let shaken = async {
                 // Silence is not given as long as a handshake that has begun.
                 timeout(FIRST_BYTE_LIMIT, stream.readable()).await??;
+                // Lets go of the other share of the stream.
                 stranger.has_spoken();
+                let stream = Arc::into_inner(stream).ok_or_else(|| io::Error::other("the stream is shared"))?;
                 timeout(HANDSHAKE_LIMIT, handshake(&control.state.load_full(), stream, address)).await?
             };
             let shaken: io::Result<_> = shaken.await;

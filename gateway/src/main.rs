@@ -5,7 +5,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::{ConfigFile, audit, backup, config, console, dev, serve, worker};
+use commands::{ConfigFile, audit, backup, config, console, dev, member, principal, serve, worker};
 use std::process::ExitCode;
 
 /// A signing and encryption gateway in front of a cluster of PKCS#11 HSMs.
@@ -29,6 +29,11 @@ enum Command {
     /// Makes, checks and restores backups.
     #[command(subcommand)]
     Backup(backup::BackupCommand),
+    /// Works on one HSM member.
+    #[command(subcommand)]
+    Member(member::MemberCommand),
+    /// Prints who the holder of a client certificate is, as policies and the audit log name it.
+    Principal(principal::PrincipalArguments),
     /// Makes a development cluster of three SoftHSM2 members, if there is none yet, and serves it.
     Dev(dev::DevArguments),
     /// The process in which a member's PKCS#11 module runs. Started by the gateway, not by people.
@@ -46,6 +51,8 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Backup(command) => backup::run(&command),
+        Command::Member(command) => member::run(&command),
+        Command::Principal(arguments) => principal::run(&arguments),
         Command::Dev(arguments) => dev::run(arguments),
     };
     match outcome {

@@ -3,6 +3,8 @@
 //! A PIN is on its way through this process for moments: from its source to the socket of a worker. It is wiped on the way,
 //! and no error names it.
 
+pub mod change;
+
 use rand::RngExt;
 use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest, Sha256};

@@ -7,7 +7,7 @@ mod files;
 
 use crate::{
     api::Gateway,
-    audit::Entry,
+    audit::{Entry, Phase},
     cluster::pins::Revival,
     config::{ConfigError, Settings},
     listener::{Places, TlsControl, TlsState},
@@ -217,14 +217,17 @@ impl Reloader {
             Ok(read) => read,
             Err(reason) => {
                 tracing::error!(cause = cause.name(), %reason, "nothing was reloaded: the new state is not valid");
-                return self.record(cause, "CONFIGURATION_INVALID").await.unwrap_or_default();
+                return self
+                    .record(cause, Phase::Gateway, "CONFIGURATION_INVALID")
+                    .await
+                    .unwrap_or_default();
             }
         };
         for setting in needs_restart(&self.started, &settings) {
             tracing::warn!(setting, "a changed setting is not reloaded: it needs a restart");
         }
         // Before it is in force: the gateway does not change unseen.
-        if let Err(reason) = self.record(cause, "OK").await {
+        if let Err(reason) = self.record(cause, Phase::Intent, "ALLOWED").await {
             tracing::error!(cause = cause.name(), %reason, "nothing was reloaded: it cannot be recorded");
             return;
         }
@@ -238,6 +241,8 @@ impl Reloader {
             })
             .await;
         tracing::info!(cause = cause.name(), "reloaded");
+        // Told to the log by itself, if it cannot be written.
+        let _ = self.record(cause, Phase::Gateway, "OK").await;
     }
 
     fn read(&self) -> Result<(Settings, Option<TlsState>), String> {
@@ -274,8 +279,11 @@ impl Reloader {
         self.current = settings;
     }
 
-    async fn record(&self, cause: Cause, outcome: &str) -> Result<(), String> {
-        let mut entry = Entry::gateway("gateway.reload", outcome);
+    async fn record(&self, cause: Cause, phase: Phase, outcome: &str) -> Result<(), String> {
+        let mut entry = Entry {
+            phase,
+            ..Entry::gateway("gateway.reload", outcome)
+        };
         entry.context.insert("cause".to_owned(), cause.name().to_owned());
         let written = self.live.gateway.audit.append_synced(&entry).await;
         written.map_err(|error| {

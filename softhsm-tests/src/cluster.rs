@@ -80,6 +80,29 @@ impl TestCluster {
         });
     }
 
+    /// Changes the mTLS listener's table in the configuration.
+    pub fn edit_tls(&self, edit: impl FnOnce(&mut toml::Table)) {
+        self.edit_config(|config| edit(config["listen"]["tls"].as_table_mut().expect("[listen.tls]")));
+    }
+
+    /// Lets the gateway look for changed files again and again.
+    pub fn reload_often(&self) {
+        self.edit_config(|config| {
+            let reload = toml::Table::from_iter([("interval".to_owned(), "50ms".into())]);
+            config.insert("reload".to_owned(), reload.into());
+        });
+    }
+
+    /// Puts a file into its place in one step, as a careful operator does; returns its path.
+    pub fn place(&self, file: &str, content: &str) -> PathBuf {
+        let path = self.path().join(file);
+        let new = path.with_extension("new");
+        fs::write(&new, content).expect("a new file");
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).expect("its permissions");
+        fs::rename(&new, &path).expect("the file in its place");
+        path
+    }
+
     /// Sets `cluster.{setting}` in the configuration.
     pub fn set_in_cluster(&self, setting: &str, value: &str) {
         self.edit_config(|config| {

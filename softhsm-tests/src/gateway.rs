@@ -27,6 +27,7 @@ use std::{
 pub struct Launch<'c> {
     cluster: &'c TestCluster,
     mount: Option<Mount>,
+    environment: Vec<(String, PathBuf)>,
 }
 
 /// What a gateway finds where a directory was.
@@ -38,7 +39,11 @@ enum Mount {
 impl<'c> Launch<'c> {
     /// As an operator would.
     pub fn new(cluster: &'c TestCluster) -> Self {
-        Self { cluster, mount: None }
+        Self {
+            cluster,
+            mount: None,
+            environment: Vec::new(),
+        }
     }
 
     /// In a mount namespace of its own, where a directory is a file system of a few bytes in memory. It goes with the
@@ -53,6 +58,13 @@ impl<'c> Launch<'c> {
     #[must_use]
     pub fn with_read_only(mut self, directory: &Path) -> Self {
         self.mount = Some(Mount::ReadOnly(directory.to_owned()));
+        self
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn with_environment(mut self, name: &str, value: &Path) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -104,6 +116,7 @@ impl<'c> Launch<'c> {
                 directory,
             ),
         };
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("serve").arg("--config").arg(self.cluster.config_file());
         command
     }

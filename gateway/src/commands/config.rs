@@ -3,7 +3,10 @@
 use super::{ConfigFile, console::say};
 use anyhow::Result;
 use clap::Subcommand;
-use portcullis_gateway::config::Settings;
+use portcullis_gateway::{
+    config::{ConfigError, Settings},
+    listener::TlsState,
+};
 use std::path::Path;
 
 /// The commands.
@@ -22,6 +25,12 @@ pub(crate) fn run(command: &ConfigCommand) -> Result<()> {
 
 fn check(path: &Path) -> Result<()> {
     let settings = Settings::load(path)?;
+    if let Some(tls) = &settings.tls {
+        TlsState::read(tls).map_err(|problems| ConfigError::Invalid {
+            path: path.to_owned(),
+            problems,
+        })?;
+    }
     let (members, rules) = (settings.members.len(), settings.rules.len());
     say(
         &mut std::io::stdout(),

@@ -5,6 +5,8 @@
 //! - `backup`: makes, checks and restores backups.
 //! - `config`: looks at a configuration.
 //! - `dev`: a development cluster.
+//! - `member`: the PIN of a member's token.
+//! - `principal`: who the holder of a certificate is.
 //! - `worker`: the process of a member's module.
 //! - `console`: what is printed for people, and how.
 
@@ -13,6 +15,8 @@ pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod dev;
+pub(crate) mod member;
+pub(crate) mod principal;
 pub(crate) mod serve;
 pub(crate) mod worker;
 

@@ -309,6 +309,11 @@ enum Secrecy {
     Secret,
 }
 
+/// Says what is wrong with a file that holds a secret.
+pub(crate) fn check_secret_file(path: &Path) -> Result<(), String> {
+    check_file(path, Secrecy::Secret)
+}
+
 fn check_file(path: &Path, secrecy: Secrecy) -> Result<(), String> {
     let metadata = fs::metadata(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     if !metadata.is_file() {

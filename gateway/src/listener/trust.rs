@@ -69,6 +69,19 @@ impl TlsState {
         Err(problems)
     }
 
+    /// Who the holder of a certificate in a PEM file is; other certificates in the file are those that the client sends with it.
+    pub fn principal_in(&self, path: &Path) -> Result<Principal, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let chain = read_certificates("certificate", path, &mut problems);
+        let Some((client, others)) = chain.split_first() else {
+            return Err(problems);
+        };
+        match self.trust.examine(client, others, UnixTime::now()) {
+            Ok(examined) => Ok(examined.principal),
+            Err(error) => Err(vec![problem("certificate", path, error.to_string())]),
+        }
+    }
+
     /// When the first revocation list that counts is out of date, if one is going to be.
     pub fn next_change(&self) -> Option<SystemTime> {
         self.trust.next_change

@@ -104,6 +104,25 @@ fn a_wrong_pin_stops_and_is_never_tried_again() {
 }
 
 #[test]
+fn only_a_stopped_member_is_revived() {
+    let (mut core, now) = core(2, 10);
+    core.handle(now, Event::Tick);
+    let trouble = Trouble::Lasting("wrong PIN".to_owned());
+    core.handle(now, Event::StartFailed(MemberIndex(0), Epoch(1), trouble));
+    assert!(core.handle(now, Event::Revived(MemberIndex(1))).is_empty());
+    let actions = core.handle(now, Event::Revived(MemberIndex(0)));
+    assert_eq!(actions.last(), Some(&Action::Start(MemberIndex(0), Epoch(2))));
+    assert!(core.is_starting(MemberIndex(0), Epoch(2)) && !core.is_starting(MemberIndex(0), Epoch(1)));
+    core.handle(now, Event::Opened(MemberIndex(0), Epoch(2), abilities()));
+    core.handle(
+        now,
+        Event::DomainFound(MemberIndex(0), Epoch(2), Fingerprint::from_bytes([2; 32]), ANSWER),
+    );
+    assert_eq!(core.status()[0].state, MemberState::Fenced);
+    assert!(core.handle(now, Event::Revived(MemberIndex(0))).is_empty());
+}
+
+#[test]
 fn a_dead_worker_is_started_again_after_growing_pauses() {
     let (mut core, mut now) = core(1, 10);
     let mut pauses = Vec::new();

@@ -1,0 +1,122 @@
+//! Connections and streams end with their caller's certificate.
+
+use super::{call, connect, set_lists, stream, tomorrow, wait_for_reloads};
+use portcullis_client::{Client, Code};
+use portcullis_softhsm_tests::{Authority, Gateway, LONG, TestCluster, Wish, refusal};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// Calls until the caller is refused for good; every call before was answered or refused for this reason.
+async fn until_refused(
+    gateway: &Gateway,
+    client: &Client,
+    identity: &portcullis_softhsm_tests::Identity,
+    reason: &str,
+) -> String {
+    let started = Instant::now();
+    loop {
+        assert!(started.elapsed() < LONG, "the caller is still served");
+        match call(client).await {
+            Ok(_) => {}
+            // A refusal by the gateway says why; a new connection is refused by an alert.
+            Err(status) if status.code() == Code::Unauthenticated => {
+                assert_eq!(refusal(Err::<(), _>(status)).reason, reason);
+            }
+            Err(_) => match connect(gateway, &identity.credentials()).await {
+                Ok(_) => {}
+                Err(refused) => return refused,
+            },
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_certificate_ends_its_connection_and_stream() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let wish = Wish {
+        lasts: Some(Duration::from_secs(4)),
+        ..Wish::DEVELOPER
+    };
+    let identity = cluster.authority().client(wish, &cluster.pki("ca.pem"));
+    let client = connect(&gateway, &identity.credentials()).await.expect("a connection");
+    call(&client).await.expect("an answer before the end");
+    let mut stream = stream(&client).await;
+    let end = timeout(LONG, stream.message()).await.expect("the stream ends");
+    refusal(end).is(Code::Unauthenticated, "CERTIFICATE_EXPIRED");
+    assert_eq!(
+        until_refused(&gateway, &client, &identity, "CERTIFICATE_EXPIRED").await,
+        "expired"
+    );
+    assert_eq!(gateway.cluster_status().await.members.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_ends_its_connection_and_stream_and_no_other() {
+    let cluster = TestCluster::new();
+    cluster.reload_often();
+    let authority = cluster.authority();
+    let list = cluster.place("clients.crl", &authority.revocation_list(&[], tomorrow()));
+    set_lists(&cluster, &[list], "require");
+    let gateway = Gateway::start(&cluster);
+    let [good, bad] = [(); 2].map(|()| authority.client(Wish::DEVELOPER, &cluster.pki("ca.pem")));
+    let good_client = connect(&gateway, &good.credentials()).await.expect("a connection");
+    let bad_client = connect(&gateway, &bad.credentials()).await.expect("a connection");
+    let (mut good_stream, mut bad_stream) = (stream(&good_client).await, stream(&bad_client).await);
+
+    cluster.place("clients.crl", &authority.revocation_list(&[bad.serial()], tomorrow()));
+    let end = timeout(LONG, bad_stream.message()).await.expect("the stream ends");
+    refusal(end).is(Code::Unauthenticated, "CERTIFICATE_REVOKED");
+    assert_eq!(
+        until_refused(&gateway, &bad_client, &bad, "CERTIFICATE_REVOKED").await,
+        "revoked"
+    );
+
+    wait_for_reloads(&cluster, &["OK"]);
+    call(&good_client).await.expect("an answer to whom nothing happened");
+    let still = timeout(Duration::from_millis(100), good_stream.message()).await;
+    assert!(still.is_err(), "the other stream ended or spoke: {still:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_is_no_longer_trusted_ends_its_clients_connections() {
+    let cluster = TestCluster::new();
+    cluster.reload_often();
+    let ours = std::fs::read_to_string(cluster.pki("ca.pem")).expect("the authority");
+    let partner = Authority::named("a partner");
+    let both = cluster.place("pki/clients.pem", &format!("{ours}{}", partner.certificate()));
+    cluster.edit_tls(|tls| {
+        tls.insert("client_authorities".to_owned(), both.to_str().expect("UTF-8").into());
+    });
+    let gateway = Gateway::start(&cluster);
+    let developer = gateway.tls_client().await;
+    let identity = partner.client(Wish::DEVELOPER, &cluster.pki("ca.pem"));
+    let client = connect(&gateway, &identity.credentials()).await.expect("a connection");
+    let mut stream = stream(&client).await;
+
+    cluster.place("pki/clients.pem", &ours);
+    let end = timeout(LONG, stream.message()).await.expect("the stream ends");
+    refusal(end).is(Code::Unauthenticated, "CERTIFICATE_UNTRUSTED");
+    let refused = until_refused(&gateway, &client, &identity, "CERTIFICATE_UNTRUSTED").await;
+    assert_eq!(refused, "unknown authority");
+    call(&developer).await.expect("an answer to whom nothing happened");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_goes_out_of_date_ends_what_it_no_longer_covers() {
+    let cluster = TestCluster::new();
+    cluster.reload_often();
+    let authority = cluster.authority();
+    let soon = std::time::SystemTime::now() + Duration::from_secs(6);
+    let list = cluster.place("clients.crl", &authority.revocation_list(&[], soon));
+    set_lists(&cluster, &[list], "require");
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.tls_client().await;
+    let mut stream = stream(&client).await;
+    let end = timeout(LONG, stream.message()).await.expect("the stream ends");
+    refusal(end).is(Code::Unauthenticated, "CERTIFICATE_UNTRUSTED");
+    // A new list lets everybody in again.
+    cluster.place("clients.crl", &authority.revocation_list(&[], tomorrow()));
+    wait_for_reloads(&cluster, &["OK"]);
+    gateway.tls_client().await;
+}

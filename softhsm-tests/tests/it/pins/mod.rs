@@ -1,0 +1,4 @@
+//! Where PINs come from, and how they change.
+
+mod change;
+mod sources;
