@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::block_in_place, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 /// Where settings come from, again and again.
@@ -144,7 +144,7 @@ impl Reloader {
     /// Reloads whenever somebody asks or a file changed, until `stop`.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut files = WatchedFiles::new();
-        files.look(&self.files());
+        block_in_place(|| files.look(&self.files()));
         let mut judged = SystemTime::now();
         loop {
             let cause = tokio::select! {
@@ -153,7 +153,7 @@ impl Reloader {
                 () = sleep(self.current.reload.interval) => None,
             };
             self.judge_if_due(&mut judged);
-            let changed = files.look(&self.files());
+            let changed = block_in_place(|| files.look(&self.files()));
             let cause = match cause {
                 Some(cause) => cause,
                 None if changed.is_empty() => continue,
@@ -182,7 +182,7 @@ impl Reloader {
     async fn wait_until_settled(&self, files: &mut WatchedFiles) {
         for _ in 0..MOST_LOOKS {
             sleep(SETTLED_AFTER.min(self.current.reload.interval)).await;
-            if files.look(&self.files()).is_empty() {
+            if block_in_place(|| files.look(&self.files())).is_empty() {
                 return;
             }
         }
@@ -195,7 +195,7 @@ impl Reloader {
             && tls.next_change().is_some_and(|at| *judged < at && at <= now)
         {
             tracing::warn!("a revocation list is out of date: its authority's certificates are no longer accepted");
-            tls.judge_again();
+            block_in_place(|| tls.judge_again());
         }
         *judged = now;
     }
@@ -212,7 +212,7 @@ impl Reloader {
     }
 
     async fn reload(&mut self, cause: Cause) {
-        let read = tokio::task::block_in_place(|| self.read());
+        let read = block_in_place(|| self.read());
         let (settings, tls) = match read {
             Ok(read) => read,
             Err(reason) => {

@@ -7,6 +7,7 @@ use portcullis_gateway::{
     config::{MemberSettings, Settings},
     pin::{Pin, PinSource, change},
 };
+use portcullis_hsm::worker::hardening;
 use std::{
     io::{stderr, stdout},
     path::{Path, PathBuf},
@@ -43,6 +44,12 @@ pub(crate) fn run(command: &MemberCommand) -> Result<()> {
 }
 
 fn change_pin(arguments: &ChangePinArguments) -> Result<()> {
+    for missing in hardening::harden() {
+        say(
+            &mut stderr(),
+            &format!("warning: this process lacks a protection: {missing}"),
+        );
+    }
     let settings = Settings::load(&arguments.config)?;
     let Some(member) = settings.members.iter().find(|member| member.name == arguments.member) else {
         let names: Vec<_> = settings.members.iter().map(|member| member.name.as_str()).collect();
@@ -90,7 +97,6 @@ fn new_pin(file: Option<&Path>) -> Result<Pin> {
     if first.is_empty() {
         bail!("the new PIN is empty; nothing was changed");
     }
-    say(&mut stderr(), "changing the PIN");
     Ok(Pin::from(Zeroizing::new(first.as_bytes().to_vec())))
 }
 

@@ -109,3 +109,88 @@ fn no_listener_and_no_member_are_problems() {
         "{found:?}"
     );
 }
+
+/// The sample with another source of the member's PIN.
+fn with_pin_source(source: &str) -> String {
+    SAMPLE.replace("pin_file = \"/etc/portcullis/member-a.pin\"", source)
+}
+
+#[test]
+fn a_member_has_exactly_one_source_of_its_pin() {
+    let read = |source: &str| {
+        let settings = Settings::parse(&with_pin_source(source), Path::new("/etc/portcullis"));
+        settings.map(|settings| settings.members[0].pin.clone())
+    };
+    assert_eq!(
+        read("pin_credential = \"hsm-a\""),
+        Ok(PinSource::Credential("hsm-a".to_owned()))
+    );
+    assert_eq!(
+        read("pin_command = [\"/usr/bin/pin\", \"a\"]\npin_command_timeout = \"2s\""),
+        Ok(PinSource::Command {
+            words: vec!["/usr/bin/pin".to_owned(), "a".to_owned()],
+            timeout: Duration::from_secs(2),
+        })
+    );
+    for (source, expected) in [
+        (
+            "",
+            "pin_file: is missing; expected pin_file, pin_credential or pin_command",
+        ),
+        (
+            "pin_file = \"a\"\npin_credential = \"b\"",
+            "the PIN has several sources (pin_file, pin_credential); expected one",
+        ),
+        (
+            "pin_credential = \"../a\"",
+            "pin_credential: expected the name of a credential",
+        ),
+        (
+            "pin_command = [\"pin\"]",
+            "pin_command: expected a program by its absolute path",
+        ),
+        (
+            "pin_command = []",
+            "pin_command: expected a program by its absolute path",
+        ),
+        (
+            "pin_file = \"a\"\npin_command_timeout = \"2s\"",
+            "pin_command_timeout: is given without pin_command",
+        ),
+    ] {
+        let found = problems(&with_pin_source(source));
+        assert!(
+            found.iter().any(|problem| problem.contains(expected)),
+            "{source}: {found:?}"
+        );
+        assert_eq!(found.len(), 1, "{source}: {found:?}");
+    }
+}
+
+#[test]
+fn revocation_and_trust_domains_are_read() {
+    let text = SAMPLE
+        .replace("# revocation_lists = []", "revocation_lists = [\"a.crl\"]")
+        .replace("# revocation_policy = \"require\"", "revocation_policy = \"prefer\"");
+    let settings = Settings::parse(&text, Path::new("/etc/portcullis")).expect("a configuration");
+    let tls = settings.tls.expect("[listen.tls]");
+    assert_eq!(tls.revocation_lists, vec![PathBuf::from("/etc/portcullis/a.crl")]);
+    assert_eq!(tls.revocation_policy, RevocationPolicy::Prefer);
+    let wrong = SAMPLE
+        .replace("\"partner.example\" =", "\"Partner.example\" =")
+        .replace("# revocation_policy = \"require\"", "revocation_policy = \"maybe\"");
+    let found = problems(&wrong);
+    assert!(
+        found
+            .iter()
+            .any(|one| one.contains("\"Partner.example\" is no trust domain")),
+        "{found:?}"
+    );
+    assert!(
+        found
+            .iter()
+            .any(|one| one.contains("expected \"require\" or \"prefer\"")),
+        "{found:?}"
+    );
+    assert_eq!(found.len(), 2, "{found:?}");
+}
