@@ -30,6 +30,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect();
     tonic_prost_build::configure()
         .bytes(".portcullis.v1")
+        // Sorted, so that equal messages have equal bytes: requests are recognised by their hash.
+        .btree_map(".portcullis.v1")
         .skip_debug(messages)
         .compile_fds(descriptors)?;
     Ok(())

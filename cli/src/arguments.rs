@@ -15,7 +15,7 @@ use portcullis_client::{
     Endpoint,
     v1::{KeyProtection, KeyType, Mechanism, PublicKeyFormat, SignatureEncoding},
 };
-use std::{collections::HashMap, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
 use uuid::Uuid;
 
 /// Use and operate a Portcullis gateway
@@ -136,7 +136,7 @@ pub(crate) struct CreationArguments {
 }
 
 impl CreationArguments {
-    pub(crate) fn labels(&self) -> Result<HashMap<String, String>, Failure> {
+    pub(crate) fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
         Pair::map(&self.labels)
     }
 }
@@ -247,7 +247,7 @@ pub(crate) struct CipherArguments {
 }
 
 impl CipherArguments {
-    pub(crate) fn context(&self) -> Result<HashMap<String, String>, Failure> {
+    pub(crate) fn context(&self) -> Result<BTreeMap<String, String>, Failure> {
         Pair::map(&self.context)
     }
 }
@@ -277,8 +277,8 @@ struct Pair {
 
 impl Pair {
     /// The pairs by name; a name that is given twice has no one value.
-    fn map(pairs: &[Self]) -> Result<HashMap<String, String>, Failure> {
-        let mut map = HashMap::new();
+    fn map(pairs: &[Self]) -> Result<BTreeMap<String, String>, Failure> {
+        let mut map = BTreeMap::new();
         for pair in pairs {
             if map.insert(pair.name.clone(), pair.value.clone()).is_some() {
                 return Err(Failure::Usage(format!("{} is given twice", pair.name)));

@@ -4,13 +4,12 @@ use crate::{uses::purpose_word, words::word};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use portcullis_client::v1;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
 
 pub(crate) fn ring(ring: &v1::KeyRing) -> Value {
     json!({
         "name": ring.name,
         "uid": ring.uid,
-        "labels": sorted(&ring.labels),
+        "labels": ring.labels,
         "create_time": ring.create_time.map(|time| time.to_string()),
         "etag": ring.etag,
     })
@@ -25,7 +24,7 @@ pub(crate) fn key(key: &v1::Key) -> Value {
         "permitted_uses": key.permitted_uses.iter().map(permitted_use).collect::<Vec<_>>(),
         "protection": word::<v1::KeyProtection>(key.protection),
         "exportable": key.exportable,
-        "labels": sorted(&key.labels),
+        "labels": key.labels,
         "primary_version": key.primary_version,
         "primary": key.primary.as_ref().map(version),
         "create_time": key.create_time.map(|time| time.to_string()),
@@ -89,10 +88,6 @@ fn token(token: &v1::Token) -> Value {
         "firmware_version": token.firmware_version,
         "hardware_version": token.hardware_version,
     })
-}
-
-fn sorted(labels: &HashMap<String, String>) -> BTreeMap<&String, &String> {
-    labels.iter().collect()
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ async fn create(client: &Client, console: Console, arguments: CreateKeyArguments
         member: arguments.member.unwrap_or_default(),
         request_id: request_id.to_string(),
         validate_only: arguments.creation.validate_only,
+        ..Default::default()
     };
     let key = client
         .keys()

@@ -16,6 +16,7 @@
 //! - [`config`]: the typed configuration.
 //! - [`pin`]: where the members' PINs come from.
 //! - [`reload`]: new settings, certificates and PINs without a restart.
+//! - [`housekeeping`]: what the gateway does by itself: destructions, use counts, clearing up.
 //! - [`server`]: puts it together, serves, and shuts down.
 //! - [`dev`]: makes a development cluster of SoftHSM2 members.
 
@@ -28,6 +29,7 @@ pub mod cluster;
 pub mod config;
 pub mod crypto;
 pub mod dev;
+pub mod housekeeping;
 pub mod identity;
 pub mod keys;
 pub mod listener;

@@ -5,8 +5,12 @@ use crate::{
     audit::{AuditError, AuditLog, Entry},
     cluster::{Cluster, shell::Readiness},
     config::Settings,
+    housekeeping,
     identity::Peer,
-    keys::{creation::Creation, directory::KeyDirectory},
+    keys::{
+        change::Changes, creation::Creation, directory::KeyDirectory, document::Documents, material::Materials,
+        use_count::UseCounts,
+    },
     listener::{Connection, ListenError, Listeners},
     policy::{reloadable::Reloadable, rules::RuleTable},
     reload::{Live, Reloader, Reloading},
@@ -89,16 +93,35 @@ pub async fn serve(
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.state_directory)?);
     audit.append(&Entry::gateway("gateway.start", "OK"))?;
     let cluster = Cluster::start(settings.members.clone(), settings.cluster, settings.domain);
-    let directory = Arc::new(KeyDirectory::new(
-        Arc::clone(&store),
-        Arc::clone(&cluster),
-        settings.limits.cached_keys,
-    ));
+    let shared = || (Arc::clone(&store), Arc::clone(&cluster));
+    let (kept, members) = shared();
+    let uses = Arc::new(UseCounts::new(kept, members));
+    let (kept, members) = shared();
+    let directory = Arc::new(KeyDirectory::new(kept, members, uses, settings.limits.cached_keys));
+    let (kept, members) = shared();
+    let changes = Arc::new(Changes::new(kept, members, Arc::clone(&directory)));
+    let (kept, members) = shared();
+    let materials = Arc::new(Materials::new(kept, members));
+    let (kept, members) = shared();
+    let documents = Arc::new(Documents::new(kept, members, settings.limits.cached_keys));
+    let (kept, members) = shared();
+    let windows = settings.keys.windows;
     let policy = Arc::new(Reloadable::new(Arc::new(RuleTable::new(settings.rules.clone()))));
     let gateway = Arc::new(Gateway {
-        creation: Creation::new(Arc::clone(&store), Arc::clone(&cluster), Arc::clone(&directory)),
+        creation: Creation::new(
+            kept,
+            members,
+            Arc::clone(&directory),
+            Arc::clone(&changes),
+            Arc::clone(&materials),
+            windows,
+        ),
         cluster: Arc::clone(&cluster),
         directory,
+        changes,
+        materials,
+        documents,
+        windows,
         policy: Arc::<Reloadable>::clone(&policy),
         audit: Arc::clone(&audit),
         limits: ArcSwap::from_pointee(settings.limits),
@@ -108,11 +131,7 @@ pub async fn serve(
     let mut readiness = cluster.readiness();
     wait_for_members(&mut readiness, &stop).await;
     let members_ready = readiness.borrow().ready;
-    tokio::spawn(clear_interrupted(
-        Arc::clone(&gateway),
-        cluster.readiness(),
-        stop.clone(),
-    ));
+    let mut housekeeping = housekeeping::start(&gateway, settings.keys.destruction_interval, &stop);
 
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, members_ready > 0).await;
@@ -171,6 +190,13 @@ pub async fn serve(
     if let Some(socket) = socket {
         let _ = fs::remove_file(socket);
     }
+    // What is under way is finished; what waits for its time is not begun.
+    while timeout(DRAIN_LIMIT, housekeeping.join_next())
+        .await
+        .is_ok_and(|ended| ended.is_some())
+    {}
+    housekeeping.abort_all();
+    housekeeping::finish(&gateway).await;
     cluster.stop().await;
     store.close().await;
     if let Err(error) = timeout(AUDIT_LIMIT, audit.append_synced(&Entry::gateway("gateway.stop", "OK"))).await {
@@ -251,22 +277,6 @@ async fn wait_for_members(readiness: &mut watch::Receiver<Readiness>, stop: &Can
     };
     // Ends by itself: each start has a deadline.
     stop.run_until_cancelled(settled).await;
-}
-
-/// Clears what interrupted creates left on members, now and whenever another member serves.
-async fn clear_interrupted(gateway: Arc<Gateway>, mut readiness: watch::Receiver<Readiness>, stop: CancellationToken) {
-    let mut ready = 0;
-    loop {
-        let now = readiness.borrow_and_update().ready;
-        if now > ready {
-            gateway.creation.clear_interrupted(&gateway.audit).await;
-        }
-        ready = now;
-        match stop.run_until_cancelled(readiness.changed()).await {
-            Some(Ok(())) => {}
-            _ => return,
-        }
-    }
 }
 
 /// Health follows the members: the gateway serves while one of them does.

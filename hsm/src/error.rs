@@ -63,6 +63,9 @@ pub enum Error {
     /// The key may not be exported, or not so.
     #[error("the key was not exported: {0}")]
     ExportRefused(String),
+    /// An object that was destroyed is still there.
+    #[error("the token still shows an object that it said it destroyed")]
+    NotDestroyed,
     /// Ciphertext or associated data are wrong.
     #[error("the ciphertext or its associated data are wrong")]
     DecryptionFailed,
@@ -73,7 +76,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Call(error) | Self::PublicKey(PublicKeyError::Call(error)) => error.code.class(),
-            Self::PublicKey(PublicKeyError::Invalid(..)) => Class::MemberFault,
+            Self::PublicKey(PublicKeyError::Invalid(..)) | Self::NotDestroyed => Class::MemberFault,
             Self::ResidentMissing => Class::HandleLost,
             Self::Load(_) | Self::TokenSelection(_) | Self::PinRefused(_) => Class::Fatal,
             Self::NoDomain(_) | Self::DomainExists(_) => Class::Fatal,

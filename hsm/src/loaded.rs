@@ -19,6 +19,8 @@ use std::{
     collections::HashMap,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// A key that is ready for use on this member. It stays loaded at least as long as somebody holds it.
@@ -137,6 +139,21 @@ impl LoadedKeys {
         let mut cache = lock(&self.cache);
         if cache.keys.peek(digest).is_some_and(|present| Arc::ptr_eq(present, key)) {
             cache.remove(digest);
+        }
+    }
+
+    /// Takes a key out because it is destroyed, and its session object with it as soon as nobody uses it any more.
+    pub fn unload(&self, digest: &TokenDigest) {
+        let Some(key) = lock(&self.cache).remove(digest) else {
+            return;
+        };
+        // Uses that began before the destruction end with their call; one that outlasts this leaves its object to the keeper.
+        let end = Instant::now() + LAST_USES;
+        while Arc::strong_count(&key) > 1 && Instant::now() < end {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if Arc::strong_count(&key) == 1 {
+            discard(&key);
         }
     }
 
@@ -280,3 +297,6 @@ fn bring_in(session: &mut Session, token: &KeyToken, domain: &DomainKeys) -> Res
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|lock| lock.into_inner())
 }
+
+/// How long uses of a key that is destroyed are waited for.
+const LAST_USES: Duration = Duration::from_secs(1);

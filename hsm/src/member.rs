@@ -193,6 +193,11 @@ impl Member {
         self.domain.get().ok_or(Error::NoDomain(0))
     }
 
+    /// Unloads a key that is destroyed.
+    pub fn unload(&self, digest: &TokenDigest) {
+        self.loaded.unload(digest);
+    }
+
     /// Fills a buffer from the token's random generator.
     pub fn random(&self, session: &mut Session, length: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
         let mut bytes = Zeroizing::new(vec![0; length]);

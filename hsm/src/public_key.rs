@@ -55,6 +55,12 @@ pub fn rsa_components(public_key: &[u8]) -> Result<(Vec<u8>, Vec<u8>), der::Erro
     Ok((key.modulus.as_bytes().to_vec(), key.exponent.as_bytes().to_vec()))
 }
 
+/// The point of an elliptic-curve or Edwards SubjectPublicKeyInfo.
+pub fn curve_point(public_key: &[u8]) -> Result<Vec<u8>, der::Error> {
+    let info = SubjectPublicKeyInfoOwned::from_der(public_key)?;
+    Ok(info.subject_public_key.raw_bytes().to_vec())
+}
+
 /// SubjectPublicKeyInfo of an RSA key from its big-endian components.
 pub fn rsa_public_key(modulus: &[u8], exponent: &[u8]) -> der::Result<Vec<u8>> {
     let key = RsaPublicKey {

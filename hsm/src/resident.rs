@@ -57,7 +57,7 @@ pub fn is_present(session: &mut Session, uid: Uuid, version: u32, key_type: KeyT
     Ok(!found.is_empty())
 }
 
-/// Destroys every object of a version; none is success.
+/// Destroys every object of a version and looks that none is left; none before is success.
 pub fn destroy(session: &mut Session, uid: Uuid, version: u32) -> Result<(), Error> {
     let template = Template::new([
         Attribute::flag(CKA_TOKEN, true),
@@ -66,7 +66,11 @@ pub fn destroy(session: &mut Session, uid: Uuid, version: u32) -> Result<(), Err
     for object in session.find_objects(&template, 16)? {
         session.destroy_object(object)?;
     }
-    Ok(())
+    if session.find_objects(&template, 1)?.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::NotDestroyed)
+    }
 }
 
 const SEVERAL: Error = Error::NotAuthentic("a resident key that is on its token several times");

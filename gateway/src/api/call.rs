@@ -114,6 +114,7 @@ impl Call {
             also: Vec::new(),
             mechanism: None,
             context: BTreeMap::new(),
+            reason: None,
             member: None,
             outcome: String::new(),
         };
@@ -282,6 +283,13 @@ impl Call {
     pub(super) fn note_context(&mut self, authenticated: &Authenticated) {
         if let Some(context) = authenticated.context() {
             self.entry_mut().context.clone_from(context);
+        }
+    }
+
+    /// Notes why the caller does it.
+    pub(super) fn note_reason(&mut self, reason: &str) {
+        if !reason.is_empty() {
+            self.entry_mut().reason = Some(reason.to_owned());
         }
     }
 

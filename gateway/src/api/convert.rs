@@ -11,12 +11,13 @@ use crate::{
     },
 };
 use portcullis_hsm::{
-    algorithm::{KeyType, Mechanism, Operation, PermittedUse},
-    key_token::{Origin, Storage},
+    algorithm::{KeyType, Mechanism, Operation, PermittedUse, PermittedUses},
+    key_token::Origin,
 };
 use portcullis_proto::v1;
 use prost_types::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -25,66 +26,76 @@ pub(super) fn ring(row: &RingRow) -> v1::KeyRing {
     v1::KeyRing {
         name: format!("keyRings/{}", row.id),
         uid: row.uid.to_string(),
-        labels: row.labels.clone().into_iter().collect(),
+        labels: row.labels.clone(),
         create_time: Some(timestamp(row.created)),
         etag: row.revision.to_string(),
+        least_destroy_window: Some(to_duration(row.least_destroy_window)),
     }
 }
 
 /// A key as the API shows it.
 pub(super) fn key(record: &KeyRecord) -> v1::Key {
-    let primary = record.primary();
     v1::Key {
         name: record.key.name.to_string(),
         uid: record.key.uid.to_string(),
-        r#type: primary.token.key_type.number().into(),
+        r#type: record.profile.key_type.number().into(),
         purpose: record.key.purpose as i32,
-        permitted_uses: primary
-            .token
-            .uses
-            .iter()
-            .map(|one| v1::PermittedUse {
-                operation: one.operation.number().into(),
-                mechanism: one.mechanism.number().into(),
-            })
-            .collect(),
+        permitted_uses: uses(&record.profile.uses),
         protection: record.key.protection as i32,
-        exportable: primary.token.storage == Storage::Portable,
-        labels: record.key.labels.clone().into_iter().collect(),
+        exportable: record.profile.exportable,
+        labels: record.key.labels.clone(),
         primary_version: record.key.primary_version,
-        primary: Some(version(record, primary)),
+        primary: Some(version(record, record.primary())),
         create_time: Some(timestamp(record.key.created)),
         etag: record.key.revision.to_string(),
-        destroy_window: None,
+        destroy_window: Some(to_duration(record.profile.destroy_window)),
     }
 }
 
-/// A version as the API shows it.
+/// Permitted uses as the API shows them.
+pub(super) fn uses(uses: &PermittedUses) -> Vec<v1::PermittedUse> {
+    uses.iter()
+        .map(|one| v1::PermittedUse {
+            operation: one.operation.number().into(),
+            mechanism: one.mechanism.number().into(),
+        })
+        .collect()
+}
+
+/// A version as the API shows it, without its use count.
 pub(super) fn version(record: &KeyRecord, version: &VersionRecord) -> v1::KeyVersion {
     let resident = record.key.protection == Protection::Resident;
+    let row = version.folded();
+    let history = row.history;
+    let origin = match version.origin() {
+        None => v1::KeyOrigin::Unspecified,
+        Some(Origin::ImportedWrapped) => v1::KeyOrigin::ImportedWrapped,
+        Some(Origin::ImportedClear) => v1::KeyOrigin::ImportedClear,
+        Some(_) => v1::KeyOrigin::Generated,
+    };
+    let destruction = match (row.state, &history.remains) {
+        (VersionState::Destroyed, None) => v1::KeyDestruction::Nothing,
+        (VersionState::Destroyed, Some(_)) if resident => v1::KeyDestruction::HsmObject,
+        (VersionState::Destroyed, Some(_)) => v1::KeyDestruction::StoredToken,
+        _ => v1::KeyDestruction::Unspecified,
+    };
     v1::KeyVersion {
-        name: record.key.name.version(version.row.number),
-        version: version.row.number,
-        state: version.row.state as i32,
-        state_reason: String::new(),
-        origin: match version.token.origin {
-            Origin::ImportedWrapped => v1::KeyOrigin::ImportedWrapped,
-            Origin::ImportedClear => v1::KeyOrigin::ImportedClear,
-            _ => v1::KeyOrigin::Generated,
-        }
-        .into(),
-        domain_epoch: version.token.epoch,
-        members: version
-            .row
-            .members
-            .iter()
-            .map(|member| format!("members/{member}"))
-            .collect(),
-        single_replica: resident && version.row.members.len() == 1,
-        create_time: Some(timestamp(version.row.created)),
-        activation_time: (version.row.state == VersionState::Active).then(|| timestamp(version.row.created)),
-        etag: version.row.revision.to_string(),
-        ..v1::KeyVersion::default()
+        name: record.key.name.version(row.number),
+        version: row.number,
+        state: row.state as i32,
+        state_reason: history.reason,
+        origin: origin.into(),
+        domain_epoch: version.epoch().unwrap_or(0),
+        members: row.members.iter().map(|member| format!("members/{member}")).collect(),
+        single_replica: resident && row.members.len() == 1,
+        create_time: Some(timestamp(row.created)),
+        activation_time: history.activated.map(timestamp),
+        deactivation_time: history.deactivated.map(timestamp),
+        compromise_time: history.compromised.map(timestamp),
+        destroy_time: history.destroy.map(timestamp),
+        use_count: None,
+        etag: version.revision().to_string(),
+        destruction: destruction.into(),
     }
 }
 
@@ -164,8 +175,7 @@ pub(super) fn encoding(number: i32) -> Result<Encoding, ApiError> {
 }
 
 /// Labels within their limits.
-pub(super) fn labels(labels: HashMap<String, String>) -> Result<BTreeMap<String, String>, ApiError> {
-    let labels = labels.into_iter().collect();
+pub(super) fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ApiError> {
     record::check_labels(&labels).map_err(|message| ApiError::field("labels", message))?;
     Ok(labels)
 }
@@ -193,7 +203,7 @@ pub(super) fn context(context: v1::EncryptionContext, limit: usize) -> Result<Au
             .with("limit", limit.min(MAX_CONTEXT).to_string())
             .with("actual", size.to_string()));
     }
-    Ok(Authenticated::Context(context.values.into_iter().collect()))
+    Ok(Authenticated::Context(context.values))
 }
 
 /// A time as the API shows it.
@@ -204,6 +214,37 @@ pub(super) fn timestamp(time: OffsetDateTime) -> Timestamp {
     }
 }
 
+/// A duration that a caller gave, in whole seconds.
+pub(super) fn duration(field: &'static str, duration: prost_types::Duration) -> Result<Duration, ApiError> {
+    match (u64::try_from(duration.seconds), duration.nanos) {
+        (Ok(seconds), 0) if seconds <= LONGEST_DURATION => Ok(Duration::from_secs(seconds)),
+        _ => Err(ApiError::field(
+            field,
+            "expected a duration of whole seconds that is not negative",
+        )),
+    }
+}
+
+/// A duration as the API shows it.
+pub(super) fn to_duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: 0,
+    }
+}
+
+/// A short hash of texts that tells what they are from what they are not.
+pub(super) fn short_hash(texts: [&str; 3]) -> String {
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    }
+    hex::encode(&hash.finalize()[..8])
+}
+
+/// A hundred years, beyond which times have no meaning here.
+const LONGEST_DURATION: u64 = 100 * 366 * 24 * 3600;
 const MAX_CONTEXT: usize = 8 * 1024;
 
 #[cfg(test)]

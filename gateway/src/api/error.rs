@@ -4,7 +4,9 @@ use crate::{
     audit::AuditError,
     cluster::ClusterError,
     identity::EndReason,
-    keys::{creation::CreationError, directory::DirectoryError, name::NameError},
+    keys::{
+        change::ChangeError, directory::DirectoryError, document::DocumentError, name::NameError, use_count::UseError,
+    },
     store::StoreError,
 };
 use portcullis_proto::{ERROR_DOMAIN, v1};
@@ -50,6 +52,18 @@ reasons! {
     KeyAlreadyExists = "KEY_ALREADY_EXISTS", AlreadyExists;
     /// The name is taken by another ring.
     KeyRingAlreadyExists = "KEY_RING_ALREADY_EXISTS", AlreadyExists;
+    /// The resource does not exist.
+    ResourceNotFound = "RESOURCE_NOT_FOUND", NotFound;
+    /// The name is taken.
+    ResourceAlreadyExists = "RESOURCE_ALREADY_EXISTS", AlreadyExists;
+    /// The resource changed since the caller read it.
+    EtagMismatch = "ETAG_MISMATCH", Aborted;
+    /// Somebody else changed the resource at the same time.
+    ConcurrentChange = "CONCURRENT_CHANGE", Aborted;
+    /// The version was used as often as it may be.
+    KeyUsageLimit = "KEY_USAGE_LIMIT", ResourceExhausted;
+    /// The answer would be longer than any answer may be.
+    ResponseTooLarge = "RESPONSE_TOO_LARGE", OutOfRange;
     /// A resource name is not of its form.
     InvalidName = "INVALID_NAME", InvalidArgument;
     /// A field has a value that it cannot have.
@@ -178,7 +192,7 @@ impl ApiError {
     pub fn into_operation_error(self, request_id: &str) -> v1::OperationError {
         v1::OperationError {
             code: self.reason.code().into(),
-            metadata: self.metadata(request_id),
+            metadata: self.metadata(request_id).into_iter().collect(),
             reason: self.reason.name().to_owned(),
             retry_delay: self.retry_after.and_then(|after| after.try_into().ok()),
             message: self.message,
@@ -257,6 +271,11 @@ impl From<ClusterError> for ApiError {
 }
 
 impl ApiError {
+    /// A name that is taken.
+    pub fn already_exists(name: String) -> Self {
+        Self::new(Reason::ResourceAlreadyExists, format!("{name} exists already")).with("resource", name)
+    }
+
     /// The one answer to a wrong ciphertext and to wrong associated data.
     pub fn decryption_failed() -> Self {
         Self::new(
@@ -281,33 +300,79 @@ impl From<DirectoryError> for ApiError {
     }
 }
 
-impl From<CreationError> for ApiError {
-    fn from(error: CreationError) -> Self {
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
         match error {
-            CreationError::Cluster(error) => error.into(),
-            CreationError::Directory(error) => error.into(),
-            CreationError::Audit(error) => error.into(),
-            CreationError::Store(error) => {
-                let message = error.to_string();
-                match error {
-                    StoreError::AlreadyExists(name) if name.contains("/keys/") => {
-                        Self::new(Reason::KeyAlreadyExists, message).with("key", name)
-                    }
-                    StoreError::AlreadyExists(name) => {
-                        Self::new(Reason::KeyRingAlreadyExists, message).with("key_ring", name)
-                    }
-                    StoreError::NotFound(name) => Self::new(Reason::KeyRingNotFound, message).with("key_ring", name),
-                    StoreError::RequestIdReused => Self::new(Reason::RequestIdReused, message),
-                    StoreError::Malformed(name) => {
-                        Self::new(Reason::RecordNotAuthentic, message).with("resource", name)
-                    }
-                    StoreError::Database(_) => store_unavailable(&message),
-                }
+            StoreError::AlreadyExists(name) if name.contains("/keys/") => {
+                Self::new(Reason::KeyAlreadyExists, message).with("key", name)
             }
+            StoreError::AlreadyExists(name) if name.starts_with("keyRings/") => {
+                Self::new(Reason::KeyRingAlreadyExists, message).with("key_ring", name)
+            }
+            StoreError::AlreadyExists(name) => Self::already_exists(name),
+            StoreError::NotFound(name) => Self::new(Reason::KeyRingNotFound, message).with("key_ring", name),
+            StoreError::Conflict(name) => Self::new(Reason::ConcurrentChange, message)
+                .with("resource", name)
+                .retry_after(AT_ONCE),
+            StoreError::RequestIdReused => Self::new(Reason::RequestIdReused, message),
+            StoreError::Malformed(name) => Self::new(Reason::RecordNotAuthentic, message).with("resource", name),
+            StoreError::Database(_) => store_unavailable(&message),
         }
     }
 }
 
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ChangeError::Cluster(error) => error.into(),
+            ChangeError::Directory(error) => error.into(),
+            ChangeError::Audit(error) => error.into(),
+            ChangeError::Store(error) => error.into(),
+            ChangeError::Uses(error) => error.into(),
+            ChangeError::Stale(name) => Self::new(Reason::EtagMismatch, message).with("resource", name),
+            ChangeError::NoVersion(name) => Self::new(Reason::KeyVersionNotFound, message).with("version", name),
+            ChangeError::State { name, state, required } => Self::new(Reason::KeyStateForbidsOperation, message)
+                .with("version", name)
+                .with("state", state)
+                .with("required_state", required),
+            ChangeError::Window { least, most, .. } => Self::new(Reason::FieldInvalid, message)
+                .with("field", "window")
+                .with("least", least)
+                .with("most", most),
+            ChangeError::Labels(_) => Self::new(Reason::FieldInvalid, message).with("field", "labels"),
+        }
+    }
+}
+
+impl From<DocumentError> for ApiError {
+    fn from(error: DocumentError) -> Self {
+        let message = error.to_string();
+        match error {
+            DocumentError::Missing(name) => Self::new(Reason::ResourceNotFound, message).with("resource", name),
+            DocumentError::Stale(name) => Self::new(Reason::EtagMismatch, message).with("resource", name),
+            DocumentError::Directory(error) => error.into(),
+            DocumentError::Store(error) => error.into(),
+            DocumentError::Cluster(error) => error.into(),
+        }
+    }
+}
+
+impl From<UseError> for ApiError {
+    fn from(error: UseError) -> Self {
+        let message = error.to_string();
+        match error {
+            UseError::Exhausted => Self::new(Reason::KeyUsageLimit, message),
+            UseError::NotAuthentic => Self::new(Reason::RecordNotAuthentic, message),
+            UseError::Store(_) => store_unavailable(&message),
+            UseError::Cluster(error) => error.into(),
+        }
+    }
+}
+
+/// A retry may be made at once.
+const AT_ONCE: Duration = Duration::from_millis(10);
 const LONGEST_MESSAGE: usize = 400;
 
 fn store_unavailable(error: &str) -> ApiError {

@@ -3,7 +3,8 @@
 //! - `call`: one request from its first byte to its audit entry: who, what, allowed or not, what came of it.
 //! - `error`: what a caller is told, with its stable reason: the only place where a gRPC status is made.
 //! - `lookup`: finding a key without telling those who may not know whether it exists.
-//! - `key_service`, `crypto`, `cluster_service`: the services.
+//! - `keys`, `crypto`, `cluster_service`: the services.
+//! - `changing`, `listing`: what changes and lists have in common.
 //! - `not_available`: calls that this gateway does not serve yet.
 //! - `convert`: between the API's messages and the gateway's types.
 //! - `receiving`: bounds on requests that are still arriving.
@@ -12,12 +13,14 @@
 
 pub(crate) mod bare_status;
 mod call;
+mod changing;
 mod cluster_service;
 mod convert;
 mod crypto;
 pub(crate) mod ending;
 mod error;
-mod key_service;
+mod keys;
+mod listing;
 mod lookup;
 mod not_available;
 pub(crate) mod receiving;
@@ -28,7 +31,13 @@ use crate::{
     audit::AuditLog,
     cluster::Cluster,
     config::Limits,
-    keys::{creation::Creation, directory::KeyDirectory},
+    keys::{
+        change::{Changes, Windows},
+        creation::Creation,
+        directory::KeyDirectory,
+        document::Documents,
+        material::Materials,
+    },
     policy::Policy,
 };
 use arc_swap::ArcSwap;
@@ -49,8 +58,16 @@ pub struct Gateway {
     pub cluster: Arc<Cluster>,
     /// Checked key records.
     pub directory: Arc<KeyDirectory>,
-    /// Makes keys and rings.
+    /// Makes keys, rings and versions.
     pub creation: Creation,
+    /// Changes them.
+    pub changes: Arc<Changes>,
+    /// Makes key material.
+    pub materials: Arc<Materials>,
+    /// Aliases and whatever else belongs to a ring.
+    pub documents: Arc<Documents>,
+    /// How long destructions may wait.
+    pub windows: Windows,
     /// Who may do what.
     pub policy: Arc<dyn Policy>,
     /// The audit log.

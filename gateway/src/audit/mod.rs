@@ -68,6 +68,9 @@ pub struct Entry {
     /// The caller's encryption context, which is public by definition.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub context: BTreeMap<String, String>,
+    /// Why, where somebody said so: of a change of state, or of the use of a compromised key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The member that did the work.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
@@ -108,6 +111,7 @@ impl Entry {
             also: Vec::new(),
             mechanism: None,
             context: BTreeMap::new(),
+            reason: None,
             member: None,
             outcome: outcome.into(),
         }

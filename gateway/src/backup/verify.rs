@@ -12,6 +12,7 @@ use crate::{
         name::Id,
         record::{Protection, Row, StoredKey, Tagged, VersionRow},
         state::VersionState,
+        use_count::UseCounts,
     },
     store::{self, ResidentIntent, SqliteStore, Store},
 };
@@ -121,7 +122,8 @@ impl Verified {
                 .collect();
             return Err(BackupError::NoMember(reasons.join("; ")));
         }
-        let directory = KeyDirectory::new(Arc::clone(&self.store), Arc::clone(cluster), CACHED);
+        let uses = Arc::new(UseCounts::new(Arc::clone(&self.store), Arc::clone(cluster)));
+        let directory = KeyDirectory::new(Arc::clone(&self.store), Arc::clone(cluster), uses, CACHED);
         let mut wrong = Vec::new();
         let mut checked = 0;
         for ring in self.rings().await? {
@@ -230,7 +232,7 @@ impl Verified {
     }
 
     /// Where a key's row, its versions' rows and their tokens do not agree.
-    fn disagreement(&self, StoredKey { key, versions }: &StoredKey) -> Option<String> {
+    fn disagreement(&self, StoredKey { key, versions, .. }: &StoredKey) -> Option<String> {
         let key = &key.row;
         if !versions.iter().any(|version| version.row.number == key.primary_version) {
             return Some(format!("{} has no primary version", key.name));
@@ -240,11 +242,10 @@ impl Verified {
             if row.key_uid != key.uid {
                 return Some(format!("{name} belongs to another key"));
             }
-            if row.token.is_empty() && tokenless(row) {
-                return None;
-            }
             let token = match row.parse_token() {
-                Ok(token) => token,
+                Ok(Some(token)) => token,
+                Ok(None) if tokenless(row) => return None,
+                Ok(None) => return Some(format!("{name}: it has no key token")),
                 Err(error) => return Some(format!("{name}: {error}")),
             };
             let resident = token.storage == Storage::Resident;
@@ -260,7 +261,12 @@ impl Verified {
 
 /// Whether a version may have no token.
 fn tokenless(row: &VersionRow) -> bool {
-    matches!(row.state, VersionState::Destroyed | VersionState::PendingImport)
+    match row.state {
+        VersionState::PendingImport | VersionState::Destroyed => true,
+        // A version that was given up before its key material came.
+        VersionState::DestroyScheduled | VersionState::Destroying => row.history.activated.is_none(),
+        _ => false,
+    }
 }
 
 fn intent_claim(intent: &Tagged<ResidentIntent>) -> Claim {

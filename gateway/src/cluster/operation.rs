@@ -4,14 +4,14 @@
 use super::{
     attempt::SendToken,
     core::{MemberIndex, Needs},
-    shell::{Cluster, ClusterError},
+    shell::{Cluster, ClusterError, lock},
 };
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation, PermittedUses},
     key_token::{Storage, TokenDigest, token_digest},
     record::{RecordKind, TAG_LENGTH, Tag},
     worker::protocol::{
-        self, AuthenticateRows, CheckRecords, DestroyResident, Generate, List, Record, ReplyBody, RequestBody,
+        self, AuthenticateRows, CheckRecords, DestroyResident, Generate, List, Record, ReplyBody, RequestBody, Unload,
     },
 };
 use std::{sync::Arc, time::Instant};
@@ -156,6 +156,21 @@ impl Cluster {
         match self.execute(&needs, deadline, body).await? {
             (ReplyBody::Done(_), _) => Ok(()),
             _ => Err(ClusterError::Protocol),
+        }
+    }
+
+    /// Tells every member to unload a key that is destroyed. A member that does not serve has it not loaded, or loses it with
+    /// its worker; one that does not answer in time keeps it until then, and nothing refers to it any more.
+    pub async fn unload(&self, key: &Key, deadline: Instant) {
+        for member in &self.members {
+            let worker = match &*lock(&member.worker) {
+                Some((_, worker)) => Arc::clone(worker),
+                None => continue,
+            };
+            let unload = RequestBody::Unload(Unload {
+                digest: key.digest.to_vec(),
+            });
+            let _ = tokio::time::timeout_at(deadline.into(), worker.request(unload, None)).await;
         }
     }
 

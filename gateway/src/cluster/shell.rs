@@ -121,6 +121,16 @@ pub enum ClusterError {
     Protocol,
 }
 
+impl ClusterError {
+    /// Whether no member was there to do it, which says nothing about what was asked.
+    pub fn is_for_want_of_a_member(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Saturated { .. } | Self::DeadlinePassed
+        )
+    }
+}
+
 impl Cluster {
     /// Starts all members. The returned task ends when the last share of the cluster is dropped.
     pub fn start(members: Vec<MemberSettings>, settings: ClusterSettings, domain: DomainSettings) -> Arc<Self> {

@@ -10,7 +10,7 @@ mod reader;
 
 pub use document::Problem;
 
-use crate::{pin::PinSource, policy::rules::Rule};
+use crate::{keys::change::Windows, pin::PinSource, policy::rules::Rule};
 use document::{Problems, Section};
 use portcullis_hsm::{domain::Fingerprint, token::TokenSelector};
 use reader::read_settings;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How changed files are noticed.
     pub reload: ReloadSettings,
+    /// How keys are kept.
+    pub keys: KeySettings,
     /// Who may do what.
     pub rules: Vec<Rule>,
 }
@@ -172,6 +174,15 @@ pub struct Limits {
     pub cached_keys: u32,
     /// How many connections may be open on each listener.
     pub connections: u32,
+}
+
+/// How keys are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct KeySettings {
+    /// How long destructions may wait.
+    pub windows: Windows,
+    /// How often the gateway looks for what is to be destroyed.
+    pub destruction_interval: Duration,
 }
 
 /// Why a configuration cannot be used.

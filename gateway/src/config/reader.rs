@@ -1,14 +1,14 @@
 //! From a document to settings, table by table.
 
 use super::{
-    ClusterSettings, DomainSettings, Limits, LogSettings, ReloadSettings, Settings,
+    ClusterSettings, DomainSettings, KeySettings, Limits, LogSettings, ReloadSettings, Settings,
     document::{Problems, Section},
     listeners::read_listeners,
     members::read_members,
 };
 use crate::{
     identity::PrincipalPattern,
-    keys::name::is_id,
+    keys::{change::Windows, name::is_id},
     policy::rules::{Rule, RuleAction},
 };
 use portcullis_hsm::{domain::Fingerprint, worker::protocol::MAX_PAYLOAD};
@@ -27,6 +27,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
     let cluster = read_cluster(&mut root, problems);
     let limits = read_limits(&mut root, problems);
     let reload = read_reload(&mut root, problems);
+    let keys = read_keys(&mut root, problems);
     let rules = read_rules(&mut root, problems);
     root.finish(problems);
     Some(Settings {
@@ -40,6 +41,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
         cluster,
         limits,
         reload,
+        keys,
         rules,
     })
 }
@@ -129,6 +131,35 @@ fn read_reload(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ReloadSet
         interval: reload.duration("interval", problems, Duration::from_secs(5)),
     };
     reload.finish(problems);
+    settings
+}
+
+fn read_keys(root: &mut Section<'_>, problems: &mut Problems<'_>) -> KeySettings {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let mut keys = root.section("keys", problems);
+    let windows = Windows {
+        least: keys.duration("least_destroy_window", problems, DAY),
+        usual: keys.duration("destroy_window", problems, 30 * DAY),
+        most: keys.duration("most_destroy_window", problems, 365 * DAY),
+    };
+    for (name, window) in [
+        ("least_destroy_window", windows.least),
+        ("destroy_window", windows.usual),
+        ("most_destroy_window", windows.most),
+    ] {
+        if window.subsec_nanos() != 0 {
+            problems.note(keys.at(), keys.setting(name), "expected whole seconds");
+        }
+    }
+    if !(windows.least..=windows.most).contains(&windows.usual) {
+        let message = "is not between least_destroy_window and most_destroy_window";
+        problems.note(keys.at(), keys.setting("destroy_window"), message);
+    }
+    let settings = KeySettings {
+        windows,
+        destruction_interval: keys.duration("destruction_interval", problems, Duration::from_secs(10)),
+    };
+    keys.finish(problems);
     settings
 }
 

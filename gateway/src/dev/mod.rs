@@ -129,6 +129,11 @@ file = "audit.jsonl"
 epoch = {epoch}
 fingerprint = "{fingerprint}"
 
+# Keys that are tried out need not be kept for a day.
+[keys]
+least_destroy_window = "1s"
+destruction_interval = "1s"
+
 [[policy.rule]]
 name = "the developer may do everything"
 principals = ["unix:uid={uid}", "{developer}"]

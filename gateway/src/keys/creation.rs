@@ -1,30 +1,30 @@
-//! How keys and rings come to be: all or nothing, and once for each request id.
+//! How keys, rings and new versions come to be: all or nothing, and once for each request id.
 
 use super::{
-    directory::{BACKGROUND_DEADLINE, DirectoryError, KeyDirectory, KeyRecord},
+    change::{ChangeError, Changes, Mode, Plan, Terms, Windows, next_key, require_revision},
+    directory::{KeyDirectory, KeyRecord},
+    material::{Made, Materials},
     name::{Id, KeyName},
     purpose::Purpose,
-    record::{KeyRow, Protection, RingRow, Row, StoredKey, Tagged, VersionRow, now},
+    record::{History, KeyProfile, KeyRow, Layout, Protection, RingRow, StoredKey, Tagged, VersionRow, now},
     state::VersionState,
 };
 use crate::{
-    audit::{AuditError, AuditLog, Entry},
     cluster::{
-        Cluster, ClusterError,
+        Cluster,
         core::{MemberIndex, Needs},
-        operation::{Claim, KeySpecification},
+        operation::KeySpecification,
     },
-    store::{Created, Idempotency, ResidentIntent, Store, StoreError},
+    store::{Created, Idempotency, Store, StoreError},
 };
 use portcullis_hsm::{
     algorithm::{KeyType, PermittedUses},
     key_token::Storage,
-    record::RecordKind,
 };
 use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
-    time::Instant,
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 use uuid::Uuid;
 
@@ -45,71 +45,62 @@ pub struct WantedKey {
     pub exportable: bool,
     /// The caller's labels.
     pub labels: BTreeMap<String, String>,
+    /// How long destructions of its versions wait; as is usual if none is given.
+    pub destroy_window: Option<Duration>,
+    /// What its first version is.
+    pub first: FirstVersion,
     /// The member that shall hold a resident key.
     pub member: Option<MemberIndex>,
 }
 
-/// Why nothing was created.
-#[derive(Debug, thiserror::Error)]
-pub enum CreationError {
-    /// The store refused.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The HSMs refused.
-    #[error(transparent)]
-    Cluster(#[from] ClusterError),
-    /// A record could not be read.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The audit log could not be written.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
+/// What the first version of a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstVersion {
+    /// Generated, and in use at once.
+    Active,
+    /// Generated, and not in use before it is activated.
+    PreActive,
+    /// Imported later.
+    PendingImport,
 }
 
-/// Makes keys and rings.
+/// A new version that a caller wants.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WantedVersion {
+    /// It is not in use before it is activated, and does not become the primary one.
+    pub pre_active: bool,
+    /// The member that shall hold it, where it is resident.
+    pub member: Option<MemberIndex>,
+}
+
+/// Makes keys, rings and versions.
 #[derive(Debug)]
 pub struct Creation {
     store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
     directory: Arc<KeyDirectory>,
-    under_way: UnderWay,
-}
-
-/// The resident keys that are being made now: their notes are not those of an interrupted create.
-#[derive(Debug, Default)]
-struct UnderWay(Mutex<HashSet<Uuid>>);
-
-struct Entered<'a>(&'a UnderWay, Uuid);
-
-impl UnderWay {
-    fn enter(&self, uid: Uuid) -> Entered<'_> {
-        self.lock().insert(uid);
-        Entered(self, uid)
-    }
-
-    fn contains(&self, uid: Uuid) -> bool {
-        self.lock().contains(&uid)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashSet<Uuid>> {
-        self.0.lock().unwrap_or_else(|lock| lock.into_inner())
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.0.lock().remove(&self.1);
-    }
+    changes: Arc<Changes>,
+    materials: Arc<Materials>,
+    windows: Windows,
 }
 
 impl Creation {
     /// Works on these.
-    pub fn new(store: Arc<dyn Store>, cluster: Arc<Cluster>, directory: Arc<KeyDirectory>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        cluster: Arc<Cluster>,
+        directory: Arc<KeyDirectory>,
+        changes: Arc<Changes>,
+        materials: Arc<Materials>,
+        windows: Windows,
+    ) -> Self {
         Self {
             store,
             cluster,
             directory,
-            under_way: UnderWay::default(),
+            changes,
+            materials,
+            windows,
         }
     }
 
@@ -118,17 +109,20 @@ impl Creation {
         &self,
         id: &Id,
         labels: BTreeMap<String, String>,
+        least_destroy_window: Duration,
         once: Option<Idempotency>,
         deadline: Instant,
-    ) -> Result<RingRow, CreationError> {
+    ) -> Result<RingRow, ChangeError> {
         let row = RingRow {
             id: id.clone(),
             uid: Uuid::now_v7(),
             labels,
             created: now(),
             revision: 1,
+            layout: Layout::Two,
+            least_destroy_window,
         };
-        let [tag] = self.tags([&row as &dyn Row], deadline).await?;
+        let [tag] = self.changes.tags([&row], deadline).await?;
         match self
             .store
             .by(deadline)
@@ -148,7 +142,7 @@ impl Creation {
         wanted: WantedKey,
         once: Option<Idempotency>,
         deadline: Instant,
-    ) -> Result<Arc<KeyRecord>, CreationError> {
+    ) -> Result<Arc<KeyRecord>, ChangeError> {
         // Checked again by the commit; asked first, it spares the HSM.
         if let Created::Before = self.permit_key(&wanted, once.as_ref(), deadline).await? {
             return Ok(self.directory.key(&wanted.name, deadline).await?);
@@ -158,22 +152,59 @@ impl Creation {
             version: 1,
             key_type: wanted.key_type,
             uses: wanted.uses.clone(),
-            storage: match (wanted.protection, wanted.exportable) {
-                (Protection::Resident, _) => Storage::Resident,
-                (Protection::Wrapped, true) => Storage::Portable,
-                (Protection::Wrapped, false) => Storage::Sealed,
-            },
+            storage: storage(wanted.protection, wanted.exportable),
         };
-        match wanted.protection {
-            Protection::Wrapped => {
-                let (token, _) = self.cluster.generate(&specification, None, deadline).await?;
-                let (record, _) = self
-                    .commit(wanted, &specification, token, Vec::new(), once, deadline)
-                    .await?;
-                Ok(record)
-            }
-            Protection::Resident => self.resident_key(wanted, specification, once, deadline).await,
+        let protection = wanted.protection;
+        let needs = needs(wanted.key_type, &wanted.uses, wanted.member);
+        if wanted.first == FirstVersion::PendingImport {
+            let none = Made {
+                token: Vec::new(),
+                members: Vec::new(),
+            };
+            let committed = self.commit(wanted, specification.uid, none, once, deadline).await;
+            return committed.map(|(record, _)| record);
         }
+        let uid = specification.uid;
+        self.materials
+            .generate(&specification, protection, &needs, deadline, |made| {
+                self.commit(wanted, uid, made, once, deadline)
+            })
+            .await
+    }
+
+    /// Generates a new version of a key and, unless it is to be activated later, makes it the primary one.
+    pub async fn rotate(
+        &self,
+        name: &KeyName,
+        wanted: WantedVersion,
+        terms: Terms,
+    ) -> Result<Arc<KeyRecord>, ChangeError> {
+        let record = self.directory.key(name, terms.deadline).await?;
+        if self.changes.is_repetition(terms.once.as_ref(), terms.deadline).await? {
+            return Ok(record);
+        }
+        require_revision(terms.expected, record.key.revision, || name.to_string())?;
+        let profile = &record.profile;
+        let needs = needs(profile.key_type, &profile.uses, wanted.member);
+        if terms.mode == Mode::Check {
+            self.cluster.choose(&needs)?;
+            return Ok(record);
+        }
+        // A number of its own, so that two rotations at once never make the same version: the later one to commit fails.
+        let specification = KeySpecification {
+            uid: record.key.uid,
+            version: profile.last_version + 1,
+            key_type: profile.key_type,
+            uses: profile.uses.clone(),
+            storage: storage(record.key.protection, profile.exportable),
+        };
+        let protection = record.key.protection;
+        let deadline = terms.deadline;
+        self.materials
+            .generate(&specification, protection, &needs, deadline, |made| {
+                self.add_version(name, specification.version, wanted, made, terms)
+            })
+            .await
     }
 
     /// Checks all that can be checked before a key is made: its ring, its name, the members' abilities.
@@ -182,9 +213,10 @@ impl Creation {
         wanted: &WantedKey,
         once: Option<&Idempotency>,
         deadline: Instant,
-    ) -> Result<(), CreationError> {
+    ) -> Result<(), ChangeError> {
         if let Created::New = self.permit_key(wanted, once, deadline).await? {
-            self.cluster.choose(&needs(wanted))?;
+            self.cluster
+                .choose(&needs(wanted.key_type, &wanted.uses, wanted.member))?;
         }
         Ok(())
     }
@@ -195,8 +227,8 @@ impl Creation {
         id: &Id,
         once: Option<&Idempotency>,
         deadline: Instant,
-    ) -> Result<(), CreationError> {
-        if self.store.by(deadline).ring(id).await?.is_none() || self.is_repetition(once, deadline).await? {
+    ) -> Result<(), ChangeError> {
+        if self.store.by(deadline).ring(id).await?.is_none() || self.changes.is_repetition(once, deadline).await? {
             return Ok(());
         }
         Err(StoreError::AlreadyExists(format!("keyRings/{id}")).into())
@@ -208,8 +240,11 @@ impl Creation {
         wanted: &WantedKey,
         once: Option<&Idempotency>,
         deadline: Instant,
-    ) -> Result<Created, CreationError> {
-        self.directory.ring(&wanted.name.ring, deadline).await?;
+    ) -> Result<Created, ChangeError> {
+        let ring = self.directory.ring(&wanted.name.ring, deadline).await?;
+        if let Some(window) = wanted.destroy_window {
+            self.windows.check(window, ring.least_destroy_window)?;
+        }
         // The name is looked at first: whoever took it has noted its request id in the same transaction.
         let taken = self
             .store
@@ -217,182 +252,138 @@ impl Creation {
             .key(&wanted.name.ring, &wanted.name.key)
             .await?
             .is_some();
-        match (self.is_repetition(once, deadline).await?, taken) {
+        match (self.changes.is_repetition(once, deadline).await?, taken) {
             (true, _) => Ok(Created::Before),
             (false, false) => Ok(Created::New),
             (false, true) => Err(StoreError::AlreadyExists(wanted.name.to_string()).into()),
         }
     }
 
-    async fn is_repetition(&self, once: Option<&Idempotency>, deadline: Instant) -> Result<bool, CreationError> {
-        match once {
-            Some(once) => Ok(self.store.by(deadline).earlier(once).await?.is_some()),
-            None => Ok(false),
-        }
-    }
-
-    /// Destroys the resident keys whose creation a crash or a failure interrupted, on the members that serve now.
-    ///
-    /// What is destroyed was noted by a row that the mac key authenticates, is not being created now, and is no stored key.
-    pub async fn clear_interrupted(&self, audit: &AuditLog) {
-        if let Err(error) = self.try_clear_interrupted(audit).await {
-            tracing::warn!(%error, "interrupted resident creates are not cleared yet");
-        }
-    }
-
-    async fn try_clear_interrupted(&self, audit: &AuditLog) -> Result<(), CreationError> {
-        let intents = self.store.resident_intents().await?;
-        if intents.is_empty() {
-            return Ok(());
-        }
-        let claim = |intent: &Tagged<ResidentIntent>| Claim {
-            kind: RecordKind::Row,
-            message: intent.row.canonical(),
-            tag: intent.tag.clone(),
-        };
-        let claims: Vec<_> = intents.iter().map(claim).collect();
-        let authentic = self
-            .cluster
-            .check(&claims, Instant::now() + BACKGROUND_DEADLINE)
-            .await?;
-        for (Tagged { row, .. }, authentic) in intents.into_iter().zip(authentic) {
-            let ResidentIntent { uid, version, member } = row;
-            if self.under_way.contains(uid) {
-                continue;
-            }
-            if !authentic || self.store.has_key(uid).await? {
-                tracing::error!(%uid, member, "the note of an interrupted create is not authentic, or names a stored key: nothing is destroyed");
-                continue;
-            }
-            let Some(index) = self.cluster.member(&member) else {
-                tracing::warn!(%uid, member, "an interrupted resident create is on an unknown member");
-                continue;
-            };
-            let mut entry = Entry::gateway("resident.clear", "INTENT");
-            entry.resource = format!("{uid}/{version}");
-            entry.member = Some(member);
-            audit.append_synced(&entry).await?;
-            let cleared = self.undo_resident(uid, version, index).await;
-            entry.outcome = if cleared { "OK" } else { "HSM_UNAVAILABLE" }.to_owned();
-            audit.append_synced(&entry).await?;
-        }
-        Ok(())
-    }
-
-    async fn resident_key(
-        &self,
-        wanted: WantedKey,
-        specification: KeySpecification,
-        once: Option<Idempotency>,
-        deadline: Instant,
-    ) -> Result<Arc<KeyRecord>, CreationError> {
-        let member = self.cluster.choose(&needs(&wanted))?;
-        let (uid, version) = (specification.uid, specification.version);
-        let name = self.cluster.name(member).to_owned();
-        // Written first, so that a crash leaves no object on the token that nobody knows of.
-        let intent = ResidentIntent {
-            uid,
-            version,
-            member: name.clone(),
-        };
-        let _under_way = self.under_way.enter(uid);
-        let [tag] = self.tags([&intent as &dyn Row], deadline).await?;
-        self.store.by(deadline).begin_resident(Tagged::new(intent, tag)).await?;
-        let made = async {
-            let (token, _) = self.cluster.generate(&specification, Some(member), deadline).await?;
-            self.commit(wanted, &specification, token, vec![name], once, deadline)
-                .await
-        };
-        match made.await {
-            Ok((record, Created::New)) => Ok(record),
-            Ok((record, Created::Before)) => {
-                self.undo_resident(uid, version, member).await;
-                Ok(record)
-            }
-            Err(error) => {
-                self.undo_resident(uid, version, member).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes an unfinished resident key off its member; says whether it is gone. If not, its note stays for the next time.
-    async fn undo_resident(&self, uid: Uuid, version: u32, member: MemberIndex) -> bool {
-        let deadline = Instant::now() + BACKGROUND_DEADLINE;
-        let undone = async {
-            self.cluster.destroy_resident(uid, version, member, deadline).await?;
-            Ok::<_, CreationError>(self.store.end_resident(uid, version).await?)
-        };
-        let undone = undone.await;
-        if let Err(error) = &undone {
-            let member = self.cluster.name(member);
-            tracing::warn!(%uid, member, %error, "an unfinished resident key may still be on its member; it is cleared later");
-        }
-        undone.is_ok()
-    }
-
     async fn commit(
         &self,
         wanted: WantedKey,
-        specification: &KeySpecification,
-        token: Vec<u8>,
-        members: Vec<String>,
+        uid: Uuid,
+        made: Made,
         once: Option<Idempotency>,
         deadline: Instant,
-    ) -> Result<(Arc<KeyRecord>, Created), CreationError> {
-        let created = now();
+    ) -> Result<(Arc<KeyRecord>, Created), ChangeError> {
+        let state = match wanted.first {
+            FirstVersion::Active => VersionState::Active,
+            FirstVersion::PreActive => VersionState::PreActive,
+            FirstVersion::PendingImport => VersionState::PendingImport,
+        };
+        let version = new_version(uid, 1, state, made);
         let key = KeyRow {
             name: wanted.name.clone(),
-            uid: specification.uid,
+            uid,
             purpose: wanted.purpose,
             protection: wanted.protection,
             labels: wanted.labels,
-            primary_version: specification.version,
-            created,
+            primary_version: 1,
+            created: version.created,
             revision: 1,
+            profile: Some(KeyProfile {
+                key_type: wanted.key_type,
+                uses: wanted.uses,
+                exportable: wanted.exportable,
+                last_version: 1,
+                destroy_window: wanted.destroy_window.unwrap_or(self.windows.usual),
+            }),
         };
-        let version = VersionRow {
-            key_uid: specification.uid,
-            number: specification.version,
-            state: VersionState::Active,
-            members,
-            created,
-            revision: 1,
-            token,
-        };
-        let [key_tag, version_tag] = self.tags([&key as &dyn Row, &version], deadline).await?;
+        let [key_tag, version_tag] = self.changes.tags([&key, &version], deadline).await?;
         let stored = StoredKey {
             key: Tagged::new(key, key_tag),
             versions: vec![Tagged::new(version, version_tag)],
+            restrictions: Vec::new(),
         };
+        let _lock = self.directory.locks.lock(&wanted.name, deadline).await?;
+        let _changing = self.directory.changing();
         match self.store.by(deadline).create_key(stored.clone(), once).await? {
             Created::New => {
                 let record = self.directory.assemble(stored)?;
                 self.directory.remember(&record).await;
                 Ok((record, Created::New))
             }
-            Created::Before => Ok((self.directory.key(&wanted.name, deadline).await?, Created::Before)),
+            Created::Before => Ok((
+                self.directory.key_under_lock(&wanted.name, deadline).await?,
+                Created::Before,
+            )),
         }
     }
 
-    async fn tags<const N: usize>(
+    /// Adds a version with its key material, unless the key got another one since.
+    async fn add_version(
         &self,
-        rows: [&dyn Row; N],
-        deadline: Instant,
-    ) -> Result<[portcullis_hsm::record::Tag; N], CreationError> {
-        let tags = self
-            .cluster
-            .authenticate_rows(rows.map(Row::canonical).to_vec(), deadline)
-            .await?;
-        Ok(tags.try_into().map_err(|_| ClusterError::Protocol)?)
+        name: &KeyName,
+        number: u32,
+        wanted: WantedVersion,
+        made: Made,
+        terms: Terms,
+    ) -> Result<(Arc<KeyRecord>, Created), ChangeError> {
+        let _lock = self.directory.locks.lock(name, terms.deadline).await?;
+        let record = self.directory.key_under_lock(name, terms.deadline).await?;
+        if self.changes.is_repetition(terms.once.as_ref(), terms.deadline).await? {
+            return Ok((record, Created::Before));
+        }
+        require_revision(terms.expected, record.key.revision, || name.to_string())?;
+        if record.profile.last_version + 1 != number {
+            return Err(StoreError::Conflict(name.to_string()).into());
+        }
+        let state = if wanted.pre_active {
+            VersionState::PreActive
+        } else {
+            VersionState::Active
+        };
+        let profile = KeyProfile {
+            last_version: number,
+            ..record.profile.clone()
+        };
+        let mut key = next_key(&record, profile);
+        if !wanted.pre_active {
+            key.primary_version = number;
+        }
+        let plan = Plan {
+            key: Some(key),
+            versions: vec![new_version(record.key.uid, number, state, made)],
+        };
+        let record = self.changes.commit(&record, plan, terms.once, terms.deadline).await?;
+        Ok((record, Created::New))
+    }
+}
+
+/// The first row of a version.
+pub(super) fn new_version(key_uid: Uuid, number: u32, state: VersionState, made: Made) -> VersionRow {
+    let created = now();
+    VersionRow {
+        key_uid,
+        number,
+        state,
+        members: made.members,
+        created,
+        revision: 1,
+        token: made.token,
+        layout: Layout::Two,
+        history: History {
+            activated: (state == VersionState::Active).then_some(created),
+            ..History::default()
+        },
+    }
+}
+
+/// How a key's secret half is kept.
+pub(super) fn storage(protection: Protection, exportable: bool) -> Storage {
+    match (protection, exportable) {
+        (Protection::Resident, _) => Storage::Resident,
+        (Protection::Wrapped, true) => Storage::Portable,
+        (Protection::Wrapped, false) => Storage::Sealed,
     }
 }
 
 /// What a member needs to make a key.
-fn needs(wanted: &WantedKey) -> Needs {
+pub(super) fn needs(key_type: KeyType, uses: &PermittedUses, member: Option<MemberIndex>) -> Needs {
     Needs {
-        uses: wanted.uses.iter().map(|one| (one.operation, one.mechanism)).collect(),
-        generates: Some(wanted.key_type),
-        only: wanted.member.map(|member| vec![member]),
+        uses: uses.iter().map(|one| (one.operation, one.mechanism)).collect(),
+        generates: Some(key_type),
+        only: member.map(|member| vec![member]),
     }
 }

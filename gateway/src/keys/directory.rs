@@ -4,8 +4,14 @@
 //! version's row and of each key token, and after the three agree with each other.
 
 use super::{
+    locks::Locks,
     name::{Id, KeyName},
-    record::{KeyRow, RingRow, Row, StoredKey, Tagged, VersionRow},
+    record::{
+        DEFAULT_DESTROY_WINDOW, KeyProfile, KeyRow, Protection, Restriction, RingRow, Row, StoredKey, Tagged,
+        VersionRow,
+    },
+    state::VersionState,
+    use_count::{UseCounter, UseCounts},
 };
 use crate::{
     cluster::{Cluster, ClusterError, Key, operation::Claim},
@@ -14,32 +20,44 @@ use crate::{
 };
 use moka::future::Cache;
 use portcullis_hsm::{
-    key_token::{KeyToken, Storage},
+    key_token::{KeyToken, Origin, Storage},
     record::RecordKind,
 };
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
-use tokio::time::timeout_at;
 
 /// A checked key.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct KeyRecord {
     /// The key.
     pub key: KeyRow,
+    /// What every version of it is.
+    pub profile: KeyProfile,
     /// Its versions, by number.
     pub versions: Vec<VersionRecord>,
 }
 
 /// A checked version.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct VersionRecord {
     /// The version.
     pub row: VersionRow,
+    /// Its key material, if it has any.
+    pub material: Option<Material>,
+    /// What was taken from it while no HSM could authenticate that.
+    pub restriction: Option<Restriction>,
+    /// How often it was used.
+    pub uses: Arc<UseCounter>,
+}
+
+/// The key material of a version.
+#[derive(Debug, Clone)]
+pub struct Material {
     /// What its token says.
     pub token: KeyToken,
     /// The token, for the cluster.
@@ -49,14 +67,13 @@ pub struct VersionRecord {
 impl KeyRecord {
     /// What a policy may know of the key.
     pub fn facts(&self) -> KeyFacts<'_> {
-        let token = &self.primary().token;
         KeyFacts {
             name: &self.key.name,
             labels: &self.key.labels,
             purpose: self.key.purpose,
-            key_type: token.key_type,
+            key_type: self.profile.key_type,
             protection: self.key.protection,
-            exportable: token.storage == Storage::Portable,
+            exportable: self.profile.exportable,
         }
     }
 
@@ -70,6 +87,56 @@ impl KeyRecord {
         // Invariant: `assemble` accepts only keys whose primary version exists.
         self.version(self.key.primary_version)
             .expect("a checked key has its primary version")
+    }
+}
+
+impl VersionRecord {
+    /// Where the version is in its life.
+    pub fn state(&self) -> VersionState {
+        match &self.restriction {
+            Some(restriction) => restriction.state,
+            None => self.row.state,
+        }
+    }
+
+    /// The revision that callers see: a restriction counts, so that an etag from before it is stale.
+    pub fn revision(&self) -> u64 {
+        self.row.revision + u64::from(self.restriction.is_some())
+    }
+
+    /// The row with the restriction, if there is one, as part of it.
+    pub fn folded(&self) -> VersionRow {
+        match &self.restriction {
+            Some(restriction) => self
+                .row
+                .entering(restriction.state, &restriction.reason, restriction.time),
+            None => self.row.clone(),
+        }
+    }
+
+    /// SubjectPublicKeyInfo in DER; empty for secret keys and before an import.
+    pub fn public_key(&self) -> &[u8] {
+        match (&self.material, &self.row.history.remains) {
+            (Some(material), _) => &material.token.public_key,
+            (None, Some(remains)) => &remains.public_key,
+            (None, None) => &[],
+        }
+    }
+
+    /// Where the key material came from, if there was any.
+    pub fn origin(&self) -> Option<Origin> {
+        match (&self.material, &self.row.history.remains) {
+            (Some(material), _) => Some(material.token.origin),
+            (None, remains) => remains.as_ref().map(|remains| remains.origin),
+        }
+    }
+
+    /// The domain epoch under which it is, or was, sealed.
+    pub fn epoch(&self) -> Option<u32> {
+        match (&self.material, &self.row.history.remains) {
+            (Some(material), _) => Some(material.token.epoch),
+            (None, remains) => remains.as_ref().map(|remains| remains.epoch),
+        }
     }
 }
 
@@ -111,7 +178,7 @@ pub struct Page<T> {
 
 impl<T> Page<T> {
     /// An empty page for at most `limit` of the stored rows: one more than that tells that another page follows.
-    fn cut<R>(mut stored: Vec<Listed<R>>, limit: u32) -> (Vec<Listed<R>>, Self) {
+    pub(super) fn cut<R>(mut stored: Vec<Listed<R>>, limit: u32) -> (Vec<Listed<R>>, Self) {
         let more = stored.len() > limit as usize;
         stored.truncate(limit as usize);
         let next = stored.last().filter(|_| more).map(|last| last.id.clone());
@@ -130,15 +197,35 @@ pub struct KeyDirectory {
     store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
     records: Cache<KeyName, Arc<KeyRecord>>,
+    /// Whoever changes a key, or reads it for the first time, holds its lock until the record is kept.
+    pub(super) locks: Locks,
+    // How many changes of keys have begun and ended: what was read while one was under way is not kept.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    uses: Arc<UseCounts>,
+}
+
+/// A change of a key under way; its lock is held.
+#[derive(Debug)]
+pub struct Changing<'a>(&'a KeyDirectory);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl KeyDirectory {
     /// A directory that keeps at most `capacity` records.
-    pub fn new(store: Arc<dyn Store>, cluster: Arc<Cluster>, capacity: u32) -> Self {
+    pub fn new(store: Arc<dyn Store>, cluster: Arc<Cluster>, uses: Arc<UseCounts>, capacity: u32) -> Self {
         Self {
             store,
             cluster,
             records: Cache::new(capacity.into()),
+            locks: Locks::new(),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            uses,
         }
     }
 
@@ -147,27 +234,64 @@ impl KeyDirectory {
         if let Some(record) = self.records.get(name).await {
             return Ok(record);
         }
-        // Set while this caller's own reading waits for the database.
-        let asking = AtomicBool::new(false);
-        let read = async {
-            asking.store(true, Ordering::Relaxed);
-            let stored = self.store.key(&name.ring, &name.key).await;
-            asking.store(false, Ordering::Relaxed);
-            let stored = stored?;
-            let stored = stored.ok_or_else(|| DirectoryError::NoKey(name.to_string()))?;
-            // Not the caller's deadline: others wait for this reading too.
-            let mut checked = self.check(vec![stored], Instant::now() + BACKGROUND_DEADLINE).await?;
-            checked
-                .pop()
-                .unwrap_or_else(|| Err(DirectoryError::NoKey(name.to_string())))
-        };
-        match timeout_at(deadline.into(), self.records.try_get_with(name.clone(), read)).await {
-            Ok(record) => record.map_err(|error| DirectoryError::clone(&error)),
-            Err(_) if asking.load(Ordering::Relaxed) => Err(DirectoryError::Store(format!(
-                "the database did not answer in time when {name} was read"
-            ))),
-            Err(_) => Err(ClusterError::DeadlinePassed.into()),
+        let _lock = self.locks.lock(name, deadline).await?;
+        self.key_under_lock(name, deadline).await
+    }
+
+    /// A key whose lock is held.
+    pub(super) async fn key_under_lock(
+        &self,
+        name: &KeyName,
+        deadline: Instant,
+    ) -> Result<Arc<KeyRecord>, DirectoryError> {
+        if let Some(record) = self.records.get(name).await {
+            return Ok(record);
         }
+        let stored = self.read(name, deadline).await?;
+        // Invariant: there is a result for each key.
+        let mut checked = self.check(vec![stored], deadline).await?;
+        let record = checked
+            .pop()
+            .unwrap_or_else(|| Err(DirectoryError::NoKey(name.to_string())))?;
+        self.remember(&record).await;
+        Ok(record)
+    }
+
+    /// A key whose lock is held, as the database has it, without a check: only good for taking something away from it.
+    pub(super) async fn key_unchecked(
+        &self,
+        name: &KeyName,
+        deadline: Instant,
+    ) -> Result<Arc<KeyRecord>, DirectoryError> {
+        let stored = self.read(name, deadline).await?;
+        self.assemble(stored)
+    }
+
+    /// A key of which something is to be taken away: checked, unless no HSM can check it.
+    pub async fn key_to_restrict(&self, name: &KeyName, deadline: Instant) -> Result<Arc<KeyRecord>, DirectoryError> {
+        match self.key(name, deadline).await {
+            Err(DirectoryError::Cluster(error)) if error.is_for_want_of_a_member() => {
+                let _lock = self.locks.lock(name, Instant::now() + BACKGROUND_DEADLINE).await?;
+                self.key_unchecked(name, Instant::now() + BACKGROUND_DEADLINE).await
+            }
+            record => record,
+        }
+    }
+
+    async fn read(&self, name: &KeyName, deadline: Instant) -> Result<StoredKey, DirectoryError> {
+        let stored = self.store.by(deadline).key(&name.ring, &name.key).await?;
+        stored.ok_or_else(|| DirectoryError::NoKey(name.to_string()))
+    }
+
+    /// Begins a change of a key whose lock is held.
+    pub(super) fn changing(&self) -> Changing<'_> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        Changing(self)
+    }
+
+    /// How often versions were used.
+    pub fn uses(&self) -> &UseCounts {
+        &self.uses
     }
 
     /// At most `limit` keys of a ring, after one.
@@ -179,6 +303,7 @@ impl KeyDirectory {
         deadline: Instant,
     ) -> Result<Page<Arc<KeyRecord>>, DirectoryError> {
         self.ring(ring, deadline).await?;
+        let (begun, ended) = (self.begun.load(Ordering::SeqCst), self.ended.load(Ordering::SeqCst));
         let (stored, mut page) = Page::cut(self.store.by(deadline).keys(ring, after, limit + 1).await?, limit);
         let mut unchecked = Vec::new();
         for Listed { shown: id, row, .. } in stored {
@@ -201,7 +326,13 @@ impl KeyDirectory {
         for checked in self.check(unchecked, deadline).await? {
             match checked {
                 Ok(record) => {
-                    self.remember(&record).await;
+                    // Kept, unless somebody may have changed it since it was read.
+                    if let Some(_lock) = self.locks.try_lock(&record.key.name)
+                        && begun == ended
+                        && begun == self.begun.load(Ordering::SeqCst)
+                    {
+                        self.remember(&record).await;
+                    }
                     page.found.push(record);
                 }
                 Err(DirectoryError::NotAuthentic { name, .. }) => page.unauthentic.push(name),
@@ -257,47 +388,96 @@ impl KeyDirectory {
         Ok(page)
     }
 
+    /// Forgets a key: the next use reads it again.
+    pub(super) async fn forget(&self, name: &KeyName) {
+        self.records.invalidate(name).await;
+    }
+
     /// Keeps a record that was just made, or read and checked.
     pub async fn remember(&self, record: &Arc<KeyRecord>) {
         self.records.insert(record.key.name.clone(), Arc::clone(record)).await;
     }
 
     /// Puts a key together from its rows, without checking tags: the caller made or checked them.
-    pub fn assemble(
-        &self,
-        StoredKey {
-            key: Tagged { row: key, .. },
-            versions,
-        }: StoredKey,
-    ) -> Result<Arc<KeyRecord>, DirectoryError> {
+    pub fn assemble(&self, stored: StoredKey) -> Result<Arc<KeyRecord>, DirectoryError> {
+        let key = stored.key.row;
         let name = key.name.to_string();
         let wrong = |what: String| DirectoryError::NotAuthentic {
             name: name.clone(),
             what,
         };
-        let mut records = Vec::with_capacity(versions.len());
-        for Tagged { row, .. } in versions {
+        let mut records = Vec::with_capacity(stored.versions.len());
+        for Tagged { row, .. } in stored.versions {
             let what = |field: &str| format!("{field} of version {}", row.number);
             let token = row.parse_token().map_err(|_| wrong(what("the key token")))?;
             if row.key_uid != key.uid {
                 return Err(wrong(what("the row")));
             }
-            if token.uid != key.uid || token.version != row.number || token.epoch != self.cluster.domain().epoch {
+            let may_be_empty = matches!(
+                row.state,
+                VersionState::PendingImport
+                    | VersionState::DestroyScheduled
+                    | VersionState::Destroying
+                    | VersionState::Destroyed
+            );
+            if token.is_none() && !may_be_empty {
+                return Err(wrong(what("the key token, which is missing,")));
+            }
+            if token.as_ref().is_some_and(|token| {
+                token.uid != key.uid || token.version != row.number || token.epoch != self.cluster.domain().epoch
+            }) {
                 return Err(wrong(what("the key token, which belongs to another version,")));
             }
-            let only = (token.storage == Storage::Resident).then(|| {
-                row.members
-                    .iter()
-                    .filter_map(|member| self.cluster.member(member))
-                    .collect()
+            let material = token.map(|token| {
+                let only = (token.storage == Storage::Resident).then(|| {
+                    row.members
+                        .iter()
+                        .filter_map(|member| self.cluster.member(member))
+                        .collect()
+                });
+                Material {
+                    handle: Key::new(row.token.clone(), only),
+                    token,
+                }
             });
-            let handle = Key::new(row.token.clone(), only);
-            records.push(VersionRecord { row, token, handle });
+            let restriction = stored.restrictions.iter().find(|one| one.number == row.number);
+            records.push(VersionRecord {
+                restriction: restriction.filter(|one| restricts(row.state, one.state)).cloned(),
+                uses: self.uses.counter(key.uid, row.number),
+                row,
+                material,
+            });
         }
         if !records.iter().any(|version| version.row.number == key.primary_version) {
             return Err(wrong("its primary version is missing".to_owned()));
         }
-        Ok(Arc::new(KeyRecord { key, versions: records }))
+        let profile = match (&key.profile, records.as_slice()) {
+            (Some(profile), _) => profile.clone(),
+            (None, [only]) => profile_of(only).ok_or_else(|| wrong("the key token of its version".to_owned()))?,
+            (None, _) => return Err(wrong("it has several versions and no profile".to_owned())),
+        };
+        for version in &records {
+            if version.row.number > profile.last_version || version.row.number == 0 {
+                return Err(wrong(format!("the number of version {}", version.row.number)));
+            }
+            if version.material.as_ref().is_some_and(|material| {
+                let token = &material.token;
+                token.key_type != profile.key_type
+                    || token.uses != profile.uses
+                    || (token.storage == Storage::Portable) != profile.exportable
+                    || (token.storage == Storage::Resident) != (key.protection == Protection::Resident)
+            }) {
+                return Err(wrong(format!(
+                    "the key token of version {}, which says something else than the key,",
+                    version.row.number
+                )));
+            }
+        }
+        Ok(Arc::new(KeyRecord {
+            key,
+            profile,
+            versions: records,
+        }))
     }
 
     /// Checks keys with one question to the cluster; a result for each, in order.
@@ -310,10 +490,13 @@ impl KeyDirectory {
             return Ok(Vec::new());
         }
         let mut claims = Vec::new();
-        for StoredKey { key, versions } in &stored {
+        for StoredKey { key, versions, .. } in &stored {
             claims.push(row_claim(key));
             for version in versions {
                 claims.push(row_claim(version));
+                if version.row.token.is_empty() {
+                    continue;
+                }
                 // Bytes too short for a tag are left to fail as they are.
                 let (body, tag) = KeyToken::split(&version.row.token).unwrap_or((&version.row.token, &[]));
                 claims.push(Claim {
@@ -336,7 +519,9 @@ impl KeyDirectory {
             claim("its row".to_owned());
             for version in &key.versions {
                 claim(format!("the row of version {}", version.row.number));
-                claim(format!("the key token of version {}", version.row.number));
+                if !version.row.token.is_empty() {
+                    claim(format!("the key token of version {}", version.row.number));
+                }
             }
             checked.push(match wrong {
                 Some(what) => {
@@ -380,6 +565,30 @@ impl From<StoreError> for DirectoryError {
             error => Self::Store(error.to_string()),
         }
     }
+}
+
+/// Whether a restriction still takes something away from a version in a state.
+fn restricts(state: VersionState, to: VersionState) -> bool {
+    matches!(
+        (state, to),
+        (VersionState::Active, VersionState::Disabled)
+            | (
+                VersionState::PreActive | VersionState::Active | VersionState::Disabled | VersionState::Deactivated,
+                VersionState::Compromised
+            )
+    )
+}
+
+/// The profile of a key of layout 1, which has one version and says of itself what its token says.
+fn profile_of(only: &VersionRecord) -> Option<KeyProfile> {
+    let token = &only.material.as_ref()?.token;
+    Some(KeyProfile {
+        key_type: token.key_type,
+        uses: token.uses.clone(),
+        exportable: token.storage == Storage::Portable,
+        last_version: token.version,
+        destroy_window: DEFAULT_DESTROY_WINDOW,
+    })
 }
 
 fn row_claim<T: Row>(tagged: &Tagged<T>) -> Claim {

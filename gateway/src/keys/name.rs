@@ -76,6 +76,34 @@ impl fmt::Display for KeyRingName {
     }
 }
 
+/// `keyRings/{ring}/aliases/{alias}`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AliasName {
+    /// The ring.
+    pub ring: Id,
+    /// The alias.
+    pub alias: Id,
+}
+
+impl AliasName {
+    /// Reads a name.
+    pub fn parse(text: &str) -> Result<Self, NameError> {
+        match text.split('/').collect::<Vec<_>>().as_slice() {
+            ["keyRings", ring, "aliases", alias] if is_id(ring) && is_id(alias) => Ok(Self {
+                ring: Id((*ring).to_owned()),
+                alias: Id((*alias).to_owned()),
+            }),
+            _ => Err(NameError::new("alias name: keyRings/{ring}/aliases/{alias}", text)),
+        }
+    }
+}
+
+impl fmt::Display for AliasName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "keyRings/{}/aliases/{}", self.ring, self.alias)
+    }
+}
+
 /// `keyRings/{ring}/keys/{key}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeyName {

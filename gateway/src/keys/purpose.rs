@@ -39,22 +39,29 @@ pub enum PurposeError {
 }
 
 impl Purpose {
+    /// All purposes.
+    pub const ALL: [Self; 7] = [
+        Self::SignVerify,
+        Self::EncryptDecrypt,
+        Self::Mac,
+        Self::AsymmetricDecrypt,
+        Self::KeyAgreement,
+        Self::WrapUnwrap,
+        Self::Custom,
+    ];
+
     /// The purpose with this number, if it is known.
     pub fn from_number(number: i32) -> Option<Self> {
-        [
-            Self::SignVerify,
-            Self::EncryptDecrypt,
-            Self::Mac,
-            Self::AsymmetricDecrypt,
-            Self::KeyAgreement,
-            Self::WrapUnwrap,
-            Self::Custom,
-        ]
-        .into_iter()
-        .find(|one| *one as i32 == number)
+        Self::ALL.into_iter().find(|one| *one as i32 == number)
     }
 
-    fn name(self) -> &'static str {
+    /// The purpose with this name, if it is known.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
+    /// The name, as policy and filters write it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::SignVerify => "SIGN_VERIFY",
             Self::EncryptDecrypt => "ENCRYPT_DECRYPT",

@@ -6,13 +6,14 @@
 use super::{
     name::{Id, KeyName},
     purpose::Purpose,
-    state::VersionState,
+    state::{Past, VersionState},
 };
 use portcullis_hsm::{
-    key_token::{KeyToken, TokenError, token_digest},
+    algorithm::{KeyType, PermittedUse, PermittedUses},
+    key_token::{KeyToken, Origin, TokenError, token_digest},
     record::{CanonicalWriter, Tag},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -38,6 +39,22 @@ pub trait Row: Sync {
     fn canonical(&self) -> Vec<u8>;
 }
 
+/// The layout of a row's canonical form. A row is written in the newest one when it is changed, and read in any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layout {
+    /// What a version before this one wrote.
+    One = 1,
+    /// With what keys need to be rotated, imported and destroyed.
+    Two = 2,
+}
+
+impl Layout {
+    /// The layout with this number, if it is known.
+    pub fn from_number(number: i64) -> Option<Self> {
+        [Self::One, Self::Two].into_iter().find(|one| *one as i64 == number)
+    }
+}
+
 /// A key ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingRow {
@@ -51,6 +68,10 @@ pub struct RingRow {
     pub created: OffsetDateTime,
     /// Counts changes, from 1.
     pub revision: u64,
+    /// How it is laid out.
+    pub layout: Layout,
+    /// The least time between the scheduling of a destruction in it and the destruction; layout 2.
+    pub least_destroy_window: Duration,
 }
 
 /// How a key's versions are kept, as the caller chose.
@@ -90,6 +111,23 @@ pub struct KeyRow {
     pub created: OffsetDateTime,
     /// Counts changes, from 1.
     pub revision: u64,
+    /// What every version of the key is; layout 2. A row of layout 1 leaves it to the token of its only version.
+    pub profile: Option<KeyProfile>,
+}
+
+/// What every version of a key is, whether it has key material or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyProfile {
+    /// What the key is.
+    pub key_type: KeyType,
+    /// What it may do.
+    pub uses: PermittedUses,
+    /// Whether it may be exported under another HSM key.
+    pub exportable: bool,
+    /// The highest number that a version ever had.
+    pub last_version: u32,
+    /// The time between the scheduling of a destruction and the destruction, where the caller of that names none.
+    pub destroy_window: Duration,
 }
 
 /// A key version.
@@ -107,34 +145,113 @@ pub struct VersionRow {
     pub created: OffsetDateTime,
     /// Counts changes, from 1.
     pub revision: u64,
-    /// The key token with its own tag.
+    /// The key token with its own tag; empty before key material was imported and after it was destroyed.
     pub token: Vec<u8>,
+    /// How it is laid out.
+    pub layout: Layout,
+    /// What happened to it; layout 2. For layout 1 this is what follows from the other fields.
+    pub history: History,
+}
+
+/// What happened to a version.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// Why it came to its state, where somebody said so.
+    pub reason: String,
+    /// When it came into use first.
+    pub activated: Option<OffsetDateTime>,
+    /// When its protecting use was ended.
+    pub deactivated: Option<OffsetDateTime>,
+    /// When it was marked as compromised.
+    pub compromised: Option<OffsetDateTime>,
+    /// When it is, or was, to be destroyed.
+    pub destroy: Option<OffsetDateTime>,
+    /// What is left of a destroyed version.
+    pub remains: Option<Remains>,
+}
+
+/// What is left of a destroyed version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remains {
+    /// Where it came from.
+    pub origin: Origin,
+    /// The domain epoch under which it was sealed.
+    pub epoch: u32,
+    /// SubjectPublicKeyInfo in DER; empty for secret keys.
+    pub public_key: Vec<u8>,
 }
 
 impl VersionRow {
-    /// Reads the key token; believe it only after its tag was checked.
-    pub fn parse_token(&self) -> Result<KeyToken, TokenError> {
+    /// Reads the key token, if there is one; believe it only after its tag was checked.
+    pub fn parse_token(&self) -> Result<Option<KeyToken>, TokenError> {
+        if self.token.is_empty() {
+            return Ok(None);
+        }
         let (body, _) = KeyToken::split(&self.token)?;
-        KeyToken::parse(body)
+        KeyToken::parse(body).map(Some)
+    }
+
+    /// What decides where the version can go.
+    pub fn past(&self) -> Past {
+        Past {
+            activated: self.history.activated.is_some(),
+            deactivated: self.history.deactivated.is_some(),
+            compromised: self.history.compromised.is_some(),
+            material: !self.token.is_empty(),
+        }
+    }
+
+    /// The next form of the row, in a state: the history says when it came there, and why.
+    #[must_use]
+    pub fn entering(&self, state: VersionState, reason: &str, now: OffsetDateTime) -> Self {
+        let mut next = Self {
+            state,
+            revision: self.revision + 1,
+            layout: Layout::Two,
+            ..self.clone()
+        };
+        next.history.reason = reason.to_owned();
+        let first = |time: &mut Option<OffsetDateTime>| {
+            time.get_or_insert(now);
+        };
+        match state {
+            VersionState::Active => first(&mut next.history.activated),
+            VersionState::Deactivated => first(&mut next.history.deactivated),
+            VersionState::Compromised => first(&mut next.history.compromised),
+            _ => {}
+        }
+        next
     }
 }
 
 impl Row for RingRow {
     fn canonical(&self) -> Vec<u8> {
+        let label: &[u8] = match self.layout {
+            Layout::One => b"key_ring/1",
+            Layout::Two => b"key_ring/2",
+        };
         let writer = CanonicalWriter::new()
-            .bytes(b"key_ring/1")
+            .bytes(label)
             .bytes(self.id.as_str().as_bytes())
             .fixed(self.uid.as_bytes())
             .u64(micros(self.created))
             .u64(self.revision);
-        with_labels(writer, &self.labels).finish()
+        let writer = with_labels(writer, &self.labels);
+        match self.layout {
+            Layout::One => writer.finish(),
+            Layout::Two => writer.u64(self.least_destroy_window.as_secs()).finish(),
+        }
     }
 }
 
 impl Row for KeyRow {
     fn canonical(&self) -> Vec<u8> {
+        let label: &[u8] = match self.profile {
+            None => b"key/1",
+            Some(_) => b"key/2",
+        };
         let writer = CanonicalWriter::new()
-            .bytes(b"key/1")
+            .bytes(label)
             .bytes(self.name.ring.as_str().as_bytes())
             .bytes(self.name.key.as_str().as_bytes())
             .fixed(self.uid.as_bytes())
@@ -143,14 +260,33 @@ impl Row for KeyRow {
             .u32(self.primary_version)
             .u64(micros(self.created))
             .u64(self.revision);
-        with_labels(writer, &self.labels).finish()
+        let writer = with_labels(writer, &self.labels);
+        match &self.profile {
+            None => writer.finish(),
+            Some(profile) => {
+                let writer = writer
+                    .u16(profile.key_type.number())
+                    .u8(profile.exportable.into())
+                    .u32(profile.last_version)
+                    .u64(profile.destroy_window.as_secs())
+                    .u16(profile.uses.iter().len() as u16);
+                let with_use = |writer: CanonicalWriter, one: PermittedUse| {
+                    writer.u8(one.operation.number()).u16(one.mechanism.number())
+                };
+                profile.uses.iter().fold(writer, with_use).finish()
+            }
+        }
     }
 }
 
 impl Row for VersionRow {
     fn canonical(&self) -> Vec<u8> {
+        let label: &[u8] = match self.layout {
+            Layout::One => b"key_version/1",
+            Layout::Two => b"key_version/2",
+        };
         let mut writer = CanonicalWriter::new()
-            .bytes(b"key_version/1")
+            .bytes(label)
             .fixed(self.key_uid.as_bytes())
             .u32(self.number)
             .u8(self.state as u8)
@@ -161,7 +297,30 @@ impl Row for VersionRow {
         for member in &self.members {
             writer = writer.bytes(member.as_bytes());
         }
-        writer.finish()
+        match self.layout {
+            Layout::One => writer.finish(),
+            Layout::Two => self.history.write(writer).finish(),
+        }
+    }
+}
+
+impl History {
+    fn write(&self, writer: CanonicalWriter) -> CanonicalWriter {
+        let time = |time: Option<OffsetDateTime>| time.map_or(0, micros);
+        let writer = writer
+            .bytes(self.reason.as_bytes())
+            .u64(time(self.activated))
+            .u64(time(self.deactivated))
+            .u64(time(self.compromised))
+            .u64(time(self.destroy));
+        match &self.remains {
+            None => writer.u8(0),
+            Some(Remains {
+                origin,
+                epoch,
+                public_key,
+            }) => writer.u8(*origin as u8).u32(*epoch).bytes(public_key),
+        }
     }
 }
 
@@ -172,6 +331,24 @@ pub struct StoredKey {
     pub key: Tagged<KeyRow>,
     /// Its versions, by number.
     pub versions: Vec<Tagged<VersionRow>>,
+    /// What was taken from versions while no HSM could authenticate it.
+    pub restrictions: Vec<Restriction>,
+}
+
+/// A state to which a version was brought while no HSM could authenticate the change. It has no tag: it can only take away
+/// what a version may do, and becomes part of the version's row as soon as an HSM serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restriction {
+    /// The key.
+    pub key_uid: Uuid,
+    /// The version.
+    pub number: u32,
+    /// DISABLED or COMPROMISED.
+    pub state: VersionState,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub time: OffsetDateTime,
 }
 
 /// Says what is wrong with labels: at most 64, keys of 1 to 63 characters, values of at most 255 bytes.
@@ -192,6 +369,9 @@ pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), String> {
 }
 
 const MOST_LABELS: usize = 64;
+
+/// The time between the scheduling of a destruction and the destruction where nobody says anything else.
+pub const DEFAULT_DESTROY_WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Microseconds since 1970, which is how times are stored.
 pub fn micros(time: OffsetDateTime) -> u64 {

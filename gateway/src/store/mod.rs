@@ -6,7 +6,6 @@
 mod lock;
 mod offline;
 mod opening;
-mod rows;
 mod schema;
 mod sqlite;
 mod upgrade;
@@ -17,12 +16,15 @@ pub(crate) use opening::{create_private, database_path, put_in_place};
 pub use sqlite::SqliteStore;
 
 use crate::keys::{
-    name::Id,
-    record::{RingRow, Row, StoredKey, Tagged},
+    document::{DocumentKey, DocumentRow},
+    name::{Id, KeyName},
+    record::{KeyRow, Restriction, RingRow, Row, StoredKey, Tagged, VersionRow},
+    use_count::UseCountRow,
 };
 use async_trait::async_trait;
 use portcullis_hsm::record::CanonicalWriter;
 use std::{fmt, sync::Arc, time::Instant};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// A caller's promise to recognise its own repetition: same principal and id, same request.
@@ -36,13 +38,25 @@ pub struct Idempotency {
     pub request_hash: [u8; 32],
 }
 
-/// What became of a create.
+/// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Created {
-    /// It was created now.
+    /// It was made now.
     New,
-    /// The same request created it before; nothing was changed.
+    /// The same request made it before; nothing was changed.
     Before,
+}
+
+/// A change of a key and its versions, all or nothing. Each row that is there already is replaced only if it has still the
+/// revision before the new one's.
+#[derive(Debug, Clone)]
+pub struct KeyChange {
+    /// The key.
+    pub name: KeyName,
+    /// Its new row, if that changes.
+    pub key: Option<Tagged<KeyRow>>,
+    /// New rows of versions. One of revision 1 is added, others replace; a restriction of theirs is part of them now.
+    pub versions: Vec<Tagged<VersionRow>>,
 }
 
 /// A resident key that is being created: what must be cleaned up if the create does not end.
@@ -76,6 +90,9 @@ pub enum StoreError {
     /// What it should belong to does not exist.
     #[error("{0} does not exist")]
     NotFound(String),
+    /// It changed since it was read.
+    #[error("{0} was changed by somebody else at the same time")]
+    Conflict(String),
     /// The request id was used for another request.
     #[error("the request_id was used for another request")]
     RequestIdReused,
@@ -135,8 +152,56 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The resident keys whose creation did not end.
     async fn resident_intents(&self) -> Result<Vec<Tagged<ResidentIntent>>, StoreError>;
 
-    /// Whether a key of this identity is stored.
-    async fn has_key(&self, uid: Uuid) -> Result<bool, StoreError>;
+    /// Whether a version of a key of this identity is stored.
+    async fn has_version(&self, uid: Uuid, version: u32) -> Result<bool, StoreError>;
+
+    /// Replaces a ring that has still the revision before the new one's.
+    async fn update_ring(&self, ring: Tagged<RingRow>, once: Option<Idempotency>) -> Result<Created, StoreError>;
+
+    /// Changes a key and its versions. Ends the resident intents of versions that are added.
+    async fn change_key(&self, change: KeyChange, once: Option<Idempotency>) -> Result<Created, StoreError>;
+
+    /// Restricts a version without its tag; an earlier restriction of it is replaced.
+    async fn restrict(&self, restriction: Restriction, once: Option<Idempotency>) -> Result<Created, StoreError>;
+
+    /// The keys that have restricted versions.
+    async fn restricted_keys(&self) -> Result<Vec<KeyName>, StoreError>;
+
+    /// The keys with versions that are being destroyed, or are to be destroyed until a time; at most `limit`.
+    async fn due_for_destruction(&self, until: OffsetDateTime, limit: u32) -> Result<Vec<KeyName>, StoreError>;
+
+    /// What is stored of how often a version was used.
+    async fn use_count(&self, uid: Uuid, version: u32) -> Result<Option<Tagged<UseCountRow>>, StoreError>;
+
+    /// Stores how often versions were used.
+    async fn put_use_counts(&self, counts: Vec<Tagged<UseCountRow>>) -> Result<(), StoreError>;
+
+    /// Adds a document (revision 1), or replaces one that has still the revision before.
+    async fn put_document(
+        &self,
+        document: Tagged<DocumentRow>,
+        once: Option<Idempotency>,
+    ) -> Result<Created, StoreError>;
+
+    /// A document.
+    async fn document(&self, key: &DocumentKey) -> Result<Option<Tagged<DocumentRow>>, StoreError>;
+
+    /// At most `limit` documents of a kind in a ring by id, after one. A row that cannot be read is an error in its place.
+    async fn documents(
+        &self,
+        kind: &'static str,
+        ring: &str,
+        after: Option<&[u8]>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Tagged<DocumentRow>>>, StoreError>;
+
+    /// Removes a document that has still this revision.
+    async fn delete_document(
+        &self,
+        key: &DocumentKey,
+        revision: u64,
+        once: Option<Idempotency>,
+    ) -> Result<Created, StoreError>;
 
     /// Finishes what was accepted and closes the database.
     async fn close(&self);

@@ -59,6 +59,54 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (uid, version)
     ) STRICT;
     ",
+    // 2: what rotation, states, import and destruction need; documents; use counts.
+    "
+    ALTER TABLE key_rings ADD COLUMN layout INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE key_rings ADD COLUMN least_destroy_window INTEGER NOT NULL DEFAULT 0;
+
+    ALTER TABLE keys ADD COLUMN profile TEXT;
+
+    ALTER TABLE key_versions ADD COLUMN layout INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE key_versions ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+    ALTER TABLE key_versions ADD COLUMN activated INTEGER;
+    ALTER TABLE key_versions ADD COLUMN deactivated INTEGER;
+    ALTER TABLE key_versions ADD COLUMN compromised INTEGER;
+    ALTER TABLE key_versions ADD COLUMN destroy INTEGER;
+    ALTER TABLE key_versions ADD COLUMN remains TEXT;
+    -- Versions that are to be destroyed, or are being destroyed.
+    CREATE INDEX key_versions_to_destroy ON key_versions (destroy) WHERE state IN (6, 7);
+
+    CREATE TABLE restrictions (
+        key_uid BLOB NOT NULL,
+        number  INTEGER NOT NULL,
+        state   INTEGER NOT NULL,
+        reason  TEXT NOT NULL,
+        time    INTEGER NOT NULL,
+        PRIMARY KEY (key_uid, number)
+    ) STRICT;
+
+    CREATE TABLE use_counts (
+        key_uid     BLOB NOT NULL,
+        number      INTEGER NOT NULL,
+        uses        INTEGER NOT NULL,
+        encryptions INTEGER NOT NULL,
+        tag         BLOB NOT NULL,
+        PRIMARY KEY (key_uid, number)
+    ) STRICT;
+
+    CREATE TABLE documents (
+        kind     TEXT NOT NULL,
+        ring_id  TEXT NOT NULL,
+        id       TEXT NOT NULL,
+        uid      BLOB NOT NULL,
+        body     BLOB NOT NULL,
+        created  INTEGER NOT NULL,
+        updated  INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        tag      BLOB NOT NULL,
+        PRIMARY KEY (kind, ring_id, id)
+    ) STRICT;
+    ",
 ];
 
 /// Why a database cannot be used.

@@ -9,20 +9,25 @@ use portcullis_gateway::{
     audit,
     crypto::ciphertext::{Authenticated, Ciphertext, Header, Suite},
     keys::{
+        alias::Alias,
+        document::{Document, DocumentKey, DocumentRow},
         name::{Id, KeyName},
         purpose::Purpose,
-        record::{KeyRow, Protection, RingRow, Row, VersionRow, from_micros},
+        record::{History, KeyProfile, KeyRow, Layout, Protection, Remains, RingRow, Row, VersionRow, from_micros},
         state::VersionState,
+        use_count::UseCountRow,
     },
 };
 use portcullis_hsm::{
+    algorithm::{KeyType, Mechanism, Operation, PermittedUse, PermittedUses},
     domain::{Fingerprint, KNOWN_KEY},
     ephemeral_token::EphemeralToken,
-    key_token::{KeyToken, token_digest},
-    record::{RecordKind, framed},
+    key_token::{KeyToken, Origin, token_digest},
+    record::{CanonicalReader, CanonicalWriter, RecordKind, framed},
 };
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 fn vectors() -> Value {
@@ -121,47 +126,129 @@ fn ephemeral_key_tokens() {
 #[test]
 fn rows() {
     let vectors = vectors();
-    let rows = &vectors["rows"];
-    let created = |row: &Value| from_micros(number(&row["created_us"])).expect("a time");
-    let id = |value: &Value| Id::parse(text(value)).expect("an id");
-
-    let vector = &rows["key_ring"];
-    let ring = RingRow {
-        id: id(&vector["id"]),
-        uid: uid(&vector["uid"]),
-        labels: texts(&vector["labels"]),
-        created: created(vector),
-        revision: number(&vector["revision"]),
-    };
-    check_row(&vectors, vector, &ring);
-
-    let vector = &rows["key"];
-    let key = KeyRow {
-        name: KeyName {
-            ring: id(&vector["ring"]),
-            key: id(&vector["key"]),
-        },
-        uid: uid(&vector["uid"]),
-        purpose: Purpose::from_number(number(&vector["purpose"]) as i32).expect("a purpose"),
-        protection: Protection::from_number(number(&vector["protection"]) as i64).expect("a protection"),
-        labels: texts(&vector["labels"]),
-        primary_version: number(&vector["primary_version"]) as u32,
-        created: created(vector),
-        revision: number(&vector["revision"]),
-    };
-    check_row(&vectors, vector, &key);
-
-    let vector = &rows["key_version"];
-    let version = VersionRow {
+    for vector in ["key_ring", "key_ring_2"].map(|name| &vectors["rows"][name]) {
+        let window = vector.get("least_destroy_window_s");
+        let ring = RingRow {
+            id: id(&vector["id"]),
+            uid: uid(&vector["uid"]),
+            labels: texts(&vector["labels"]),
+            created: created(vector),
+            revision: number(&vector["revision"]),
+            layout: window.map_or(Layout::One, |_| Layout::Two),
+            least_destroy_window: window.map_or(Duration::ZERO, |window| Duration::from_secs(number(window))),
+        };
+        check_row(&vectors, vector, &ring);
+    }
+    for vector in ["key", "key_2"].map(|name| &vectors["rows"][name]) {
+        let key = KeyRow {
+            name: KeyName {
+                ring: id(&vector["ring"]),
+                key: id(&vector["key"]),
+            },
+            uid: uid(&vector["uid"]),
+            purpose: Purpose::from_number(number(&vector["purpose"]) as i32).expect("a purpose"),
+            protection: Protection::from_number(number(&vector["protection"]) as i64).expect("a protection"),
+            labels: texts(&vector["labels"]),
+            primary_version: number(&vector["primary_version"]) as u32,
+            created: created(vector),
+            revision: number(&vector["revision"]),
+            profile: vector.get("key_type").map(|_| profile(vector)),
+        };
+        check_row(&vectors, vector, &key);
+    }
+    for vector in ["key_version", "key_version_2", "key_version_2_destroyed"].map(|name| &vectors["rows"][name]) {
+        let second = vector.get("reason").is_some();
+        let version = VersionRow {
+            key_uid: uid(&vector["key_uid"]),
+            number: number(&vector["number"]) as u32,
+            state: VersionState::from_number(number(&vector["state"]) as i64).expect("a state"),
+            members: serde_json::from_value(vector["members"].clone()).expect("names"),
+            created: created(vector),
+            revision: number(&vector["revision"]),
+            token: bytes(&vector["token"]),
+            layout: if second { Layout::Two } else { Layout::One },
+            history: if second { history(vector) } else { History::default() },
+        };
+        check_row(&vectors, vector, &version);
+    }
+    let vector = &vectors["rows"]["use_count"];
+    let count = UseCountRow {
         key_uid: uid(&vector["key_uid"]),
         number: number(&vector["number"]) as u32,
-        state: VersionState::from_number(number(&vector["state"]) as i64).expect("a state"),
-        members: serde_json::from_value(vector["members"].clone()).expect("names"),
-        created: created(vector),
-        revision: number(&vector["revision"]),
-        token: bytes(&vector["token"]),
+        uses: number(&vector["uses"]),
+        encryptions: number(&vector["encryptions"]),
     };
-    check_row(&vectors, vector, &version);
+    check_row(&vectors, vector, &count);
+}
+
+#[test]
+fn documents() {
+    let vectors = vectors();
+    let vector = &vectors["rows"]["alias"];
+    let alias = Alias {
+        key: text(&vector["target"]["key"]).to_owned(),
+        version: Some(number(&vector["target"]["version"]) as u32),
+    };
+    let body = alias.write(CanonicalWriter::new()).finish();
+    assert_eq!(hex::encode(&body), text(&vector["body"]));
+    assert_eq!(Alias::read(&mut CanonicalReader::new(&body)), Ok(alias));
+    assert_eq!(text(&vector["kind"]), Alias::KIND);
+    let row = DocumentRow {
+        key: DocumentKey {
+            kind: Alias::KIND,
+            ring: text(&vector["ring"]).to_owned(),
+            id: text(&vector["id"]).to_owned(),
+        },
+        uid: uid(&vector["uid"]),
+        created: created(vector),
+        updated: time(&vector["updated_us"]).expect("a time"),
+        revision: number(&vector["revision"]),
+        body,
+    };
+    check_row(&vectors, vector, &row);
+}
+
+fn id(value: &Value) -> Id {
+    Id::parse(text(value)).expect("an id")
+}
+
+fn created(row: &Value) -> OffsetDateTime {
+    time(&row["created_us"]).expect("a time")
+}
+
+fn time(value: &Value) -> Option<OffsetDateTime> {
+    Some(number(value)).filter(|micros| *micros > 0).and_then(from_micros)
+}
+
+fn profile(vector: &Value) -> KeyProfile {
+    let key_type = KeyType::from_number(number(&vector["key_type"]) as u16).expect("a key type");
+    let uses = vector["uses"].as_array().expect("uses").iter().map(|one| PermittedUse {
+        operation: Operation::from_number(number(&one[0]) as u8).expect("an operation"),
+        mechanism: Mechanism::from_number(number(&one[1]) as u16).expect("a mechanism"),
+    });
+    KeyProfile {
+        key_type,
+        uses: PermittedUses::new(key_type, uses).expect("the uses fit"),
+        exportable: vector["exportable"].as_bool().expect("a boolean"),
+        last_version: number(&vector["last_version"]) as u32,
+        destroy_window: Duration::from_secs(number(&vector["destroy_window_s"])),
+    }
+}
+
+fn history(vector: &Value) -> History {
+    let remains = &vector["remains"];
+    History {
+        reason: text(&vector["reason"]).to_owned(),
+        activated: time(&vector["activated_us"]),
+        deactivated: time(&vector["deactivated_us"]),
+        compromised: time(&vector["compromised_us"]),
+        destroy: time(&vector["destroy_us"]),
+        remains: remains.is_object().then(|| Remains {
+            origin: Origin::from_number(number(&remains["origin"]) as u8).expect("an origin"),
+            epoch: number(&remains["epoch"]) as u32,
+            public_key: bytes(&remains["public_key"]),
+        }),
+    }
 }
 
 fn check_row(vectors: &Value, vector: &Value, row: &impl Row) {

@@ -33,7 +33,7 @@ pub struct Request {
     /// What to do.
     #[prost(
         oneof = "RequestBody",
-        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 40, 41, 42, 43, 44, 45, 46, 50, 51, 52, 53, 54, 55, 56, \
+        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 30, 40, 41, 42, 43, 44, 45, 46, 50, 51, 52, 53, 54, 55, 56, \
                 60, 61, 62, 63, 64, 90"
     )]
     pub body: Option<RequestBody>,
@@ -77,6 +77,9 @@ pub enum RequestBody {
     /// Compute the tags of rows.
     #[prost(message, tag = "26")]
     AuthenticateRows(AuthenticateRows),
+    /// Unload a key that is destroyed.
+    #[prost(message, tag = "30")]
+    Unload(Unload),
 
     /// Find or generate a resident key.
     #[prost(message, tag = "40")]
@@ -278,6 +281,14 @@ pub struct AuthenticateRows {
     /// The canonical forms of the rows.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub rows: Vec<Vec<u8>>,
+}
+
+/// See [`RequestBody::Unload`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Unload {
+    /// SHA-256 of the key's token.
+    #[prost(bytes = "vec", tag = "1")]
+    pub digest: Vec<u8>,
 }
 
 /// See [`RequestBody::InitialiseToken`].

@@ -24,16 +24,15 @@ impl CryptoRequest for v1::AsymmetricDecryptRequest {
         let (record, number) = target::find(call, &self.name).await?;
         let wish = Wish::new(Operation::Decrypt, self.mechanism);
         let (version, mechanism) = target::authorise(call, &record, number, wish)?;
-        let public_key = &version.token.public_key;
-        if public_key.is_empty() {
+        if !record.profile.key_type.is_asymmetric() {
             return Err(ApiError::field(
                 "name",
-                format!("a key of type {} decrypts by Decrypt", version.token.key_type),
+                format!("a key of type {} decrypts by Decrypt", record.profile.key_type),
             ));
         }
         require_length("ciphertext", &self.ciphertext, call.gateway().limits().payload)?;
         let verified_ciphertext_crc32c = verify_checksum("ciphertext", &self.ciphertext, self.ciphertext_crc32c)?;
-        target::require_state(call, &record, version, Operation::Decrypt, &self.break_glass_reason)?;
+        let material = target::require_state(call, &record, version, Operation::Decrypt, &self.break_glass_reason)?;
         let mut response = v1::AsymmetricDecryptResponse {
             name: record.key.name.version(version.row.number),
             mechanism: mechanism.number().into(),
@@ -41,15 +40,16 @@ impl CryptoRequest for v1::AsymmetricDecryptRequest {
             ..v1::AsymmetricDecryptResponse::default()
         };
         // Not of the right form: tokens answer that in many ways, and some of them as if they were broken.
-        if !rsa::is_below_modulus(public_key, &self.ciphertext) {
+        if !rsa::is_below_modulus(version.public_key(), &self.ciphertext) {
             return Err(ApiError::decryption_failed());
         }
         if self.dry_run {
             return Ok(response);
         }
+        version.uses.note();
         let cluster = &call.gateway().cluster;
         let (plaintext, member) = cluster
-            .decrypt_asymmetric(&version.handle, mechanism, &self.ciphertext, call.deadline())
+            .decrypt_asymmetric(&material.handle, mechanism, &self.ciphertext, call.deadline())
             .await?;
         call.note_member(member);
         response.plaintext_crc32c = crc32c(&plaintext);

@@ -47,7 +47,7 @@ impl CryptoRequest for v1::GenerateDataKeyRequest {
             Some(generate_data_key_request::Release::RecipientPublicKey(key)) => Some(Recipient::read(key)?),
             _ => None,
         };
-        target::require_state(call, &record, version, Operation::Encrypt, "")?;
+        let material = target::require_state(call, &record, version, Operation::Encrypt, "")?;
         let mut response = v1::GenerateDataKeyResponse {
             name: record.key.name.version(version.row.number),
             verified_associated_data_crc32c,
@@ -58,7 +58,7 @@ impl CryptoRequest for v1::GenerateDataKeyRequest {
         }
         let header = header(&record, version)?;
         let key = GcmKey {
-            key: &version.handle,
+            key: &material.handle,
             before_nonce: &header.to_bytes(),
             after_nonce: &authenticated.to_bytes(),
         };
@@ -66,6 +66,7 @@ impl CryptoRequest for v1::GenerateDataKeyRequest {
             Action::GenerateSealedDataKey => Release::Sealed,
             _ => Release::Plaintext,
         };
+        target::count_encryption(call, version).await?;
         let cluster = &call.gateway().cluster;
         let ((encrypted, plaintext), member) = cluster
             .generate_data_key(key, self.length_bytes, release, call.deadline())

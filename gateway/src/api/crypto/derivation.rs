@@ -31,9 +31,9 @@ impl CryptoRequest for v1::DeriveSharedSecretRequest {
         )?;
         let verified_peer_public_key_crc32c =
             verify_checksum("peer_public_key", &self.peer_public_key, self.peer_public_key_crc32c)?;
-        let peer_point = agreement::peer_point(version.token.key_type, &self.peer_public_key)
+        let peer_point = agreement::peer_point(record.profile.key_type, &self.peer_public_key)
             .map_err(|error| ApiError::field("peer_public_key", error))?;
-        target::require_state(call, &record, version, Operation::Derive, &self.break_glass_reason)?;
+        let material = target::require_state(call, &record, version, Operation::Derive, &self.break_glass_reason)?;
         let mut response = v1::DeriveSharedSecretResponse {
             name: record.key.name.version(version.row.number),
             mechanism: mechanism.number().into(),
@@ -43,8 +43,9 @@ impl CryptoRequest for v1::DeriveSharedSecretRequest {
         if self.dry_run {
             return Ok(response);
         }
+        version.uses.note();
         let cluster = &call.gateway().cluster;
-        let (secret, member) = cluster.agree(&version.handle, &peer_point, call.deadline()).await?;
+        let (secret, member) = cluster.agree(&material.handle, &peer_point, call.deadline()).await?;
         call.note_member(member);
         response.shared_secret_crc32c = crc32c(&secret);
         response.shared_secret = outgoing(secret);

@@ -1,7 +1,7 @@
 //! Encryption under symmetric keys: AES-GCM in the gateway's format, and the AES modes that keys permit by name.
 
 use super::{
-    super::{ApiError, Reason, call::Call, key_service::find_version},
+    super::{ApiError, Reason, call::Call, lookup::find_version},
     CryptoRequest,
     payload::{GivenData, Plaintext, outgoing, require_length, verify_associated_data, verify_checksum},
     target::{self, Wish},
@@ -61,15 +61,20 @@ impl CryptoRequest for v1::EncryptRequest {
                 ));
             }
         }
-        target::require_state(call, &record, version, Operation::Encrypt, "")?;
+        let material = target::require_state(call, &record, version, Operation::Encrypt, "")?;
         if self.dry_run {
             return Ok(response);
+        }
+        if mechanism == Mechanism::AesGcm {
+            target::count_encryption(call, version).await?;
+        } else {
+            version.uses.note();
         }
         let (cluster, deadline) = (&call.gateway().cluster, call.deadline());
         let (ciphertext, member) = if mechanism == Mechanism::AesGcm {
             let header = header(&record, version)?;
             let key = GcmKey {
-                key: &version.handle,
+                key: &material.handle,
                 before_nonce: &header.to_bytes(),
                 after_nonce: &authenticated.to_bytes(),
             };
@@ -77,7 +82,7 @@ impl CryptoRequest for v1::EncryptRequest {
             (header.assemble(&encrypted.nonce, &encrypted.ciphertext), member)
         } else {
             let (encrypted, member) = cluster
-                .encrypt_bare(&version.handle, mechanism, &plaintext, deadline)
+                .encrypt_bare(&material.handle, mechanism, &plaintext, deadline)
                 .await?;
             response.initialization_vector = encrypted.nonce.into();
             (encrypted.ciphertext, member)
@@ -145,7 +150,7 @@ impl CryptoRequest for v1::DecryptRequest {
             Opened::Bare(version)
         };
         let (Opened::Gcm(version, _) | Opened::Bare(version)) = opened;
-        target::require_state(call, &record, version, Operation::Decrypt, &self.break_glass_reason)?;
+        let material = target::require_state(call, &record, version, Operation::Decrypt, &self.break_glass_reason)?;
         let mut response = v1::DecryptResponse {
             name: record.key.name.version(version.row.number),
             used_primary: version.row.number == record.key.primary_version,
@@ -157,11 +162,12 @@ impl CryptoRequest for v1::DecryptRequest {
         if self.dry_run {
             return Ok(response);
         }
+        version.uses.note();
         let (cluster, deadline) = (&call.gateway().cluster, call.deadline());
         let (plaintext, member) = match opened {
-            Opened::Gcm(version, parts) => {
+            Opened::Gcm(_, parts) => {
                 let key = GcmKey {
-                    key: &version.handle,
+                    key: &material.handle,
                     before_nonce: &parts.header.to_bytes(),
                     after_nonce: &authenticated.to_bytes(),
                 };
@@ -171,10 +177,10 @@ impl CryptoRequest for v1::DecryptRequest {
                 };
                 cluster.decrypt(key, ciphertext, deadline).await?
             }
-            Opened::Bare(version) => {
+            Opened::Bare(_) => {
                 let (iv, ciphertext) = (&self.initialization_vector, &self.ciphertext);
                 cluster
-                    .decrypt_bare(&version.handle, mechanism, iv, ciphertext, deadline)
+                    .decrypt_bare(&material.handle, mechanism, iv, ciphertext, deadline)
                     .await?
             }
         };
@@ -201,7 +207,7 @@ pub(super) fn authorise_decryption<'c>(
     parse: impl FnOnce(Mechanism) -> Option<Ciphertext<'c>>,
 ) -> Result<Mechanism, ApiError> {
     // What a key may do is the same for all its versions.
-    let mechanism = target::choose_mechanism(record.primary(), wish);
+    let mechanism = target::choose_mechanism(record, wish);
     let known = mechanism.as_ref().ok().copied();
     let parts = known.and_then(parse);
     let used = number.or(parts.map(|parts| parts.header.version));
@@ -233,7 +239,7 @@ pub(super) fn version_of<'r, 'c>(
 
 /// The head of a version's ciphertexts in the gateway's format.
 pub(super) fn header(record: &KeyRecord, version: &VersionRecord) -> Result<Header, ApiError> {
-    let suite = Suite::of(version.token.key_type)
+    let suite = Suite::of(record.profile.key_type)
         .ok_or_else(|| ApiError::new(Reason::Internal, "a key that permits AES_GCM is no AES key"))?;
     Ok(Header {
         key_uid: record.key.uid,

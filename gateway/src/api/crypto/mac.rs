@@ -23,7 +23,7 @@ impl CryptoRequest for v1::MacSignRequest {
         let (version, mechanism) = target::authorise(call, &record, number, wish)?;
         require_length("data", &self.data, call.gateway().limits().payload)?;
         let verified_data_crc32c = verify_checksum("data", &self.data, self.data_crc32c)?;
-        target::require_state(call, &record, version, Operation::MacSign, "")?;
+        let material = target::require_state(call, &record, version, Operation::MacSign, "")?;
         let mut response = v1::MacSignResponse {
             name: record.key.name.version(version.row.number),
             mechanism: mechanism.number().into(),
@@ -33,9 +33,10 @@ impl CryptoRequest for v1::MacSignRequest {
         if self.dry_run {
             return Ok(response);
         }
+        version.uses.note();
         let cluster = &call.gateway().cluster;
         let (mac, member) = cluster
-            .mac(&version.handle, mechanism, &self.data, call.deadline())
+            .mac(&material.handle, mechanism, &self.data, call.deadline())
             .await?;
         call.note_member(member);
         response.mac_crc32c = crc32c(&mac);
@@ -60,10 +61,10 @@ impl CryptoRequest for v1::MacVerifyRequest {
         require_length("mac", &self.mac, limit)?;
         let verified_data_crc32c = verify_checksum("data", &self.data, self.data_crc32c)?;
         let verified_mac_crc32c = verify_checksum("mac", &self.mac, self.mac_crc32c)?;
-        target::require_state(call, &record, version, Operation::MacVerify, &self.break_glass_reason)?;
+        let material = target::require_state(call, &record, version, Operation::MacVerify, &self.break_glass_reason)?;
         let mut response = v1::MacVerifyResponse {
             name: record.key.name.version(version.row.number),
-            state: version.row.state as i32,
+            state: version.state() as i32,
             mechanism: mechanism.number().into(),
             verified_data_crc32c,
             verified_mac_crc32c,
@@ -72,9 +73,10 @@ impl CryptoRequest for v1::MacVerifyRequest {
         if self.dry_run {
             return Ok(response);
         }
+        version.uses.note();
         let cluster = &call.gateway().cluster;
         let (valid, member) = cluster
-            .verify_mac(&version.handle, mechanism, &self.data, &self.mac, call.deadline())
+            .verify_mac(&material.handle, mechanism, &self.data, &self.mac, call.deadline())
             .await?;
         call.note_member(member);
         response.valid = valid;

@@ -1,7 +1,11 @@
 //! Taking a ciphertext off one key and putting it under another, inside one member.
 
 use super::{
-    super::{ApiError, call::Call, key_service::find_version, lookup},
+    super::{
+        ApiError,
+        call::Call,
+        lookup::{self, find_version},
+    },
     CryptoRequest,
     encryption::{authorise_decryption, header, version_of},
     payload::{GivenData, require_length, verify_associated_data, verify_checksum},
@@ -13,7 +17,6 @@ use crate::{
         checksum::crc32c,
         ciphertext::{Ciphertext, OVERHEAD},
     },
-    keys::name::KeyOrVersionName,
     policy::{Action, Resource},
 };
 use portcullis_hsm::algorithm::{Mechanism, Operation};
@@ -36,7 +39,7 @@ impl CryptoRequest for v1::ReEncryptRequest {
         let parts = Ciphertext::parse(&self.ciphertext);
         let wish = Wish::new(Operation::Decrypt, gcm).authenticating(&source_data);
         authorise_decryption(call, &source_record, source_number, wish, |_| parts)?;
-        let name = KeyOrVersionName::parse(&self.destination_name)?;
+        let name = lookup::second_version_named(call, Action::ReEncryptTo, &self.destination_name).await?;
         let record = lookup::find_second_key(call, Action::ReEncryptTo, &name.key).await?;
         let destination_data = GivenData::from(self.destination_authenticated).read(call)?;
         let wish = Wish::new(Operation::Encrypt, gcm).authenticating(&destination_data);
@@ -44,7 +47,7 @@ impl CryptoRequest for v1::ReEncryptRequest {
         call.authorise_also(Action::ReEncryptTo, Resource::Key(record.facts()), circumstances)?;
         let version = find_version(&record, name.version)?;
         call.also_uses(record.key.name.version(version.row.number));
-        target::choose_mechanism(version, wish)?;
+        target::choose_mechanism(&record, wish)?;
 
         require_length(
             "ciphertext",
@@ -63,14 +66,14 @@ impl CryptoRequest for v1::ReEncryptRequest {
             self.destination_associated_data_crc32c,
         )?;
         let (source_version, parts) = version_of(call, &source_record, source_number, parts)?;
-        target::require_state(
+        let source_material = target::require_state(
             call,
             &source_record,
             source_version,
             Operation::Decrypt,
             &self.break_glass_reason,
         )?;
-        target::require_state(call, &record, version, Operation::Encrypt, "")?;
+        let material = target::require_state(call, &record, version, Operation::Encrypt, "")?;
         let mut response = v1::ReEncryptResponse {
             source_name: source_record.key.name.version(source_version.row.number),
             destination_name: record.key.name.version(version.row.number),
@@ -85,12 +88,12 @@ impl CryptoRequest for v1::ReEncryptRequest {
 
         let header = header(&record, version)?;
         let source = GcmKey {
-            key: &source_version.handle,
+            key: &source_material.handle,
             before_nonce: &parts.header.to_bytes(),
             after_nonce: &source_data.to_bytes(),
         };
         let destination = GcmKey {
-            key: &version.handle,
+            key: &material.handle,
             before_nonce: &header.to_bytes(),
             after_nonce: &destination_data.to_bytes(),
         };
@@ -98,6 +101,8 @@ impl CryptoRequest for v1::ReEncryptRequest {
             nonce: parts.nonce,
             sealed: parts.sealed,
         };
+        source_version.uses.note();
+        target::count_encryption(call, version).await?;
         let cluster = &call.gateway().cluster;
         let (encrypted, member) = cluster
             .re_encrypt(source, ciphertext, destination, call.deadline())

@@ -48,14 +48,14 @@ async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignRespo
     let encoding = convert::encoding(request.encoding)?;
     let input = signing_input(call, mechanism, request.input.as_ref().map(sign_input))?;
     let verified = verify_checksum("input", raw(input), request.input_crc32c)?;
-    if mechanism == Mechanism::RsaRaw && !rsa::is_below_modulus(&version.token.public_key, raw(input)) {
+    if mechanism == Mechanism::RsaRaw && !rsa::is_below_modulus(version.public_key(), raw(input)) {
         return Err(ApiError::field(
             "message",
             "expected as many bytes as the modulus has, and a number below it",
         ));
     }
-    target::require_state(call, &record, version, Operation::Sign, "")?;
-    let encodes = matches!(version.token.key_type.family(), Family::Ec);
+    let material = target::require_state(call, &record, version, Operation::Sign, "")?;
+    let encodes = matches!(record.profile.key_type.family(), Family::Ec);
     let mut response = v1::SignResponse {
         name: record.key.name.version(version.row.number),
         mechanism: mechanism.number().into(),
@@ -79,14 +79,15 @@ async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignRespo
         }
         (input, _) => raw(input),
     };
+    version.uses.note();
     let (made, member) = call
         .gateway()
         .cluster
-        .sign(&version.handle, mechanism, data, call.deadline())
+        .sign(&material.handle, mechanism, data, call.deadline())
         .await?;
     call.note_member(member);
     let made = match (encodes, encoding) {
-        (true, Encoding::Der) => signature::p1363_to_der(version.token.key_type, &made).ok_or_else(|| {
+        (true, Encoding::Der) => signature::p1363_to_der(record.profile.key_type, &made).ok_or_else(|| {
             ApiError::new(
                 Reason::Internal,
                 "an HSM member returned a signature of the wrong length",
@@ -107,11 +108,10 @@ async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::Verif
     let input = signing_input(call, mechanism, request.input.as_ref().map(verify_input))?;
     let verified_input_crc32c = verify_checksum("input", raw(input), request.input_crc32c)?;
     let verified_signature_crc32c = verify_checksum("signature", &request.signature, request.signature_crc32c)?;
-    let token = &version.token;
     let valid = signature::verify(
-        token.key_type,
+        record.profile.key_type,
         mechanism,
-        &token.public_key,
+        version.public_key(),
         input,
         &request.signature,
         encoding,
@@ -123,7 +123,7 @@ async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::Verif
     Ok(v1::VerifyResponse {
         valid,
         name: record.key.name.version(version.row.number),
-        state: version.row.state as i32,
+        state: version.state() as i32,
         verified_input_crc32c,
         verified_signature_crc32c,
         mechanism: mechanism.number().into(),

@@ -1,12 +1,15 @@
 //! The version and mechanism that a request means, and whether the caller may use them so.
 
-use super::super::{ApiError, Reason, call::Call, convert, key_service::find_version, lookup};
+pub(super) use super::super::lookup::require_state;
+use super::super::{
+    ApiError, Reason,
+    call::Call,
+    convert,
+    lookup::{find_key, find_version, version_named},
+};
 use crate::{
     crypto::ciphertext::Authenticated,
-    keys::{
-        directory::{KeyRecord, VersionRecord},
-        name::KeyOrVersionName,
-    },
+    keys::directory::{KeyRecord, VersionRecord},
     policy::Circumstances,
 };
 use portcullis_hsm::algorithm::{Mechanism, Operation};
@@ -58,8 +61,8 @@ impl<'a> Wish<'a> {
 
 /// The key that a call names, and the number of the version, if one is named. The call is not authorised yet.
 pub(super) async fn find(call: &mut Call, name: &str) -> Result<(Arc<KeyRecord>, Option<u32>), ApiError> {
-    let name = KeyOrVersionName::parse(name)?;
-    Ok((lookup::find_key(call, &name.key).await?, name.version))
+    let name = version_named(call, name).await?;
+    Ok((find_key(call, &name.key).await?, name.version))
 }
 
 /// Authorises a use of a key; returns the version and the mechanism. What is wrong with the caller's choice of them is told only
@@ -71,7 +74,7 @@ pub(super) fn authorise<'r>(
     wish: Wish<'_>,
 ) -> Result<(&'r VersionRecord, Mechanism), ApiError> {
     let found = find_version(record, number)
-        .and_then(|version| choose_mechanism(version, wish).map(|mechanism| (version, mechanism)));
+        .and_then(|version| choose_mechanism(record, wish).map(|mechanism| (version, mechanism)));
     let mechanism = found.as_ref().ok().map(|(_, mechanism)| *mechanism);
     call.authorise_key(
         named(record, number),
@@ -92,14 +95,14 @@ pub(super) fn named(record: &KeyRecord, number: Option<u32>) -> String {
 }
 
 /// The mechanism of an operation: the caller's, if the key permits it, else the only one that the key permits.
-pub(super) fn choose_mechanism(version: &VersionRecord, wish: Wish<'_>) -> Result<Mechanism, ApiError> {
+pub(super) fn choose_mechanism(record: &KeyRecord, wish: Wish<'_>) -> Result<Mechanism, ApiError> {
     let operation = wish.operation;
-    let permitted: Vec<Mechanism> = version.token.uses.mechanisms(operation).collect();
+    let permitted: Vec<Mechanism> = record.profile.uses.mechanisms(operation).collect();
     let names = permitted.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
     let mismatch = |message: String| ApiError::new(Reason::AlgorithmMismatch, message).with("permitted", names.clone());
     match (convert::mechanism(wish.mechanism)?, permitted.as_slice()) {
         (_, []) => {
-            let uses: Vec<_> = version.token.uses.iter().map(|one| one.to_string()).collect();
+            let uses: Vec<_> = record.profile.uses.iter().map(|one| one.to_string()).collect();
             let uses = uses.join(", ");
             let message = format!("the key does not permit {operation}; it permits {uses}");
             Err(ApiError::new(Reason::AlgorithmMismatch, message).with("permitted", uses))
@@ -115,23 +118,13 @@ pub(super) fn choose_mechanism(version: &VersionRecord, wish: Wish<'_>) -> Resul
     }
 }
 
-/// Whether the version's state permits an operation.
-pub(super) fn require_state(
-    _call: &mut Call,
-    record: &KeyRecord,
-    version: &VersionRecord,
-    operation: Operation,
-    _break_glass_reason: &str,
-) -> Result<(), ApiError> {
-    let state = version.row.state;
-    if state.permits(operation) {
-        return Ok(());
-    }
-    let name = record.key.name.version(version.row.number);
-    Err(ApiError::new(
-        Reason::KeyStateForbidsOperation,
-        format!("{name} is {state}, which does not permit {operation}"),
-    )
-    .with("version", name)
-    .with("state", state.name()))
+/// Counts an AES-GCM encryption before it is made, if the version may still make one.
+pub(super) async fn count_encryption(call: &Call, version: &VersionRecord) -> Result<(), ApiError> {
+    let directory = Arc::clone(&call.gateway().directory);
+    directory
+        .uses()
+        .admit_encryption(&version.uses, call.deadline())
+        .await?;
+    version.uses.note();
+    Ok(())
 }

@@ -16,7 +16,7 @@ use tonic_reflection::pb::v1::{
 };
 
 /// What the gateway serves so far.
-const SERVED: [&str; 30] = [
+const SERVED: &[&str] = &[
     "KeyService/CreateKeyRing",
     "KeyService/GetKeyRing",
     "KeyService/ListKeyRings",
@@ -25,6 +25,23 @@ const SERVED: [&str; 30] = [
     "KeyService/ListKeys",
     "KeyService/GetKeyVersion",
     "KeyService/GetPublicKey",
+    "KeyService/UpdateKeyRing",
+    "KeyService/UpdateKey",
+    "KeyService/RotateKey",
+    "KeyService/SetPrimaryVersion",
+    "KeyService/ListKeyVersions",
+    "KeyService/ActivateKeyVersion",
+    "KeyService/DisableKeyVersion",
+    "KeyService/EnableKeyVersion",
+    "KeyService/DeactivateKeyVersion",
+    "KeyService/MarkKeyVersionCompromised",
+    "KeyService/ScheduleKeyVersionDestruction",
+    "KeyService/CancelKeyVersionDestruction",
+    "KeyService/GetJsonWebKeySet",
+    "KeyService/CreateAlias",
+    "KeyService/UpdateAlias",
+    "KeyService/DeleteAlias",
+    "KeyService/ListAliases",
     "CryptoService/Sign",
     "CryptoService/Verify",
     "CryptoService/Encrypt",

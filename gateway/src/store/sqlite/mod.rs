@@ -3,17 +3,22 @@
 //! One thread owns the writing connection and commits all changes that wait for it in one transaction, so that many
 //! creates share one sync. Another owns a reading connection. Nothing is confirmed before its commit.
 
-use super::{
-    Created, Idempotency, Listed, ResidentIntent, Store, StoreError,
-    opening::Database,
-    rows::{KEY_COLUMNS, RING_COLUMNS, labels_text, members_text, raw, read_key, read_ring, read_version, shown},
-};
+mod documents;
+mod keys;
+mod requests;
+mod resident;
+mod rows;
+mod use_counts;
+
+use super::{Created, Idempotency, KeyChange, Listed, ResidentIntent, Store, StoreError, opening::Database};
 use crate::keys::{
+    document::{DocumentKey, DocumentRow},
     name::{Id, KeyName},
-    record::{KeyRow, RingRow, StoredKey, Tagged, micros, now},
+    record::{Restriction, RingRow, StoredKey, Tagged},
+    use_count::UseCountRow,
 };
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 use std::{
     fmt,
     path::{Path, PathBuf},
@@ -24,6 +29,7 @@ use std::{
     thread::{self, JoinHandle},
     time::Instant,
 };
+use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -119,6 +125,22 @@ impl SqliteStore {
         }
     }
 
+    /// Makes a change, unless the same request made it before.
+    async fn change_once(
+        &self,
+        once: Option<Idempotency>,
+        body: impl FnOnce(&Connection) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<Created, StoreError> {
+        self.change(move |connection| {
+            if let Some(earlier) = requests::recognise(connection, once.as_ref())? {
+                return Ok(earlier);
+            }
+            body(connection)?;
+            Ok(Created::New)
+        })
+        .await
+    }
+
     async fn query<T: Send + 'static>(
         &self,
         body: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -166,72 +188,34 @@ impl Store for SqliteStore {
     }
 
     async fn create_ring(&self, ring: Tagged<RingRow>, once: Option<Idempotency>) -> Result<Created, StoreError> {
-        self.change(move |connection| {
-            if let Some(earlier) = recognise(connection, once.as_ref())? {
-                return Ok(earlier);
-            }
-            let Tagged { row, tag } = ring;
-            let changed = connection.execute(
-                "INSERT INTO key_rings (ring_id, uid, labels, created, revision, tag) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (ring_id) DO NOTHING",
-                params![
-                    row.id.as_str(),
-                    row.uid.as_bytes(),
-                    labels_text(&row.labels),
-                    micros(row.created) as i64,
-                    row.revision as i64,
-                    tag
-                ],
-            )?;
-            if changed == 0 {
-                return Err(StoreError::AlreadyExists(format!("keyRings/{}", row.id)));
-            }
-            Ok(Created::New)
-        })
-        .await
+        self.change_once(once, move |connection| keys::insert_ring(connection, ring))
+            .await
+    }
+
+    async fn update_ring(&self, ring: Tagged<RingRow>, once: Option<Idempotency>) -> Result<Created, StoreError> {
+        self.change_once(once, move |connection| keys::update_ring(connection, ring))
+            .await
     }
 
     async fn ring(&self, id: &Id) -> Result<Option<Tagged<RingRow>>, StoreError> {
         let id = id.clone();
-        self.query(move |connection| {
-            connection
-                .prepare_cached(&format!("SELECT {RING_COLUMNS} FROM key_rings WHERE ring_id = ?1"))?
-                .query_row([id.as_str()], |row| Ok(read_ring(row)))
-                .optional()?
-                .transpose()
-        })
-        .await
+        self.query(move |connection| keys::ring(connection, &id)).await
     }
 
     async fn rings(&self, after: Option<&[u8]>, limit: u32) -> Result<Vec<Listed<Tagged<RingRow>>>, StoreError> {
         let after = after.unwrap_or_default().to_owned();
-        self.query(move |connection| {
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {RING_COLUMNS} FROM key_rings WHERE ring_id > CAST(?1 AS TEXT) ORDER BY ring_id LIMIT ?2"
-            ))?;
-            let mut rows = statement.query(params![after, limit])?;
-            let mut rings = Vec::new();
-            while let Some(row) = rows.next()? {
-                rings.push(Listed {
-                    id: raw(row, 0)?,
-                    shown: shown(row, 0)?,
-                    row: read_ring(row),
-                });
-            }
-            Ok(rings)
-        })
-        .await
+        self.query(move |connection| keys::rings(connection, after, limit))
+            .await
     }
 
     async fn create_key(&self, key: StoredKey, once: Option<Idempotency>) -> Result<Created, StoreError> {
-        self.change(move |connection| {
-            if let Some(earlier) = recognise(connection, once.as_ref())? {
-                return Ok(earlier);
-            }
-            insert_key(connection, key)?;
-            Ok(Created::New)
-        })
-        .await
+        self.change_once(once, move |connection| keys::insert_key(connection, key))
+            .await
+    }
+
+    async fn change_key(&self, change: KeyChange, once: Option<Idempotency>) -> Result<Created, StoreError> {
+        self.change_once(once, move |connection| keys::change_key(connection, change))
+            .await
     }
 
     async fn key(&self, ring: &Id, key: &Id) -> Result<Option<StoredKey>, StoreError> {
@@ -239,89 +223,98 @@ impl Store for SqliteStore {
             ring: ring.clone(),
             key: key.clone(),
         };
-        self.query(move |connection| {
-            let key = connection
-                .prepare_cached(&format!(
-                    "SELECT {KEY_COLUMNS} FROM keys WHERE ring_id = ?1 AND key_id = ?2"
-                ))?
-                .query_row([name.ring.as_str(), name.key.as_str()], |row| Ok(read_key(row)))
-                .optional()?
-                .transpose()?;
-            key.map(|key| with_versions(connection, key)).transpose()
-        })
-        .await
+        self.query(move |connection| keys::key(connection, &name)).await
     }
 
     async fn keys(&self, ring: &Id, after: Option<&[u8]>, limit: u32) -> Result<Vec<Listed<StoredKey>>, StoreError> {
         let ring = ring.clone();
         let after = after.unwrap_or_default().to_owned();
-        self.query(move |connection| {
-            let mut statement = connection.prepare_cached(&format!(
-                "SELECT {KEY_COLUMNS} FROM keys WHERE ring_id = ?1 AND key_id > CAST(?2 AS TEXT) ORDER BY key_id LIMIT ?3"
-            ))?;
-            let mut rows = statement.query(params![ring.as_str(), after, limit])?;
-            let mut keys = Vec::new();
-            while let Some(row) = rows.next()? {
-                let key = read_key(row).and_then(|key| with_versions(connection, key));
-                keys.push(Listed { id: raw(row, 2)?, shown: shown(row, 2)?, row: key });
-            }
-            Ok(keys)
-        })
-        .await
+        self.query(move |connection| keys::keys(connection, &ring, after, limit))
+            .await
+    }
+
+    async fn restrict(&self, restriction: Restriction, once: Option<Idempotency>) -> Result<Created, StoreError> {
+        self.change_once(once, move |connection| keys::restrict(connection, &restriction))
+            .await
+    }
+
+    async fn restricted_keys(&self) -> Result<Vec<KeyName>, StoreError> {
+        self.query(keys::restricted_keys).await
+    }
+
+    async fn due_for_destruction(&self, until: OffsetDateTime, limit: u32) -> Result<Vec<KeyName>, StoreError> {
+        self.query(move |connection| keys::due_for_destruction(connection, until, limit))
+            .await
     }
 
     async fn earlier(&self, once: &Idempotency) -> Result<Option<Created>, StoreError> {
         let once = once.clone();
-        self.query(move |connection| look_up(connection, &once)).await
+        self.query(move |connection| requests::look_up(connection, &once)).await
     }
 
     async fn begin_resident(&self, intent: Tagged<ResidentIntent>) -> Result<(), StoreError> {
-        self.change(move |connection| {
-            let Tagged { row, tag } = intent;
-            connection.execute(
-                "INSERT INTO resident_intents (uid, version, member, tag) VALUES (?1, ?2, ?3, ?4)",
-                params![row.uid.as_bytes(), row.version, row.member, tag],
-            )?;
-            Ok(())
-        })
-        .await
+        self.change(move |connection| resident::begin(connection, intent)).await
     }
 
     async fn end_resident(&self, uid: Uuid, version: u32) -> Result<(), StoreError> {
-        self.change(move |connection| end_intent(connection, uid, version))
+        self.change(move |connection| resident::end(connection, uid, version))
             .await
     }
 
     async fn resident_intents(&self) -> Result<Vec<Tagged<ResidentIntent>>, StoreError> {
-        self.query(|connection| {
-            connection
-                .prepare("SELECT uid, version, member, tag FROM resident_intents")?
-                .query_map([], |row| {
-                    Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-                })?
-                .map(|row| {
-                    let (uid, version, member, tag) = row?;
-                    Ok(Tagged {
-                        row: ResidentIntent {
-                            uid: Uuid::from_bytes(uid),
-                            version,
-                            member,
-                        },
-                        tag,
-                    })
-                })
-                .collect()
-        })
-        .await
+        self.query(resident::all).await
     }
 
-    async fn has_key(&self, uid: Uuid) -> Result<bool, StoreError> {
-        self.query(move |connection| {
-            Ok(connection
-                .prepare_cached("SELECT EXISTS (SELECT 1 FROM keys WHERE uid = ?1)")?
-                .query_row([uid.as_bytes()], |row| row.get(0))?)
-        })
-        .await
+    async fn has_version(&self, uid: Uuid, version: u32) -> Result<bool, StoreError> {
+        self.query(move |connection| keys::has_version(connection, uid, version))
+            .await
+    }
+
+    async fn use_count(&self, uid: Uuid, version: u32) -> Result<Option<Tagged<UseCountRow>>, StoreError> {
+        self.query(move |connection| use_counts::read(connection, uid, version))
+            .await
+    }
+
+    async fn put_use_counts(&self, counts: Vec<Tagged<UseCountRow>>) -> Result<(), StoreError> {
+        self.change(move |connection| use_counts::put(connection, &counts))
+            .await
+    }
+
+    async fn put_document(
+        &self,
+        document: Tagged<DocumentRow>,
+        once: Option<Idempotency>,
+    ) -> Result<Created, StoreError> {
+        self.change_once(once, move |connection| documents::put(connection, &document))
+            .await
+    }
+
+    async fn document(&self, key: &DocumentKey) -> Result<Option<Tagged<DocumentRow>>, StoreError> {
+        let key = key.clone();
+        self.query(move |connection| documents::find(connection, &key)).await
+    }
+
+    async fn documents(
+        &self,
+        kind: &'static str,
+        ring: &str,
+        after: Option<&[u8]>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Tagged<DocumentRow>>>, StoreError> {
+        let (ring, after) = (ring.to_owned(), after.unwrap_or_default().to_owned());
+        self.query(move |connection| documents::list(connection, kind, &ring, after, limit))
+            .await
+    }
+
+    async fn delete_document(
+        &self,
+        key: &DocumentKey,
+        revision: u64,
+        once: Option<Idempotency>,
+    ) -> Result<Created, StoreError> {
+        let key = key.clone();
+        self.change_once(once, move |connection| documents::delete(connection, &key, revision))
+            .await
     }
 
     async fn close(&self) {
@@ -390,111 +383,6 @@ fn in_savepoint<T>(
     result
 }
 
-/// Whether a request is a repetition; notes it if it is not.
-fn recognise(connection: &Connection, once: Option<&Idempotency>) -> Result<Option<Created>, StoreError> {
-    let Some(once) = once else { return Ok(None) };
-    if let Some(earlier) = look_up(connection, once)? {
-        return Ok(Some(earlier));
-    }
-    let time = micros(now()) as i64;
-    connection.execute("DELETE FROM requests WHERE time <= ?1", [time - REQUESTS_KEPT_MICROS])?;
-    connection.execute(
-        "INSERT INTO requests (principal, request_id, request_hash, time) VALUES (?1, ?2, ?3, ?4)",
-        params![once.principal, once.request_id.as_bytes(), once.request_hash, time],
-    )?;
-    Ok(None)
-}
-
-fn look_up(connection: &Connection, once: &Idempotency) -> Result<Option<Created>, StoreError> {
-    let hash: Option<Vec<u8>> = connection
-        .prepare_cached("SELECT request_hash FROM requests WHERE principal = ?1 AND request_id = ?2 AND time > ?3")?
-        .query_row(
-            params![
-                once.principal,
-                once.request_id.as_bytes(),
-                micros(now()) as i64 - REQUESTS_KEPT_MICROS
-            ],
-            |row| row.get(0),
-        )
-        .optional()?;
-    match hash {
-        None => Ok(None),
-        Some(hash) if hash == once.request_hash => Ok(Some(Created::Before)),
-        Some(_) => Err(StoreError::RequestIdReused),
-    }
-}
-
-fn insert_key(connection: &Connection, StoredKey { key, versions }: StoredKey) -> Result<(), StoreError> {
-    let Tagged { row, tag } = key;
-    let ring_exists: bool = connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM key_rings WHERE ring_id = ?1)")?
-        .query_row([row.name.ring.as_str()], |row| row.get(0))?;
-    if !ring_exists {
-        return Err(StoreError::NotFound(format!("keyRings/{}", row.name.ring)));
-    }
-    let changed = connection
-        .prepare_cached(
-            "INSERT INTO keys
-             (uid, ring_id, key_id, purpose, protection, labels, primary_version, created, revision, tag)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (ring_id, key_id) DO NOTHING",
-        )?
-        .execute(params![
-            row.uid.as_bytes(),
-            row.name.ring.as_str(),
-            row.name.key.as_str(),
-            row.purpose as i64,
-            row.protection as i64,
-            labels_text(&row.labels),
-            row.primary_version,
-            micros(row.created) as i64,
-            row.revision as i64,
-            tag
-        ])?;
-    if changed == 0 {
-        return Err(StoreError::AlreadyExists(row.name.to_string()));
-    }
-    for Tagged { row, tag } in versions {
-        connection
-            .prepare_cached(
-                "INSERT INTO key_versions (key_uid, number, state, members, created, revision, token, tag)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
-                row.key_uid.as_bytes(),
-                row.number,
-                row.state as i64,
-                members_text(&row.members),
-                micros(row.created) as i64,
-                row.revision as i64,
-                row.token,
-                tag
-            ])?;
-        end_intent(connection, row.key_uid, row.number)?;
-    }
-    Ok(())
-}
-
-fn end_intent(connection: &Connection, uid: Uuid, version: u32) -> Result<(), StoreError> {
-    connection.execute(
-        "DELETE FROM resident_intents WHERE uid = ?1 AND version = ?2",
-        params![uid.as_bytes(), version],
-    )?;
-    Ok(())
-}
-
-fn with_versions(connection: &Connection, key: Tagged<KeyRow>) -> Result<StoredKey, StoreError> {
-    let name = key.row.name.to_string();
-    let mut statement = connection.prepare_cached(
-        "SELECT key_uid, number, state, members, created, revision, token, tag
-         FROM key_versions WHERE key_uid = ?1 ORDER BY number",
-    )?;
-    let versions = statement
-        .query_map([key.row.uid.as_bytes()], |row| Ok(read_version(row, &name)))?
-        .map(|row| row?)
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(StoredKey { key, versions })
-}
-
 fn late() -> StoreError {
     StoreError::Database("it did not answer before the caller's deadline; nothing was changed".to_owned())
 }
@@ -509,4 +397,3 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 const QUEUE: usize = 1024;
 const BATCH: usize = 256;
-const REQUESTS_KEPT_MICROS: i64 = 24 * 3600 * 1_000_000;

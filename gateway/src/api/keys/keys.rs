@@ -1,0 +1,289 @@
+//! Keys.
+
+use crate::{
+    api::{
+        ApiError, Gateway, Reason,
+        call::Call,
+        changing::{LabelChange, once, paths, ring_of, terms, unknown_path},
+        convert,
+        listing::{LARGEST_PAGE, LOOKED_AT_FOR_A_PAGE, List, page_size},
+        lookup::{find_key, key_named},
+    },
+    cluster::core::MemberIndex,
+    keys::{
+        creation::{FirstVersion, WantedKey, WantedVersion},
+        filter::KeyFilter,
+        name::{Id, KeyName},
+        purpose,
+        record::Protection,
+    },
+    policy::{Action, Circumstances, KeyFacts, Resource},
+};
+use portcullis_proto::v1;
+use std::sync::Arc;
+
+pub(super) async fn create(call: &mut Call, request: v1::CreateKeyRequest) -> Result<v1::Key, ApiError> {
+    let name = KeyName {
+        ring: ring_of(&request.parent)?,
+        key: Id::parse(&request.key_id)?,
+    };
+    call.concerns(name.to_string());
+    call.require_chance(call.action(), &name.to_string())?;
+    let wanted = wanted_key(name, &request)?;
+    call.authorise_key(wanted.name.to_string(), facts(&wanted), Circumstances::default())?;
+    let once = once(call, &request.request_id, &request)?;
+    let gateway = Arc::clone(call.gateway());
+    let wanted = WantedKey {
+        member: member(&gateway, &request.member)?,
+        ..wanted
+    };
+    if request.validate_only {
+        gateway
+            .creation
+            .validate_key(&wanted, once.as_ref(), call.deadline())
+            .await?;
+        return Ok(v1::Key {
+            name: wanted.name.to_string(),
+            r#type: wanted.key_type.number().into(),
+            purpose: wanted.purpose as i32,
+            permitted_uses: convert::uses(&wanted.uses),
+            protection: wanted.protection as i32,
+            exportable: wanted.exportable,
+            labels: wanted.labels,
+            destroy_window: Some(convert::to_duration(
+                wanted.destroy_window.unwrap_or(gateway.windows.usual),
+            )),
+            ..v1::Key::default()
+        });
+    }
+    call.intend().await?;
+    Ok(convert::key(
+        &*gateway.creation.key(wanted, once, call.deadline()).await?,
+    ))
+}
+
+pub(super) async fn get(call: &mut Call, request: v1::GetKeyRequest) -> Result<v1::Key, ApiError> {
+    let name = key_named(call, &request.name).await?;
+    let record = find_key(call, &name).await?;
+    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    Ok(convert::key(&record))
+}
+
+pub(super) async fn list(call: &mut Call, request: v1::ListKeysRequest) -> Result<v1::ListKeysResponse, ApiError> {
+    let ring = ring_of(&request.parent)?;
+    call.authorise_ring(request.parent.clone(), &ring)?;
+    let filter = KeyFilter::parse(&request.filter).map_err(|error| ApiError::field("filter", error))?;
+    let list = List {
+        kind: "keys",
+        parent: &request.parent,
+        filter: &request.filter,
+    };
+    let mut after = list.read_token(&request.page_token)?;
+    let limit = page_size(request.page_size)?;
+    let directory = Arc::clone(&call.gateway().directory);
+    let mut response = v1::ListKeysResponse::default();
+    let mut looked_at = 0;
+    loop {
+        let wanted = limit - response.keys.len() as u32;
+        // What is filtered is read in larger pieces; the page goes on after the last key that was looked at.
+        let piece = if filter.is_empty() { wanted } else { LARGEST_PAGE };
+        let page = directory.keys(&ring, after.as_deref(), piece, call.deadline()).await?;
+        looked_at += piece;
+        response.unauthentic.extend(page.unauthentic);
+        let mut full_at = None;
+        for record in &page.found {
+            if filter.passes(record) && call.may(Action::ReadKey, Resource::Key(record.facts())) {
+                response.keys.push(convert::key(record));
+                if response.keys.len() as u32 == limit {
+                    full_at = Some(record.key.name.key.as_str().as_bytes().to_vec());
+                    break;
+                }
+            }
+        }
+        let last = page.found.last().map(|record| record.key.name.key.as_str().as_bytes());
+        match (full_at, page.next) {
+            // The page is full before the end of what was read: the next one goes on after the last key that is on it.
+            (Some(at), _) if last != Some(at.as_slice()) => {
+                response.next_page_token = list.token(&at);
+                return Ok(response);
+            }
+            (None, Some(next)) if looked_at < LOOKED_AT_FOR_A_PAGE && !filter.is_empty() => after = Some(next),
+            (_, next) => {
+                response.next_page_token = next.map(|next| list.token(&next)).unwrap_or_default();
+                return Ok(response);
+            }
+        }
+    }
+}
+
+pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRequest) -> Result<v1::Key, ApiError> {
+    let key = request
+        .key
+        .clone()
+        .ok_or_else(|| ApiError::field("key", "is missing"))?;
+    let name = KeyName::parse(&key.name)?;
+    let record = find_key(call, &name).await?;
+    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    let terms = terms(call, &key.etag, &request.request_id, request.validate_only, &request)?;
+    let mut change = LabelChange::default();
+    let mut window = None;
+    for path in paths(request.update_mask)? {
+        if path == "destroy_window" {
+            let wanted = key
+                .destroy_window
+                .ok_or_else(|| ApiError::field("key.destroy_window", "is missing"))?;
+            window = Some(convert::duration("key.destroy_window", wanted)?);
+        } else if !change.take(&path, &key.labels) {
+            return Err(unknown_path(&path, "labels, labels.{name} or destroy_window"));
+        }
+    }
+    change.check()?;
+    let gateway = Arc::clone(call.gateway());
+    if !request.validate_only {
+        call.intend().await?;
+    }
+    let windows = gateway.windows;
+    let changed = gateway
+        .changes
+        .update_key(&name, terms, windows, |labels, destroy_window| {
+            if let Some(window) = window {
+                *destroy_window = window;
+            }
+            change.apply(labels)
+        });
+    Ok(convert::key(&*changed.await?))
+}
+
+pub(super) async fn rotate(call: &mut Call, request: v1::RotateKeyRequest) -> Result<v1::Key, ApiError> {
+    let name = KeyName::parse(&request.name)?;
+    let record = find_key(call, &name).await?;
+    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    let terms = terms(
+        call,
+        &request.etag,
+        &request.request_id,
+        request.validate_only,
+        &request,
+    )?;
+    require_consent(record.key.protection, request.allow_single_replica, &request.member)?;
+    let gateway = Arc::clone(call.gateway());
+    let wanted = WantedVersion {
+        pre_active: request.pre_active,
+        member: member(&gateway, &request.member)?,
+    };
+    if !request.validate_only {
+        call.intend().await?;
+    }
+    let rotated = gateway.creation.rotate(&name, wanted, terms).await?;
+    Ok(convert::key(&rotated))
+}
+
+pub(super) async fn set_primary(call: &mut Call, request: v1::SetPrimaryVersionRequest) -> Result<v1::Key, ApiError> {
+    let name = KeyName::parse(&request.name)?;
+    let record = find_key(call, &name).await?;
+    call.authorise_key(name.version(request.version), record.facts(), Circumstances::default())?;
+    let terms = terms(
+        call,
+        &request.etag,
+        &request.request_id,
+        request.validate_only,
+        &request,
+    )?;
+    let gateway = Arc::clone(call.gateway());
+    if !request.validate_only {
+        call.intend().await?;
+    }
+    let changed = gateway.changes.set_primary(&name, request.version, terms).await?;
+    Ok(convert::key(&changed))
+}
+
+/// What the caller wants, checked as far as that is possible without an HSM.
+fn wanted_key(name: KeyName, request: &v1::CreateKeyRequest) -> Result<WantedKey, ApiError> {
+    let key = request
+        .key
+        .clone()
+        .ok_or_else(|| ApiError::field("key", "is missing"))?;
+    let key_type = convert::key_type(key.r#type)?;
+    let listed = convert::permitted_uses(&key.permitted_uses)?;
+    let (purpose, uses) = purpose::resolve(key_type, convert::purpose(key.purpose)?, listed)
+        .map_err(|error| ApiError::new(Reason::AlgorithmMismatch, error.to_string()))?;
+    let protection = convert::protection(key.protection)?;
+    if protection == Protection::Resident && key.exportable {
+        return Err(ApiError::field("key.exportable", "a RESIDENT key is never exportable"));
+    }
+    let first = match (request.import_only, request.pre_active) {
+        (true, true) => {
+            return Err(ApiError::field(
+                "import_only",
+                "what is imported says then whether it is active: leave pre_active out",
+            ));
+        }
+        (true, false) => FirstVersion::PendingImport,
+        (false, true) => FirstVersion::PreActive,
+        (false, false) => FirstVersion::Active,
+    };
+    if first != FirstVersion::PendingImport {
+        require_consent(protection, request.allow_single_replica, &request.member)?;
+    }
+    Ok(WantedKey {
+        name,
+        key_type,
+        purpose,
+        uses,
+        protection,
+        exportable: key.exportable,
+        labels: convert::labels(key.labels)?,
+        destroy_window: key
+            .destroy_window
+            .map(|window| convert::duration("key.destroy_window", window))
+            .transpose()?,
+        first,
+        member: None,
+    })
+}
+
+/// Key material that lives on one member needs the caller's consent; other key material lives on none.
+pub(in crate::api) fn require_consent(
+    protection: Protection,
+    allow_single_replica: bool,
+    member: &str,
+) -> Result<(), ApiError> {
+    match protection {
+        Protection::Resident if !allow_single_replica => {
+            let message = "a RESIDENT key lives on one member and has no failover: accept that with \
+                           allow_single_replica, or choose WRAPPED";
+            Err(ApiError::new(Reason::SingleReplicaNotAccepted, message))
+        }
+        Protection::Wrapped if !member.is_empty() => Err(ApiError::field(
+            "member",
+            "a WRAPPED key lives on no member: leave it out, or choose RESIDENT",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The member that the caller named, if any.
+pub(in crate::api) fn member(gateway: &Gateway, named: &str) -> Result<Option<MemberIndex>, ApiError> {
+    match named.strip_prefix("members/").unwrap_or(named) {
+        "" => Ok(None),
+        member => match gateway.cluster.member(member) {
+            Some(index) => Ok(Some(index)),
+            None => Err(ApiError::new(
+                Reason::MemberNotFound,
+                format!("there is no member {member}"),
+            )),
+        },
+    }
+}
+
+/// What a policy may know of a key that is to be made.
+fn facts(wanted: &WantedKey) -> KeyFacts<'_> {
+    KeyFacts {
+        name: &wanted.name,
+        labels: &wanted.labels,
+        purpose: wanted.purpose,
+        key_type: wanted.key_type,
+        protection: wanted.protection,
+        exportable: wanted.exportable,
+    }
+}

@@ -1,0 +1,132 @@
+//! Public halves in PEM, DER and JWK, and a ring's as a set.
+
+use crate::{
+    api::{
+        ApiError, Reason,
+        call::Call,
+        changing::ring_of,
+        listing::LARGEST_PAGE,
+        lookup::{find_key, find_version, version_named},
+    },
+    crypto::checksum,
+    keys::{
+        directory::{KeyRecord, VersionRecord},
+        jwk::json_web_key,
+        state::VersionState,
+    },
+    policy::{Action, Circumstances, Resource},
+};
+use portcullis_hsm::algorithm::Operation;
+use portcullis_proto::v1;
+use serde_json::{Value, json};
+use spki::der::pem::{LineEnding, encode_string};
+use std::sync::Arc;
+
+pub(super) async fn get(call: &mut Call, request: v1::GetPublicKeyRequest) -> Result<v1::PublicKey, ApiError> {
+    let name = version_named(call, &request.name).await?;
+    let record = find_key(call, &name.key).await?;
+    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    let version = find_version(&record, name.version)?;
+    let der = public_key(&record, version)?;
+    let (format, public_key) = match v1::PublicKeyFormat::try_from(request.format) {
+        Ok(v1::PublicKeyFormat::Unspecified | v1::PublicKeyFormat::Pem) => {
+            let pem = encode_string("PUBLIC KEY", LineEnding::LF, der)
+                .map_err(|error| ApiError::new(Reason::Internal, format!("the public key has no PEM form: {error}")))?;
+            (v1::PublicKeyFormat::Pem, pem.into_bytes())
+        }
+        Ok(v1::PublicKeyFormat::Der) => (v1::PublicKeyFormat::Der, der.to_vec()),
+        Ok(v1::PublicKeyFormat::Jwk) => (
+            v1::PublicKeyFormat::Jwk,
+            web_key(&record, version)?.to_string().into_bytes(),
+        ),
+        Err(_) => {
+            return Err(ApiError::field(
+                "format",
+                format!("expected a format, found {}", request.format),
+            ));
+        }
+    };
+    Ok(v1::PublicKey {
+        name: record.key.name.version(version.row.number),
+        r#type: record.profile.key_type.number().into(),
+        state: version.state() as i32,
+        format: format.into(),
+        public_key_crc32c: checksum::crc32c(&public_key),
+        public_key: public_key.into(),
+    })
+}
+
+pub(super) async fn key_set(
+    call: &mut Call,
+    request: v1::GetJsonWebKeySetRequest,
+) -> Result<v1::JsonWebKeySet, ApiError> {
+    let ring = ring_of(&request.parent)?;
+    call.authorise_ring(request.parent, &ring)?;
+    let directory = Arc::clone(&call.gateway().directory);
+    let mut keys = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = directory
+            .keys(&ring, after.as_deref(), LARGEST_PAGE, call.deadline())
+            .await?;
+        let signing = page.found.iter().filter(|record| {
+            record.profile.key_type.is_asymmetric()
+                && record.profile.uses.permit_operation(Operation::Sign)
+                && call.may(Action::ReadKey, Resource::Key(record.facts()))
+        });
+        for record in signing {
+            for version in record.versions.iter().filter(|version| is_published(version)) {
+                keys.push(web_key(record, version)?);
+            }
+        }
+        if keys.len() > MOST_KEYS_OF_A_SET {
+            return Err(ApiError::new(
+                Reason::ResponseTooLarge,
+                format!("the ring has more than {MOST_KEYS_OF_A_SET} public keys: ask for each with GetPublicKey"),
+            ));
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    Ok(v1::JsonWebKeySet {
+        json: json!({ "keys": keys }).to_string(),
+    })
+}
+
+/// Whether verifiers should know a version: before it signs, while it signs, and after.
+fn is_published(version: &VersionRecord) -> bool {
+    matches!(
+        version.state(),
+        VersionState::PreActive | VersionState::Active | VersionState::Deactivated
+    )
+}
+
+/// The public half, if there is one.
+fn public_key<'a>(record: &KeyRecord, version: &'a VersionRecord) -> Result<&'a [u8], ApiError> {
+    let name = &record.key.name;
+    if !record.profile.key_type.is_asymmetric() {
+        let message = format!("{name} is of type {} and has no public half", record.profile.key_type);
+        return Err(ApiError::new(Reason::AlgorithmMismatch, message));
+    }
+    match version.public_key() {
+        [] => {
+            let name = name.version(version.row.number);
+            let message = format!("{name} is {} and has no key material yet", version.state());
+            Err(ApiError::new(Reason::KeyStateForbidsOperation, message)
+                .with("version", name)
+                .with("state", version.state().name()))
+        }
+        der => Ok(der),
+    }
+}
+
+fn web_key(record: &KeyRecord, version: &VersionRecord) -> Result<Value, ApiError> {
+    let kid = format!("{}/{}", record.key.uid, version.row.number);
+    let profile = &record.profile;
+    json_web_key(&kid, profile.key_type, &profile.uses, public_key(record, version)?)
+        .ok_or_else(|| ApiError::new(Reason::Internal, "the public key has no form as a JSON web key"))
+}
+
+const MOST_KEYS_OF_A_SET: usize = 5000;

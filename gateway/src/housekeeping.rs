@@ -1,0 +1,84 @@
+//! What the gateway does by itself: it clears what interrupted creates left on members, makes restrictions part of their rows
+//! when members serve again, destroys what is due, and stores use counts.
+
+use crate::{
+    api::Gateway,
+    cluster::shell::Readiness,
+    keys::use_count::{FLUSH_INTERVAL, Reserves},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The tasks, until `stop` is cancelled.
+pub fn start(gateway: &Arc<Gateway>, destruction_interval: Duration, stop: &CancellationToken) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(when_members_serve(
+        Arc::clone(gateway),
+        gateway.cluster.readiness(),
+        stop.clone(),
+    ));
+    tasks.spawn(destroy(Arc::clone(gateway), destruction_interval, stop.clone()));
+    tasks.spawn(count(Arc::clone(gateway), stop.clone()));
+    tasks
+}
+
+/// Works now and whenever another member serves.
+async fn when_members_serve(gateway: Arc<Gateway>, mut readiness: watch::Receiver<Readiness>, stop: CancellationToken) {
+    let mut ready = 0;
+    loop {
+        let now = readiness.borrow_and_update().ready;
+        if now > ready {
+            gateway.materials.clear_interrupted(&gateway.audit).await;
+            if let Err(error) = gateway.changes.fold_restrictions().await {
+                tracing::warn!(%error, "restrictions without a tag stay so for now");
+            }
+        }
+        ready = now;
+        match stop.run_until_cancelled(readiness.changed()).await {
+            Some(Ok(())) => {}
+            _ => return,
+        }
+    }
+}
+
+/// Destroys what is due, again and again.
+async fn destroy(gateway: Arc<Gateway>, every: Duration, stop: CancellationToken) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        gateway.changes.destroy_due(&gateway.audit).await;
+    }
+}
+
+/// Stores use counts now and then, and at the end.
+async fn count(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let mut ticks = interval(FLUSH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let deadline = Instant::now() + FLUSH_INTERVAL;
+        if let Err(error) = gateway.directory.uses().flush(Reserves::Keep, deadline).await {
+            tracing::debug!(%error, "use counts are stored later");
+        }
+    }
+}
+
+/// Stores the last use counts, when no request is under way any more.
+pub async fn finish(gateway: &Gateway) {
+    let flushed = gateway
+        .directory
+        .uses()
+        .flush(Reserves::GiveBack, Instant::now() + LAST_FLUSH);
+    if let Err(error) = flushed.await {
+        tracing::warn!(%error, "the last use counts are not stored: encryptions are counted too many, other uses too few");
+    }
+}
+
+const LAST_FLUSH: Duration = Duration::from_secs(5);

@@ -1,0 +1,382 @@
+//! Small things that belong to a ring and are authenticated like keys: aliases, import jobs, recipients, objects,
+//! revocations. They share one table, one cache and one way of being changed; each kind says how its content is written.
+
+use super::{
+    directory::DirectoryError,
+    locks::Locks,
+    name::Id,
+    record::{Row, Tagged, micros, now},
+};
+use crate::{
+    cluster::{Cluster, operation::Claim},
+    keys::directory::Page,
+    store::{Created, Idempotency, Listed, Store, StoreError},
+};
+use moka::future::Cache;
+use portcullis_hsm::record::{CanonicalError, CanonicalReader, CanonicalWriter, RecordKind};
+use std::{sync::Arc, time::Instant};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// The content of a kind of document.
+pub trait Document: Sized + Send + Sync {
+    /// The kind with the number of its layout, such as `alias/1`. Permanent.
+    const KIND: &'static str;
+    /// The collection in names, such as `aliases` in `keyRings/{ring}/aliases/{id}`.
+    const COLLECTION: &'static str;
+
+    /// Writes the content.
+    fn write(&self, writer: CanonicalWriter) -> CanonicalWriter;
+
+    /// Reads what [`Document::write`] wrote.
+    fn read(reader: &mut CanonicalReader<'_>) -> Result<Self, CanonicalError>;
+}
+
+/// Which document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DocumentKey {
+    /// Its kind.
+    pub kind: &'static str,
+    /// The ring that it belongs to; empty where it belongs to none.
+    pub ring: String,
+    /// Its id in that ring.
+    pub id: String,
+}
+
+/// A document as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentRow {
+    /// Which one it is.
+    pub key: DocumentKey,
+    /// Its identity.
+    pub uid: Uuid,
+    /// When it was made.
+    pub created: OffsetDateTime,
+    /// When it was changed last.
+    pub updated: OffsetDateTime,
+    /// Counts changes, from 1.
+    pub revision: u64,
+    /// Its content in canonical form.
+    pub body: Vec<u8>,
+}
+
+impl Row for DocumentRow {
+    fn canonical(&self) -> Vec<u8> {
+        CanonicalWriter::new()
+            .bytes(b"document/1")
+            .bytes(self.key.kind.as_bytes())
+            .bytes(self.key.ring.as_bytes())
+            .bytes(self.key.id.as_bytes())
+            .fixed(self.uid.as_bytes())
+            .u64(micros(self.created))
+            .u64(micros(self.updated))
+            .u64(self.revision)
+            .bytes(&self.body)
+            .finish()
+    }
+}
+
+/// A checked document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored<D> {
+    /// Its id.
+    pub id: String,
+    /// Its identity.
+    pub uid: Uuid,
+    /// When it was made.
+    pub created: OffsetDateTime,
+    /// When it was changed last.
+    pub updated: OffsetDateTime,
+    /// Counts changes, from 1.
+    pub revision: u64,
+    /// What it says.
+    pub content: D,
+}
+
+/// The documents, checked once and then kept in memory.
+#[derive(Debug)]
+pub struct Documents {
+    store: Arc<dyn Store>,
+    cluster: Arc<Cluster>,
+    known: Cache<DocumentKey, Arc<DocumentRow>>,
+    locks: Locks,
+}
+
+impl Documents {
+    /// Keeps at most `capacity` of them in memory.
+    pub fn new(store: Arc<dyn Store>, cluster: Arc<Cluster>, capacity: u32) -> Self {
+        Self {
+            store,
+            cluster,
+            known: Cache::new(capacity.into()),
+            locks: Locks::new(),
+        }
+    }
+
+    /// A document; `None` if there is none of this id. Only the first use reads the database.
+    pub async fn find<D: Document>(
+        &self,
+        ring: &Id,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Option<Stored<D>>, DirectoryError> {
+        let key = key_of::<D>(ring, id);
+        if let Some(row) = self.known.get(&key).await {
+            return parse(&row).map(Some);
+        }
+        // Nobody changes the document between the reading and the keeping of it.
+        let _lock = self.locks.lock(&key, deadline).await?;
+        let Some(stored) = self.store.by(deadline).document(&key).await? else {
+            return Ok(None);
+        };
+        let row = Arc::new(self.check(stored, deadline).await?);
+        let content = parse(&row)?;
+        self.known.insert(key, row).await;
+        Ok(Some(content))
+    }
+
+    /// At most `limit` documents of a kind in a ring, after one.
+    pub async fn list<D: Document>(
+        &self,
+        ring: &Id,
+        after: Option<&[u8]>,
+        limit: u32,
+        deadline: Instant,
+    ) -> Result<Page<Stored<D>>, DirectoryError> {
+        let stored = self
+            .store
+            .by(deadline)
+            .documents(D::KIND, ring.as_str(), after, limit + 1)
+            .await?;
+        let (stored, mut page) = Page::cut(stored, limit);
+        let mut readable = Vec::new();
+        for Listed { shown, row, .. } in stored {
+            match row {
+                Ok(row) => readable.push(row),
+                Err(StoreError::Malformed(_)) => page.unauthentic.push(name_of::<D>(ring.as_str(), &shown)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let claims: Vec<_> = readable.iter().map(claim).collect();
+        let verdicts = self.cluster.check(&claims, deadline).await?;
+        for (Tagged { row, .. }, authentic) in readable.into_iter().zip(verdicts) {
+            match parse(&row) {
+                Ok(document) if authentic => page.found.push(document),
+                _ => page.unauthentic.push(name_of::<D>(&row.key.ring, &row.key.id)),
+            }
+        }
+        Ok(page)
+    }
+
+    /// Adds a document, or returns the one that the same request added before.
+    pub async fn create<D: Document>(
+        &self,
+        ring: &Id,
+        id: &str,
+        content: &D,
+        once: Option<Idempotency>,
+        deadline: Instant,
+    ) -> Result<Stored<D>, DocumentError> {
+        let key = key_of::<D>(ring, id);
+        let time = now();
+        let row = DocumentRow {
+            key: key.clone(),
+            uid: Uuid::now_v7(),
+            created: time,
+            updated: time,
+            revision: 1,
+            body: content.write(CanonicalWriter::new()).finish(),
+        };
+        let again = {
+            let _lock = self.locks.lock(&key, deadline).await?;
+            self.put(row, once, deadline).await?
+        };
+        match again {
+            Ok(stored) => Ok(stored),
+            Err(Repeated) => self.repeated(ring, id, deadline).await,
+        }
+    }
+
+    /// Replaces a document by what `change` makes of it. `expected` is the revision that the caller knows, if it says so.
+    pub async fn update<D: Document, E: From<DocumentError>>(
+        &self,
+        ring: &Id,
+        id: &str,
+        expected: Option<u64>,
+        once: Option<Idempotency>,
+        deadline: Instant,
+        change: impl FnOnce(Stored<D>) -> Result<D, E>,
+    ) -> Result<Stored<D>, E> {
+        let key = key_of::<D>(ring, id);
+        let again = {
+            let _lock = self.locks.lock(&key, deadline).await.map_err(DocumentError::from)?;
+            let row = self.current::<D>(&key, deadline).await?;
+            if expected.is_some_and(|expected| expected != row.revision)
+                && !self.is_repetition(once.as_ref(), deadline).await?
+            {
+                return Err(DocumentError::Stale(name_of::<D>(&key.ring, &key.id)).into());
+            }
+            let content = change(parse(&row).map_err(DocumentError::from)?)?;
+            let next = DocumentRow {
+                updated: now(),
+                revision: row.revision + 1,
+                body: content.write(CanonicalWriter::new()).finish(),
+                ..row
+            };
+            self.put(next, once, deadline).await?
+        };
+        match again {
+            Ok(stored) => Ok(stored),
+            Err(Repeated) => Ok(self.repeated(ring, id, deadline).await?),
+        }
+    }
+
+    /// Removes a document. Its repetition by the same request succeeds.
+    pub async fn delete<D: Document>(
+        &self,
+        ring: &Id,
+        id: &str,
+        expected: Option<u64>,
+        once: Option<Idempotency>,
+        deadline: Instant,
+    ) -> Result<(), DocumentError> {
+        let key = key_of::<D>(ring, id);
+        let _lock = self.locks.lock(&key, deadline).await?;
+        if self.is_repetition(once.as_ref(), deadline).await? {
+            return Ok(());
+        }
+        let row = self.current::<D>(&key, deadline).await?;
+        if expected.is_some_and(|expected| expected != row.revision) {
+            return Err(DocumentError::Stale(name_of::<D>(&key.ring, &key.id)));
+        }
+        self.store
+            .by(deadline)
+            .delete_document(&key, row.revision, once)
+            .await?;
+        self.known.invalidate(&key).await;
+        Ok(())
+    }
+
+    /// Whether the same request made its change before.
+    pub async fn is_repetition(&self, once: Option<&Idempotency>, deadline: Instant) -> Result<bool, DocumentError> {
+        match once {
+            Some(once) => Ok(self.store.by(deadline).earlier(once).await?.is_some()),
+            None => Ok(false),
+        }
+    }
+
+    /// The document as it stands; its lock is held.
+    async fn current<D: Document>(&self, key: &DocumentKey, deadline: Instant) -> Result<DocumentRow, DocumentError> {
+        if let Some(row) = self.known.get(key).await {
+            return Ok(DocumentRow::clone(&row));
+        }
+        match self.store.by(deadline).document(key).await? {
+            Some(stored) => Ok(self.check(stored, deadline).await?),
+            None => Err(DocumentError::Missing(name_of::<D>(&key.ring, &key.id))),
+        }
+    }
+
+    /// Authenticates and stores a row; its lock is held.
+    async fn put<D: Document>(
+        &self,
+        row: DocumentRow,
+        once: Option<Idempotency>,
+        deadline: Instant,
+    ) -> Result<Result<Stored<D>, Repeated>, DocumentError> {
+        let mut tags = self.cluster.authenticate_rows(vec![row.canonical()], deadline).await?;
+        let tag = tags.pop().ok_or(crate::cluster::ClusterError::Protocol)?;
+        match self
+            .store
+            .by(deadline)
+            .put_document(Tagged::new(row.clone(), tag), once)
+            .await?
+        {
+            Created::New => {
+                let stored = parse(&row)?;
+                self.known.insert(row.key.clone(), Arc::new(row)).await;
+                Ok(Ok(stored))
+            }
+            Created::Before => Ok(Err(Repeated)),
+        }
+    }
+
+    async fn repeated<D: Document>(&self, ring: &Id, id: &str, deadline: Instant) -> Result<Stored<D>, DocumentError> {
+        let found = self.find(ring, id, deadline).await?;
+        found.ok_or_else(|| DocumentError::Missing(name_of::<D>(ring.as_str(), id)))
+    }
+
+    async fn check(&self, stored: Tagged<DocumentRow>, deadline: Instant) -> Result<DocumentRow, DirectoryError> {
+        match self.cluster.check(&[claim(&stored)], deadline).await?.as_slice() {
+            [true] => Ok(stored.row),
+            _ => {
+                let DocumentKey { kind, ring, id } = &stored.row.key;
+                tracing::error!(kind, ring, id, "a stored document is not authentic");
+                Err(not_authentic(&stored.row))
+            }
+        }
+    }
+}
+
+/// Why a document was not made, changed or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// There is none.
+    #[error("{0} does not exist")]
+    Missing(String),
+    /// It changed since the caller read it.
+    #[error("{0} has changed since: read it again for its etag")]
+    Stale(String),
+    /// It could not be read or authenticated.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The HSMs refused.
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::ClusterError),
+}
+
+/// The same request made the change before.
+struct Repeated;
+
+/// The name of a document.
+pub fn name_of<D: Document>(ring: &str, id: &str) -> String {
+    format!("keyRings/{ring}/{}/{id}", D::COLLECTION)
+}
+
+fn key_of<D: Document>(ring: &Id, id: &str) -> DocumentKey {
+    DocumentKey {
+        kind: D::KIND,
+        ring: ring.to_string(),
+        id: id.to_owned(),
+    }
+}
+
+fn claim(stored: &Tagged<DocumentRow>) -> Claim {
+    Claim {
+        kind: RecordKind::Row,
+        message: stored.row.canonical(),
+        tag: stored.tag.clone(),
+    }
+}
+
+fn parse<D: Document>(row: &DocumentRow) -> Result<Stored<D>, DirectoryError> {
+    let mut reader = CanonicalReader::new(&row.body);
+    let content = D::read(&mut reader).and_then(|content| reader.finish().map(|()| content));
+    Ok(Stored {
+        id: row.key.id.clone(),
+        uid: row.uid,
+        created: row.created,
+        updated: row.updated,
+        revision: row.revision,
+        content: content.map_err(|_| not_authentic(row))?,
+    })
+}
+
+fn not_authentic(row: &DocumentRow) -> DirectoryError {
+    DirectoryError::NotAuthentic {
+        name: format!("keyRings/{}: {} {}", row.key.ring, row.key.kind, row.key.id),
+        what: "its row".to_owned(),
+    }
+}

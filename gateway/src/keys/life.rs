@@ -1,0 +1,184 @@
+//! The verbs that move versions through their life, with and without an HSM.
+
+use super::{
+    change::{ChangeError, Changes, Mode, Plan, Terms, Windows, find_version, planned, require_revision},
+    directory::{BACKGROUND_DEADLINE, DirectoryError, KeyRecord},
+    name::KeyName,
+    record::{Restriction, now},
+    state::Verb,
+};
+use crate::store::Created;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A move of a version.
+#[derive(Debug, Clone)]
+pub struct Move {
+    /// The key.
+    pub key: KeyName,
+    /// The version.
+    pub number: u32,
+    /// What is done to it.
+    pub verb: Verb,
+    /// Why; kept with the version.
+    pub reason: String,
+    /// How long a destruction waits; the key's own window if none is given.
+    pub window: Option<Duration>,
+}
+
+impl Changes {
+    /// Moves a version to another state. What only takes something away also works while no HSM is reachable.
+    pub async fn move_version(
+        &self,
+        wanted: Move,
+        terms: Terms,
+        windows: Windows,
+    ) -> Result<Arc<KeyRecord>, ChangeError> {
+        let _lock = self.directory.locks.lock(&wanted.key, terms.deadline).await?;
+        let record = match self.directory.key_under_lock(&wanted.key, terms.deadline).await {
+            Err(DirectoryError::Cluster(error)) if wanted.verb.only_restricts() && error.is_for_want_of_a_member() => {
+                let unchecked = self.directory.key_unchecked(&wanted.key, terms.deadline).await?;
+                return self.restrict(&unchecked, &wanted, terms, Kept::No).await;
+            }
+            record => record?,
+        };
+        if self.is_repetition(terms.once.as_ref(), terms.deadline).await? {
+            return Ok(record);
+        }
+        let Some(plan) = self.plan_move(&record, &wanted, &terms, windows).await? else {
+            return Ok(record);
+        };
+        if terms.mode == Mode::Check {
+            return Ok(self.directory.assemble(planned(&record, &plan))?);
+        }
+        match self.commit(&record, plan, terms.once.clone(), terms.deadline).await {
+            Err(ChangeError::Cluster(error)) if wanted.verb.only_restricts() && error.is_for_want_of_a_member() => {
+                self.restrict(&record, &wanted, terms, Kept::Yes).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Makes restrictions part of the rows that they restrict. Called when members serve again.
+    pub async fn fold_restrictions(&self) -> Result<(), ChangeError> {
+        for name in self.store.restricted_keys().await? {
+            let deadline = Instant::now() + BACKGROUND_DEADLINE;
+            let _lock = self.directory.locks.lock(&name, deadline).await?;
+            let record = self.directory.key_under_lock(&name, deadline).await?;
+            let restricted = record.versions.iter().filter(|version| version.restriction.is_some());
+            let versions: Vec<_> = restricted.map(|version| version.folded()).collect();
+            if !versions.is_empty() {
+                self.commit(&record, Plan { key: None, versions }, None, deadline)
+                    .await?;
+                tracing::info!(key = %name, "what was restricted without an HSM is authenticated now");
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows after a move; none where the version is there already.
+    async fn plan_move(
+        &self,
+        record: &KeyRecord,
+        wanted: &Move,
+        terms: &Terms,
+        windows: Windows,
+    ) -> Result<Option<Plan>, ChangeError> {
+        let version = find_version(record, wanted.number)?;
+        let name = || wanted.key.version(wanted.number);
+        require_revision(terms.expected, version.revision(), name)?;
+        let row = version.folded();
+        let to = row
+            .state
+            .after(wanted.verb, row.past())
+            .ok_or_else(|| ChangeError::State {
+                name: name(),
+                state: row.state.name(),
+                required: wanted.verb.applies_to(),
+            })?;
+        if to == row.state {
+            return Ok(None);
+        }
+        let time = now();
+        let mut next = row.entering(to, &wanted.reason, time);
+        // The row in the store has still the revision before: the restriction was never a revision of it.
+        next.revision = version.row.revision + 1;
+        next.history.destroy = None;
+        if wanted.verb == Verb::ScheduleDestruction {
+            let ring = self.directory.ring(&wanted.key.ring, terms.deadline).await?;
+            let window = match wanted.window {
+                Some(window) => {
+                    windows.check(window, ring.least_destroy_window)?;
+                    window
+                }
+                None => record
+                    .profile
+                    .destroy_window
+                    .max(windows.least)
+                    .max(ring.least_destroy_window),
+            };
+            next.history.destroy = Some(time + window);
+        }
+        Ok(Some(Plan {
+            key: None,
+            versions: vec![next],
+        }))
+    }
+
+    /// Takes something away from a version without its tag.
+    async fn restrict(
+        &self,
+        record: &KeyRecord,
+        wanted: &Move,
+        terms: Terms,
+        kept: Kept,
+    ) -> Result<Arc<KeyRecord>, ChangeError> {
+        let version = find_version(record, wanted.number)?;
+        let name = || wanted.key.version(wanted.number);
+        let row = version.folded();
+        let to = row
+            .state
+            .after(wanted.verb, row.past())
+            .ok_or_else(|| ChangeError::State {
+                name: name(),
+                state: row.state.name(),
+                required: wanted.verb.applies_to(),
+            })?;
+        require_revision(terms.expected, version.revision(), name)?;
+        let restriction = Restriction {
+            key_uid: record.key.uid,
+            number: wanted.number,
+            state: to,
+            reason: wanted.reason.clone(),
+            time: now(),
+        };
+        let mut restricted = planned(record, &Plan::default());
+        restricted.restrictions.retain(|one| one.number != wanted.number);
+        restricted.restrictions.push(restriction.clone());
+        let restricted = self.directory.assemble(restricted)?;
+        if terms.mode == Mode::Make {
+            let _changing = self.directory.changing();
+            match self.store.by(terms.deadline).restrict(restriction, terms.once).await {
+                Ok(Created::New | Created::Before) => {}
+                Err(error) => {
+                    self.directory.forget(&wanted.key).await;
+                    return Err(error.into());
+                }
+            }
+            tracing::warn!(version = name(), state = %to, "restricted while no HSM member serves");
+            if kept == Kept::Yes {
+                self.directory.remember(&restricted).await;
+            }
+        }
+        Ok(restricted)
+    }
+}
+
+/// Whether the record that is restricted was checked, and so may be kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Yes,
+    No,
+}
