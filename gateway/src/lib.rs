@@ -18,6 +18,7 @@
 //! - [`reload`]: new settings, certificates and PINs without a restart.
 //! - [`housekeeping`]: what the gateway does by itself: destructions, use counts, clearing up.
 //! - [`server`]: puts it together, serves, and shuts down.
+//! - [`service_manager`]: tells systemd how the gateway is.
 //! - [`dev`]: makes a development cluster of SoftHSM2 members.
 
 #![forbid(unsafe_code)]
@@ -37,4 +38,5 @@ pub mod pin;
 pub mod policy;
 pub mod reload;
 pub mod server;
+pub mod service_manager;
 pub mod store;

@@ -12,6 +12,7 @@ use crate::{
     config::{ConfigError, Settings},
     listener::{Places, TlsControl, TlsState},
     policy::{reloadable::Reloadable, rules::RuleTable},
+    service_manager::{Notice, ServiceManager},
 };
 use files::WatchedFiles;
 use std::{
@@ -100,6 +101,7 @@ impl fmt::Debug for Reloading {
 /// What a reload changes.
 #[derive(Debug)]
 pub(crate) struct Live {
+    pub(crate) manager: Arc<ServiceManager>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) policy: Arc<Reloadable>,
     pub(crate) tls: Option<Arc<TlsControl>>,
@@ -163,10 +165,12 @@ impl Reloader {
                     Cause::FileChanged
                 }
             };
+            self.live.manager.tell(Notice::Reloading);
             if cause == Cause::Asked {
                 self.follow_rotation().await;
             }
             self.reload(cause).await;
+            self.live.manager.tell(Notice::Ready);
             // What the reload read was looked at before, so a change in between is seen next time.
         }
     }

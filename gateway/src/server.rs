@@ -14,6 +14,7 @@ use crate::{
     listener::{Connection, ListenError, Listeners},
     policy::{reloadable::Reloadable, rules::RuleTable},
     reload::{Live, Reloader, Reloading},
+    service_manager::{Notice, ServiceManager},
     store::{SqliteStore, StateLock, Store, StoreError},
 };
 use arc_swap::ArcSwap;
@@ -87,8 +88,9 @@ pub async fn serve(
     announce: impl FnOnce(Ready),
 ) -> Result<(), ServeError> {
     let connections = settings.limits.connections;
+    let manager = Arc::new(ServiceManager::from_environment());
+    let lock = StateLock::take(&settings.state_directory)?;
     let listeners = Listeners::open(settings.unix.as_ref(), settings.tls.as_ref(), connections).await?;
-    let _state = StateLock::take(&settings.state_directory)?;
     let audit = Arc::new(AuditLog::open(&settings.audit_file, &settings.audit_head())?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.state_directory)?);
     audit.append(&Entry::gateway("gateway.start", "OK"))?;
@@ -149,7 +151,9 @@ pub async fn serve(
         members_ready,
     };
     let socket = listeners.unix.clone();
+    let members = settings.members.len();
     let live = Live {
+        manager: Arc::clone(&manager),
         gateway: Arc::clone(&gateway),
         policy,
         tls: listeners.tls_control(),
@@ -160,6 +164,9 @@ pub async fn serve(
     let connections = listeners.accept(&stop);
     tracing::info!(%ready, members_ready, "serving");
     announce(ready);
+    manager.tell(Notice::Ready);
+    let following = tokio::spawn(Arc::clone(&manager).follow(cluster.readiness(), members, stop.clone()));
+    let living = tokio::spawn(Arc::clone(&manager).keep_alive(Arc::clone(&cluster), Arc::clone(&audit)));
     let receiving = Receiving::new();
     let server = Server::builder()
         .max_concurrent_streams(STREAMS)
@@ -204,6 +211,9 @@ pub async fn serve(
     }
     let closing = Arc::clone(&audit);
     let _ = tokio::task::spawn_blocking(move || closing.close()).await;
+    living.abort();
+    let _ = following.await;
+    drop(lock);
     tracing::info!("stopped");
     Ok(())
 }

@@ -13,6 +13,7 @@ use portcullis_client::{
 use rustix::process::Signal;
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
@@ -27,7 +28,9 @@ use std::{
 pub struct Launch<'c> {
     cluster: &'c TestCluster,
     mount: Option<Mount>,
-    environment: Vec<(String, PathBuf)>,
+    under: Vec<OsString>,
+    environment: Vec<(String, OsString)>,
+    program: PathBuf,
 }
 
 /// What a gateway finds where a directory was.
@@ -42,7 +45,9 @@ impl<'c> Launch<'c> {
         Self {
             cluster,
             mount: None,
+            under: Vec::new(),
             environment: Vec::new(),
+            program: workspace_binary("portcullisd"),
         }
     }
 
@@ -61,10 +66,25 @@ impl<'c> Launch<'c> {
         self
     }
 
+    /// By a program that becomes the gateway: its path and arguments.
+    #[must_use]
+    pub fn under<A: Into<OsString>>(mut self, program: PathBuf, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.under.push(program.into());
+        self.under.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
     /// With a variable in its environment.
     #[must_use]
-    pub fn with_environment(mut self, name: &str, value: &Path) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
+    pub fn with_environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// From a copy of the program.
+    #[must_use]
+    pub fn from_copy(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
         self
     }
 
@@ -94,7 +114,7 @@ impl<'c> Launch<'c> {
     }
 
     fn command(&self) -> Command {
-        let portcullisd = workspace_binary("portcullisd");
+        let portcullisd = &self.program;
         let in_namespace = |script: &str, size: &str, directory: &Path| {
             let mut command = Command::new(find_tool("unshare", "util-linux"));
             if !rustix::process::getuid().is_root() {
@@ -102,11 +122,18 @@ impl<'c> Launch<'c> {
             }
             let script = format!(r#"{script} && shift 2 && exec "$@""#);
             command.args(["--mount", "sh", "-euc", &script, "sh", size]);
-            command.arg(directory).arg(&portcullisd);
+            command.arg(directory).arg(portcullisd);
             command
         };
         let mut command = match &self.mount {
-            None => Command::new(&portcullisd),
+            None => match self.under.as_slice() {
+                [] => Command::new(portcullisd),
+                [first, more @ ..] => {
+                    let mut command = Command::new(first);
+                    command.args(more).arg(portcullisd);
+                    command
+                }
+            },
             Some(Mount::SmallDisk(directory, size)) => {
                 in_namespace(r#"mount -t tmpfs -o "size=$1" tmpfs "$2""#, size, directory)
             }

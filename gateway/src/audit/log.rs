@@ -181,6 +181,11 @@ impl AuditLog {
         self.shared.look(&mut self.shared.lock())
     }
 
+    /// Returns once the log is free to be written. Never, if a writer is stuck.
+    pub fn pulse(&self) {
+        drop(self.shared.lock());
+    }
+
     /// Syncs what is written and ends the syncing thread.
     pub fn close(&self) {
         self.shared.lock().closing = true;

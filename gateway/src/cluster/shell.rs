@@ -30,6 +30,8 @@ pub struct Cluster {
     pub(super) events: mpsc::UnboundedSender<Event>,
     // Changes with every state change of a member.
     readiness: watch::Sender<Readiness>,
+    // Counts what the driver has done.
+    beats: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
@@ -162,6 +164,7 @@ impl Cluster {
                 ready: 0,
                 settled: false,
             }),
+            beats: watch::Sender::new(0),
         });
         tokio::spawn(drive(Arc::downgrade(&cluster), queue));
         cluster
@@ -180,6 +183,14 @@ impl Cluster {
     /// Whether the cluster serves, and how that changes.
     pub fn readiness(&self) -> watch::Receiver<Readiness> {
         self.readiness.subscribe()
+    }
+
+    /// Returns once the session manager has handled an event that comes after this call. Never, if it is stuck.
+    pub async fn pulse(&self) {
+        let mut beats = self.beats.subscribe();
+        let before = *beats.borrow_and_update();
+        self.report(Event::Tick);
+        let _ = beats.wait_for(|beat| *beat > before).await;
     }
 
     /// What is known of each member.
@@ -422,6 +433,7 @@ async fn drive(cluster: std::sync::Weak<Cluster>, mut events: mpsc::UnboundedRec
                 (actions, core.next_wakeup())
             };
             cluster.perform(actions);
+            cluster.beats.send_modify(|beat| *beat += 1);
             next
         };
         event = match next {

@@ -12,7 +12,11 @@ use portcullis_gateway::{
     },
     config::Settings,
 };
-use std::{io::stdout, path::PathBuf};
+use portcullis_hsm::worker::hardening;
+use std::{
+    io::{stderr, stdout},
+    path::PathBuf,
+};
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -89,6 +93,15 @@ fn create_backup(
 
 async fn verify_backup(VerifyArguments { file, config }: &VerifyArguments) -> Result<()> {
     let settings = config.as_deref().map(Settings::load).transpose()?;
+    if settings.is_some() {
+        // PINs pass through this process.
+        for missing in hardening::harden() {
+            say(
+                &mut stderr(),
+                &format!("portcullisd: this process lacks a protection: {missing}"),
+            );
+        }
+    }
     let verified = Verified::read(file).await?;
     let manifest = &verified.manifest;
     say(

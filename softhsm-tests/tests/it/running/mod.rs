@@ -2,5 +2,7 @@
 
 mod backup;
 mod database;
+mod hardening;
 mod rotation;
+mod service;
 mod upgrade;
