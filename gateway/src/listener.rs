@@ -26,10 +26,10 @@ use rustix::{io::ioctl_fionread, net::sockopt};
 use rustls_pki_types::UnixTime;
 use std::{
     fmt, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use strangers::Strangers;
 use tokio::{
@@ -208,6 +208,7 @@ async fn accept_tls(
 ) {
     // Whoever has not shown a certificate yet takes no connection's place, and one address cannot take all of these.
     let strangers = Arc::new(Strangers::new(HANDSHAKES, HANDSHAKES_OF_AN_ADDRESS));
+    let mut crowd = Crowd::default();
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -221,8 +222,8 @@ async fn accept_tls(
             let stream = Arc::clone(&stream);
             move || ioctl_fionread(&*stream).is_ok_and(|waiting| waiting > 0)
         });
-        if let Some(lost) = lost {
-            tracing::warn!(address = %lost, "too many handshakes are under way: the oldest of them was dropped");
+        if let Some(address) = lost {
+            crowd.tell(address);
         }
         // Apart from the loop: a slow or silent client must not keep others waiting.
         let (control, connections, places) = (Arc::clone(&control), connections.clone(), Arc::clone(&places));
@@ -233,24 +234,47 @@ async fn accept_tls(
                 // Lets go of the other share of the stream.
                 stranger.has_spoken();
                 let stream = Arc::into_inner(stream).ok_or_else(|| io::Error::other("the stream is shared"))?;
-                timeout(HANDSHAKE_LIMIT, handshake(&control.state.load_full(), stream, address)).await?
+                let state = control.state.load_full();
+                let (stream, peer) = timeout(HANDSHAKE_LIMIT, handshake(&state, stream, address)).await??;
+                Ok((stream, peer, state))
             };
             let shaken: io::Result<_> = shaken.await;
             drop(stranger);
             match shaken {
-                Ok((stream, peer)) => {
+                Ok((stream, peer, state)) => {
                     let Some(place) = places.try_take() else {
                         return tracing::warn!(%address, "a TLS connection was refused: as many as may be are open");
                     };
                     let entry = control.open.enter(&peer);
                     // What was loaded in the meantime did not see this one among the open.
-                    connection::judge(&peer, &control.state.load().trust);
+                    let now = control.state.load_full();
+                    if !Arc::ptr_eq(&state, &now) {
+                        connection::judge(&peer, &now.trust);
+                    }
                     let connection = Connection::new(Stream::Tls(Box::new(stream)), peer, Some(entry), place);
                     let _ = connections.send(connection).await;
                 }
                 Err(reason) => tracing::info!(%address, %reason, "a TLS connection was refused"),
             }
         }));
+    }
+}
+
+/// Connections that lost their place among the strangers, told now and then: a flood must not become one of log lines.
+#[derive(Debug, Default)]
+struct Crowd {
+    dropped: u64,
+    told: Option<Instant>,
+}
+
+impl Crowd {
+    fn tell(&mut self, address: IpAddr) {
+        self.dropped += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= CROWD_PAUSE) {
+            let dropped = std::mem::take(&mut self.dropped);
+            self.told = Some(Instant::now());
+            tracing::warn!(dropped, last = %address, "too many handshakes are under way: the oldest of them were dropped");
+        }
     }
 }
 
@@ -301,6 +325,7 @@ async fn pause_after(error: &io::Error) {
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
+const CROWD_PAUSE: Duration = Duration::from_secs(1);
 const ACCEPTED: usize = 64;
 const HANDSHAKES: usize = 1024;
 const HANDSHAKES_OF_AN_ADDRESS: usize = 512;

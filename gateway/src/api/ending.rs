@@ -1,5 +1,5 @@
-//! Streams end with their caller's certificate. A call that has not begun is refused by `Call::begin`, one that is under way is
-//! finished; a stream that waits for more is ended here, whatever service it belongs to.
+//! Streams end with their caller's certificate. A call that has not begun is refused by `Call::of`, one that is under way is
+//! finished. A stream has a moment to end by itself; one that goes on waiting is ended here, whatever service it belongs to.
 
 use super::ApiError;
 use crate::identity::Peer;
@@ -9,8 +9,9 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::sleep;
 use tonic::Status;
 use tower::{Layer, Service};
 use uuid::Uuid;
@@ -85,7 +86,7 @@ pub(crate) struct EndingBody<B> {
     body: B,
     peer: Option<Arc<Peer>>,
     // Made when the body first has to wait: most never do.
-    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     is_done: bool,
 }
 
@@ -105,9 +106,13 @@ where
             return Poll::Ready(frame);
         }
         let Some(peer) = &this.peer else { return Poll::Pending };
-        let ended = this
-            .ended
-            .get_or_insert_with(|| Box::pin(peer.end_token().clone().cancelled_owned()));
+        let ended = this.ended.get_or_insert_with(|| {
+            let ended = peer.end_token().clone().cancelled_owned();
+            Box::pin(async move {
+                ended.await;
+                sleep(LAST_WORDS).await;
+            })
+        });
         ready!(ended.as_mut().poll(context));
         this.is_done = true;
         Poll::Ready(status(peer).map(|status| Ok(Frame::trailers(status))))
@@ -131,15 +136,14 @@ fn status(peer: &Peer) -> Option<http::HeaderMap> {
     Some(trailers)
 }
 
+/// How long a service may take to end a stream itself: to answer what it has accepted.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::identity::{ClientCertificate, EndReason, Principal, SpiffeId};
-    use std::{
-        convert::Infallible,
-        future::poll_fn,
-        time::{Duration, SystemTime},
-    };
+    use std::{convert::Infallible, future::poll_fn, time::SystemTime};
     use tonic_types::StatusExt;
     use tower::{ServiceExt, service_fn};
 
@@ -155,7 +159,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_silent_stream_ends_with_its_callers_certificate_and_says_why() {
         let id = SpiffeId::parse("spiffe://example.org/a").expect("an id");
         let certificate = ClientCertificate {

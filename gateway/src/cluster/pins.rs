@@ -10,6 +10,7 @@ use portcullis_hsm::{
     return_code::ReturnCode,
     worker::protocol::{FailureKind, ReplyBody},
 };
+use std::sync::Arc;
 
 /// What is remembered of a member's PINs.
 #[derive(Debug, Default)]
@@ -82,29 +83,37 @@ impl Cluster {
             .map(|(index, _)| MemberIndex(index))
             .collect();
         for index in stopped {
-            let member = &self.members[index.0];
-            let name = &member.settings.name;
             // What a command would print is not known to have changed.
-            if revival == Revival::NewPin && matches!(member.settings.pin, PinSource::Command { .. }) {
-                continue;
+            let is_command = matches!(self.members[index.0].settings.pin, PinSource::Command { .. });
+            if revival == Revival::Asked || !is_command {
+                self.revive_one(index, revival).await;
             }
-            let pin = match member.settings.pin.read().await {
-                Ok(pin) => pin,
-                Err(reason) => {
-                    tracing::warn!(member = name, %reason, "a stopped member stays stopped");
-                    continue;
-                }
-            };
-            let pins = lock(&member.pins);
-            let digest = pins.refused.digest(&pin);
-            let is_new = pins.used.is_none_or(|(_, used)| used != digest);
-            if pins.refused.is_refused(digest) {
-                let reason = "its token refused this PIN before";
-                tracing::warn!(member = name, reason, "a stopped member stays stopped");
-            } else if is_new || revival == Revival::Asked {
-                tracing::info!(member = name, "a stopped member is started again");
-                self.report(Event::Revived(index));
-            }
+        }
+    }
+
+    /// A member that served and lost its login may have been given a new PIN since its worker was started: that one is tried,
+    /// once.
+    pub(super) fn look_for_new_pin(self: &Arc<Self>, index: MemberIndex) {
+        let this = Arc::clone(self);
+        tokio::spawn(async move { this.revive_one(index, Revival::NewPin).await });
+    }
+
+    async fn revive_one(&self, index: MemberIndex, revival: Revival) {
+        let member = &self.members[index.0];
+        let name = &member.settings.name;
+        let pin = match member.settings.pin.read().await {
+            Ok(pin) => pin,
+            Err(reason) => return tracing::warn!(member = name, %reason, "a stopped member stays stopped"),
+        };
+        let pins = lock(&member.pins);
+        let digest = pins.refused.digest(&pin);
+        let is_new = pins.used.is_none_or(|(_, used)| used != digest);
+        if pins.refused.is_refused(digest) {
+            let reason = "its token refused this PIN before";
+            tracing::warn!(member = name, reason, "a stopped member stays stopped");
+        } else if is_new || revival == Revival::Asked {
+            tracing::info!(member = name, "a stopped member is started again");
+            self.report(Event::Revived(index));
         }
     }
 }

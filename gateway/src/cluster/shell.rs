@@ -357,7 +357,12 @@ impl Cluster {
                         worker.kill();
                     }
                 }
-                Action::Tell(change) => self.tell(&change),
+                Action::Tell(change) => {
+                    self.tell(&change);
+                    if (change.from, change.to) == (MemberState::Ready, MemberState::Stopped) {
+                        self.look_for_new_pin(change.member);
+                    }
+                }
             }
         }
     }
@@ -376,6 +381,7 @@ impl Cluster {
             MemberState::Stopped | MemberState::Fenced => {
                 tracing::error!(member, ?from, ?to, %reason, "a member needs a person");
             }
+            MemberState::Down if *from == MemberState::Stopped => {}
             MemberState::Down => tracing::warn!(member, ?from, ?to, %reason, "a member is down"),
             MemberState::Starting | MemberState::Probing => tracing::debug!(member, ?from, ?to, "a member starts"),
             MemberState::Ready => tracing::info!(member, ?from, "a member serves"),

@@ -1,7 +1,10 @@
 //! Connections and streams end with their caller's certificate.
 
 use super::{call, connect, set_lists, stream, tomorrow, wait_for_reloads};
-use portcullis_client::{Client, Code};
+use portcullis_client::{
+    Client, Code,
+    v1::{GenerateRandomRequest, PipelineRequest, pipeline_request::Request, pipeline_response::Response},
+};
 use portcullis_softhsm_tests::{Authority, Gateway, LONG, TestCluster, Wish, refusal};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -119,4 +122,61 @@ async fn a_list_that_goes_out_of_date_ends_what_it_no_longer_covers() {
     cluster.place("clients.crl", &authority.revocation_list(&[], tomorrow()));
     wait_for_reloads(&cluster, &["OK"]);
     gateway.tls_client().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_answers_what_it_read_and_ends_with_its_callers_certificate() {
+    let cluster = TestCluster::new();
+    cluster.reload_often();
+    let authority = cluster.authority();
+    let list = cluster.place("clients.crl", &authority.revocation_list(&[], tomorrow()));
+    set_lists(&cluster, &[list], "require");
+    let gateway = Gateway::start(&cluster);
+    let identity = authority.client(Wish::DEVELOPER, &cluster.pki("ca.pem"));
+    let client = connect(&gateway, &identity.credentials()).await.expect("a connection");
+    let (requests, queue) = tokio::sync::mpsc::channel(1000);
+    let answers = client
+        .crypto()
+        .pipeline(tokio_stream::wrappers::ReceiverStream::new(queue))
+        .await;
+    let mut answers = answers.expect("a stream").into_inner();
+    // Asks on and on, so that the stream is never idle.
+    let asking = tokio::spawn(async move {
+        for id in 1.. {
+            let random = GenerateRandomRequest { length_bytes: 8 };
+            let request = PipelineRequest {
+                id,
+                timeout: None,
+                request: Some(Request::GenerateRandom(random)),
+            };
+            if requests.send(request).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut answered = 0;
+    let end = loop {
+        match timeout(LONG, answers.message())
+            .await
+            .expect("the stream goes on or ends")
+        {
+            Ok(Some(answer)) => {
+                answered += 1;
+                if let Some(Response::Error(error)) = answer.response {
+                    assert_eq!(error.reason, "CERTIFICATE_REVOKED", "{}", error.message);
+                }
+            }
+            Ok(None) => panic!("the stream ended without a reason"),
+            Err(status) => break status,
+        }
+        if answered == 50 {
+            cluster.place(
+                "clients.crl",
+                &authority.revocation_list(&[identity.serial()], tomorrow()),
+            );
+        }
+    };
+    assert!(answered >= 50, "{answered}");
+    refusal(Err::<(), _>(end)).is(Code::Unauthenticated, "CERTIFICATE_REVOKED");
+    asking.await.expect("nobody takes requests any more");
 }

@@ -43,7 +43,7 @@ async fn a_flood_from_many_addresses_keeps_no_caller_out() {
             }
         }
     });
-    let dropped = || gateway.log().contains("the oldest of them was dropped");
+    let dropped = || gateway.log().contains("the oldest of them were dropped");
     let started = Instant::now();
     while !dropped() {
         assert!(started.elapsed() < Duration::from_secs(60), "the places never ran out");

@@ -31,7 +31,7 @@ fn thaw_all(gateway: &Gateway) {
 }
 
 /// Compiles a PKCS#11 module for a cluster that does what SoftHSM2 never does; `@MODULE@` in its source is SoftHSM2.
-fn compile_module(cluster: &TestCluster, source: &str) -> PathBuf {
+pub(crate) fn compile_module(cluster: &TestCluster, source: &str) -> PathBuf {
     let (file, library) = (cluster.path().join("module.c"), cluster.path().join("module.so"));
     let source = source.replace("@MODULE@", &cluster.module().display().to_string());
     fs::write(&file, source).expect("the module's source");
