@@ -136,6 +136,11 @@ impl Principal {
         }
     }
 
+    /// The principal that a pattern without a `*` means.
+    pub fn named(pattern: &PrincipalPattern) -> Option<Self> {
+        pattern.is_exact().then(|| Self(pattern.text.as_str().into()))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -277,7 +282,7 @@ impl Peer {
 }
 
 /// A principal or, with `*` at its end, all that start so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PrincipalPattern {
     text: String,
     prefix: bool,
@@ -305,6 +310,20 @@ impl PrincipalPattern {
         }
     }
 
+    /// Whether it means one principal.
+    pub fn is_exact(&self) -> bool {
+        !self.prefix
+    }
+
+    /// Whether all that another pattern means is meant by this one too.
+    pub fn covers(&self, other: &Self) -> bool {
+        if self.prefix {
+            other.text.starts_with(&self.text)
+        } else {
+            self == other
+        }
+    }
+
     /// Whether a principal is meant.
     pub fn matches(&self, principal: &Principal) -> bool {
         if self.prefix {
@@ -312,6 +331,13 @@ impl PrincipalPattern {
         } else {
             *principal.0 == self.text
         }
+    }
+}
+
+impl fmt::Display for PrincipalPattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)?;
+        formatter.write_str(if self.prefix { "*" } else { "" })
     }
 }
 

@@ -5,7 +5,7 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::{ConfigFile, audit, backup, config, console, dev, member, principal, serve, worker};
+use commands::{ConfigFile, audit, backup, config, console, dev, member, policy, principal, serve, worker};
 use std::process::ExitCode;
 
 /// A signing and encryption gateway in front of a cluster of PKCS#11 HSMs.
@@ -23,6 +23,9 @@ enum Command {
     /// Looks at a configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Looks at who may do what.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Looks at an audit log.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Backup(command) => backup::run(&command),
         Command::Member(command) => member::run(&command),
         Command::Principal(arguments) => principal::run(&arguments),
+        Command::Policy(command) => policy::run(command),
         Command::Dev(arguments) => dev::run(arguments),
     };
     match outcome {

@@ -11,7 +11,7 @@ use crate::{
     cluster::pins::Revival,
     config::{ConfigError, Settings},
     listener::{Places, TlsControl, TlsState},
-    policy::{reloadable::Reloadable, rules::RuleTable},
+    policy::Policy,
     service_manager::{Notice, ServiceManager},
 };
 use files::WatchedFiles;
@@ -103,7 +103,7 @@ impl fmt::Debug for Reloading {
 pub(crate) struct Live {
     pub(crate) manager: Arc<ServiceManager>,
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) policy: Arc<Reloadable>,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) tls: Option<Arc<TlsControl>>,
     pub(crate) places: [Arc<Places>; 2],
 }
@@ -217,7 +217,7 @@ impl Reloader {
 
     async fn reload(&mut self, cause: Cause) {
         let read = block_in_place(|| self.read());
-        let (settings, tls) = match read {
+        let (settings, policy, tls) = match read {
             Ok(read) => read,
             Err(reason) => {
                 tracing::error!(cause = cause.name(), %reason, "nothing was reloaded: the new state is not valid");
@@ -235,7 +235,7 @@ impl Reloader {
             tracing::error!(cause = cause.name(), %reason, "nothing was reloaded: it cannot be recorded");
             return;
         }
-        self.apply(settings, tls);
+        self.apply(settings, policy, tls);
         self.live
             .gateway
             .cluster
@@ -249,8 +249,9 @@ impl Reloader {
         let _ = self.record(cause, Phase::Gateway, "OK").await;
     }
 
-    fn read(&self) -> Result<(Settings, Option<TlsState>), String> {
+    fn read(&self) -> Result<(Settings, Policy, Option<TlsState>), String> {
         let settings = self.reloading.configuration.load().map_err(|error| error.to_string())?;
+        let policy = Policy::load(&settings.policy).map_err(|error| error.to_string())?;
         let tls = match (&self.live.tls, &settings.tls) {
             (Some(_), Some(tls)) => Some(
                 TlsState::read(tls)
@@ -258,12 +259,12 @@ impl Reloader {
             ),
             _ => None,
         };
-        Ok((settings, tls))
+        Ok((settings, policy, tls))
     }
 
-    fn apply(&mut self, settings: Settings, tls: Option<TlsState>) {
+    fn apply(&mut self, settings: Settings, policy: Policy, tls: Option<TlsState>) {
         let live = &self.live;
-        live.policy.replace(Arc::new(RuleTable::new(settings.rules.clone())));
+        live.policy.replace(policy);
         live.gateway.limits.store(Arc::new(settings.limits));
         for places in &live.places {
             places.set_limit(settings.limits.connections);

@@ -12,7 +12,7 @@ use crate::{
         use_count::UseCounts,
     },
     listener::{Connection, ListenError, Listeners},
-    policy::{reloadable::Reloadable, rules::RuleTable},
+    policy::{Policy, PolicyError},
     reload::{Live, Reloader, Reloading},
     service_manager::{Notice, ServiceManager},
     store::{SqliteStore, StateLock, Store, StoreError},
@@ -41,6 +41,9 @@ use tower::util::{MapRequestLayer, MapResponseLayer};
 /// Why the gateway cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -87,6 +90,7 @@ pub async fn serve(
     stop: CancellationToken,
     announce: impl FnOnce(Ready),
 ) -> Result<(), ServeError> {
+    let policy = Arc::new(Policy::load(&settings.policy)?);
     let connections = settings.limits.connections;
     let manager = Arc::new(ServiceManager::from_environment());
     let lock = StateLock::take(&settings.state_directory)?;
@@ -108,7 +112,6 @@ pub async fn serve(
     let documents = Arc::new(Documents::new(kept, members, settings.limits.cached_keys));
     let (kept, members) = shared();
     let windows = settings.keys.windows;
-    let policy = Arc::new(Reloadable::new(Arc::new(RuleTable::new(settings.rules.clone()))));
     let gateway = Arc::new(Gateway {
         creation: Creation::new(
             kept,
@@ -124,7 +127,7 @@ pub async fn serve(
         materials,
         documents,
         windows,
-        policy: Arc::<Reloadable>::clone(&policy),
+        policy: Arc::clone(&policy),
         audit: Arc::clone(&audit),
         limits: ArcSwap::from_pointee(settings.limits),
         stopping: stop.clone(),

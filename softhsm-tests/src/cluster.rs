@@ -66,6 +66,28 @@ impl TestCluster {
         fs::write(&file, table.to_string()).expect("the configuration can be written");
     }
 
+    /// Adds a grant to the policy: the settings of a `[[policy.grant]]`.
+    pub fn grant(&self, settings: &str) {
+        let grant: toml::Table = settings.parse().expect("a grant is TOML");
+        self.edit_config(|config| {
+            let policy = config["policy"].as_table_mut().expect("[policy]");
+            let grants = policy.entry("grant").or_insert_with(|| toml::Value::Array(Vec::new()));
+            grants.as_array_mut().expect("[[policy.grant]]").push(grant.into());
+        });
+    }
+
+    /// The cluster's file of policies in Cedar.
+    pub fn policy_file(&self) -> PathBuf {
+        self.path().join("policy.cedar")
+    }
+
+    /// Adds policies to that file.
+    pub fn add_policies(&self, text: &str) {
+        let file = self.policy_file();
+        let policies = fs::read_to_string(&file).expect("the policies");
+        fs::write(&file, format!("{policies}\n{text}")).expect("the policies can be written");
+    }
+
     /// Changes one member's table in the configuration.
     pub fn edit_member(&self, member: &str, edit: impl FnOnce(&mut toml::Table)) {
         self.edit_config(|config| {

@@ -69,7 +69,7 @@ pub struct Gateway {
     /// How long destructions may wait.
     pub windows: Windows,
     /// Who may do what.
-    pub policy: Arc<dyn Policy>,
+    pub policy: Arc<Policy>,
     /// The audit log.
     pub audit: Arc<AuditLog>,
     /// What requests may ask for; a reload changes it.

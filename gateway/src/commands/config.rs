@@ -6,6 +6,7 @@ use clap::Subcommand;
 use portcullis_gateway::{
     config::{ConfigError, Settings},
     listener::TlsState,
+    policy::Policy,
 };
 use std::path::Path;
 
@@ -31,10 +32,10 @@ fn check(path: &Path) -> Result<()> {
             problems,
         })?;
     }
-    let (members, rules) = (settings.members.len(), settings.rules.len());
+    let (members, policies) = (settings.members.len(), Policy::load(&settings.policy)?.len());
     say(
         &mut std::io::stdout(),
-        &format!("{} is valid: {members} members, {rules} policy rules", path.display()),
+        &format!("{} is valid: {members} members, {policies} policies", path.display()),
     );
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! - `audit`: checks an audit log.
 //! - `backup`: makes, checks and restores backups.
 //! - `config`: looks at a configuration.
+//! - `policy`: looks at who may do what.
 //! - `dev`: a development cluster.
 //! - `member`: the PIN of a member's token.
 //! - `principal`: who the holder of a certificate is.
@@ -16,6 +17,7 @@ pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod dev;
 pub(crate) mod member;
+pub(crate) mod policy;
 pub(crate) mod principal;
 pub(crate) mod serve;
 pub(crate) mod worker;

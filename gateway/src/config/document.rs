@@ -60,6 +60,11 @@ impl<'a> Problems<'a> {
         });
     }
 
+    /// A path of the document: relative ones start at its base.
+    pub(super) fn path(&self, text: &str) -> PathBuf {
+        self.base.join(text)
+    }
+
     pub(super) fn into_found(mut self) -> Vec<Problem> {
         self.found.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
         self.found

@@ -6,11 +6,16 @@
 mod document;
 mod listeners;
 mod members;
+mod policy;
 mod reader;
 
 pub use document::Problem;
 
-use crate::{keys::change::Windows, pin::PinSource, policy::rules::Rule};
+use crate::{
+    keys::change::Windows,
+    pin::PinSource,
+    policy::{Policy, PolicySettings},
+};
 use document::{Problems, Section};
 use portcullis_hsm::{domain::Fingerprint, token::TokenSelector};
 use reader::read_settings;
@@ -50,7 +55,7 @@ pub struct Settings {
     /// How keys are kept.
     pub keys: KeySettings,
     /// Who may do what.
-    pub rules: Vec<Rule>,
+    pub policy: PolicySettings,
 }
 
 /// The Unix socket.
@@ -220,6 +225,20 @@ impl ConfigError {
 impl Settings {
     /// Reads a file and checks it, together with the files that it names.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let settings = Self::read(path)?;
+        let problems = settings.check_files();
+        if problems.is_empty() {
+            Ok(settings)
+        } else {
+            Err(ConfigError::Invalid {
+                path: path.to_owned(),
+                problems,
+            })
+        }
+    }
+
+    /// Reads a file without looking at the files that it names.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
             path: path.to_owned(),
             source,
@@ -230,17 +249,10 @@ impl Settings {
             source,
         })?;
         let base = absolute.parent().unwrap_or(Path::new("/"));
-        let invalid = |problems| ConfigError::Invalid {
+        Self::parse(&text, base).map_err(|problems| ConfigError::Invalid {
             path: path.to_owned(),
             problems,
-        };
-        let settings = Self::parse(&text, base).map_err(invalid)?;
-        let problems = settings.check_files();
-        if problems.is_empty() {
-            Ok(settings)
-        } else {
-            Err(invalid(problems))
-        }
+        })
     }
 
     /// The note of the audit log's end, which lies beside the database.
@@ -278,6 +290,7 @@ impl Settings {
             files.extend(tls.trust_domains.values().chain(&tls.revocation_lists).cloned());
         }
         files.extend(self.members.iter().filter_map(|member| member.pin.file()));
+        files.extend(self.policy.files.iter().cloned());
         files
     }
 
@@ -309,6 +322,13 @@ impl Settings {
             if let PinSource::File(path) = &member.pin {
                 check(format!("member {}: pin_file", member.name), path, Secrecy::Secret);
             }
+        }
+        if let Err(error) = Policy::load(&self.policy) {
+            problems.extend(error.problems.iter().map(|problem| Problem {
+                line: None,
+                setting: "policy".to_owned(),
+                message: problem.to_string(),
+            }));
         }
         problems
     }

@@ -5,14 +5,11 @@ use super::{
     document::{Problems, Section},
     listeners::read_listeners,
     members::read_members,
+    policy::read_policy,
 };
-use crate::{
-    identity::PrincipalPattern,
-    keys::{change::Windows, name::is_id},
-    policy::rules::{Rule, RuleAction},
-};
+use crate::keys::change::Windows;
 use portcullis_hsm::{domain::Fingerprint, worker::protocol::MAX_PAYLOAD};
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 /// Reads the whole document; `None` only where a problem was noted.
 pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) -> Option<Settings> {
@@ -28,7 +25,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
     let limits = read_limits(&mut root, problems);
     let reload = read_reload(&mut root, problems);
     let keys = read_keys(&mut root, problems);
-    let rules = read_rules(&mut root, problems);
+    let policy = read_policy(&mut root, problems);
     root.finish(problems);
     Some(Settings {
         state_directory: state_directory?,
@@ -42,7 +39,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
         limits,
         reload,
         keys,
-        rules,
+        policy,
     })
 }
 
@@ -161,72 +158,4 @@ fn read_keys(root: &mut Section<'_>, problems: &mut Problems<'_>) -> KeySettings
     };
     keys.finish(problems);
     settings
-}
-
-fn read_rules(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Vec<Rule> {
-    let mut policy = root.section("policy", problems);
-    let mut rules = Vec::new();
-    let mut names = HashSet::new();
-    for mut section in policy.sections("rule", problems) {
-        let at = section.at();
-        let name = section.required("name", problems, "text", |value| value.as_str().map(str::to_owned));
-        if let Some(name) = &name
-            && !names.insert(name.clone())
-        {
-            problems.note(
-                at,
-                section.setting("name"),
-                format!("\"{name}\" is used by another rule"),
-            );
-        }
-        let principals = read_each(&mut section, problems, "principals", PrincipalPattern::parse);
-        let actions = read_each(&mut section, problems, "actions", RuleAction::parse);
-        let rings = section.texts("rings", problems).unwrap_or_default();
-        for ring in &rings {
-            if ring != "*" && !is_id(ring) {
-                problems.note(
-                    at,
-                    section.setting("rings"),
-                    format!("\"{ring}\" is neither a ring's id nor \"*\""),
-                );
-            }
-        }
-        if rings.is_empty() && actions.iter().any(|action| action.needs_ring()) {
-            let message = "is missing, so these actions are allowed nowhere; expected ids of rings, or \"*\"";
-            problems.note(at, section.setting("rings"), message);
-        }
-        section.finish(problems);
-        if let Some(name) = name {
-            rules.push(Rule {
-                name,
-                principals,
-                actions,
-                rings,
-            });
-        }
-    }
-    policy.finish(problems);
-    rules
-}
-
-/// Reads an array of texts that must not be empty, each by `parse`, which says what is wrong.
-fn read_each<T>(
-    section: &mut Section<'_>,
-    problems: &mut Problems<'_>,
-    key: &str,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Vec<T> {
-    let at = section.at();
-    let setting = section.setting(key);
-    let Some(texts) = section.texts(key, problems) else {
-        return Vec::new();
-    };
-    let mut parsed = Vec::new();
-    for text in texts {
-        match parse(&text) {
-            Ok(one) => parsed.push(one),
-            Err(message) => problems.note(at, setting.clone(), message),
-        }
-    }
-    parsed
 }

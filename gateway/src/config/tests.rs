@@ -55,10 +55,22 @@ module = "m.so"
 sessions = 0
 pin = "1234"
 
-[[policy.rule]]
+[[policy.grant]]
 name = "x"
+role = "dancer"
 principals = ["everyone"]
-actions = ["sign", "dance"]
+
+[[policy.grant]]
+name = "x"
+role = "signer"
+principals = ["unix:uid=1"]
+
+[[policy.grant]]
+name = "y"
+role = "auditor"
+principals = []
+rings = ["*", "A"]
+keys = ["key"]
 "#;
     let found = problems(text);
     let expected = [
@@ -73,9 +85,15 @@ actions = ["sign", "dance"]
         "line 17: member[1].name: expected a name",
         "line 19: member[1].sessions: expected a whole number from 1 to 256, found 0",
         "line 20: member[1].pin: is not a known setting",
-        "policy.rule[1].principals: \"everyone\" is no principal",
-        "policy.rule[1].actions: \"dance\" is no action",
-        "policy.rule[1].rings: is missing",
+        "line 22: policy.grant[1].role: \"dancer\" is no role: expected key-admin, reader, signer",
+        "line 22: policy.grant[1].principals: \"everyone\" is no principal",
+        "line 22: policy.grant[1].principals: names nobody",
+        "line 27: policy.grant[2].name: \"x\" is used by another grant",
+        "line 27: policy.grant[2].rings: neither rings nor keys are given",
+        "line 32: policy.grant[3].principals: names nobody",
+        "line 32: policy.grant[3].rings: \"A\" is neither a ring's id nor \"*\"",
+        "line 32: policy.grant[3].keys: \"key\" is no key",
+        "line 32: policy.grant[3].rings: the role auditor concerns the whole gateway",
     ];
     for expected in expected {
         assert!(

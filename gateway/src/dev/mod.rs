@@ -50,6 +50,7 @@ pub async fn prepare(options: &DevOptions, progress: impl Fn(&str)) -> Result<Pa
     pki::make(&state.join("pki")).context("the development certificates cannot be made")?;
     progress("made a certificate authority, and certificates for the gateway and the developer");
     let unfinished = state.join(UNFINISHED);
+    write_file(&state.join("policy.cedar"), policy().as_bytes())?;
     write_file(
         &config,
         configuration(&state, &module, options.listen, fingerprint).as_bytes(),
@@ -107,7 +108,6 @@ fn find_module(named: Option<&Path>) -> Result<PathBuf> {
 }
 
 fn configuration(state: &Path, module: &Path, listen: SocketAddr, fingerprint: Fingerprint) -> String {
-    let uid = rustix::process::geteuid().as_raw();
     let text = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     let mut config = format!(
         r#"# A development cluster, made by `portcullisd dev`. docs/portcullis.toml explains every setting.
@@ -134,14 +134,10 @@ fingerprint = "{fingerprint}"
 least_destroy_window = "1s"
 destruction_interval = "1s"
 
-[[policy.rule]]
-name = "the developer may do everything"
-principals = ["unix:uid={uid}", "{developer}"]
-actions = ["*"]
-rings = ["*"]
+[policy]
+files = ["policy.cedar"]
 "#,
         epoch = members::EPOCH,
-        developer = pki::DEVELOPER,
     );
     for name in members::NAMES {
         let directory = members::directory(state, name);
@@ -160,6 +156,22 @@ environment = {{ SOFTHSM2_CONF = {conf} }}
         ));
     }
     config
+}
+
+/// What the developer may do. No role allows so much: roles keep duties apart.
+fn policy() -> String {
+    format!(
+        r#"// A development policy, made by `portcullisd dev`. docs/policy.md explains how to write one.
+
+@id("the developer may do everything")
+permit (principal == Principal::"unix:uid={uid}", action, resource);
+
+@id("the developer may do everything over TLS")
+permit (principal == Principal::"{developer}", action, resource);
+"#,
+        uid = rustix::process::geteuid().as_raw(),
+        developer = pki::DEVELOPER,
+    )
 }
 
 /// Makes a directory for its owner alone.

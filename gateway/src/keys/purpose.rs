@@ -60,7 +60,7 @@ impl Purpose {
         Self::ALL.into_iter().find(|one| one.name() == name)
     }
 
-    /// The name, as policy and filters write it.
+    /// The name, as policies, filters and messages write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::SignVerify => "SIGN_VERIFY",

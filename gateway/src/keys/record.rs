@@ -84,11 +84,20 @@ pub enum Protection {
 }
 
 impl Protection {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Wrapped, Self::Resident];
+
     /// The protection with this number, if it is known.
     pub fn from_number(number: i64) -> Option<Self> {
-        [Self::Wrapped, Self::Resident]
-            .into_iter()
-            .find(|one| *one as i64 == number)
+        Self::ALL.into_iter().find(|one| *one as i64 == number)
+    }
+
+    /// The name, as policies and messages write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wrapped => "WRAPPED",
+            Self::Resident => "RESIDENT",
+        }
     }
 }
 

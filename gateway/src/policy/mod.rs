@@ -1,26 +1,45 @@
-//! Whether a principal may do something. Nothing is allowed unless a rule allows it.
+//! Whether a principal may do something. Policies are written in Cedar; nothing is allowed unless a policy permits it and
+//! none forbids it.
 //!
 //! - [`action`]: what calls do, by name and duty.
 //! - [`question`]: what a policy is asked: who, what, on which resource, under which circumstances.
-//! - [`reloadable`]: the policy that is in force.
-//! - [`rules`]: rules from the configuration.
+//! - [`role`] and [`grant`]: the roles that come with the gateway, and how the configuration gives them.
+//! - `load`: from settings to policies, with everything that is wrong with them.
+//! - `rule`: a loaded policy and what its head says.
+//! - `engine`: answers questions; `memory`: remembers the answers that cannot change; `facts`: from a question to entities.
+//! - [`review`]: who holds duties that should be apart.
+//! - [`explain`]: who may do what, by which policy.
+//! - `vocabulary`: the words of policies, with the schema `portcullis.cedarschema`.
 
 pub mod action;
+mod engine;
+pub mod explain;
+mod facts;
+pub mod grant;
+mod load;
+mod memory;
 pub mod question;
-pub mod reloadable;
-pub mod rules;
+pub mod review;
+pub mod role;
+mod rule;
+mod vocabulary;
 
-pub use action::{Action, Duty};
+pub use action::{Action, Duty, Target};
+pub use engine::Policy;
+pub use grant::{Grant, Place, PolicySettings};
+pub use load::{PolicyError, PolicyProblem};
 pub use question::{Circumstances, KeyFacts, Question, Resource};
+pub use role::Role;
 
-use crate::identity::Peer;
-use std::{fmt, sync::Arc};
-use time::OffsetDateTime;
+use std::sync::Arc;
+
+#[cfg(test)]
+mod tests;
 
 /// The answer, with the name of the rule that gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Allowed, by this rule.
+    /// Allowed, by this rule; by several, if their names are listed.
     Allow(Arc<str>),
     /// Not allowed: forbidden by this rule, or, without one, allowed by none.
     Deny(Option<Arc<str>>),
@@ -39,14 +58,4 @@ impl Decision {
             Self::Deny(rule) => rule.as_ref(),
         }
     }
-}
-
-/// Decides. What decides may change; what is asked does not.
-pub trait Policy: fmt::Debug + Send + Sync {
-    /// Answers a question. Has no side effect and does not wait.
-    fn decide(&self, question: Question<'_>, now: OffsetDateTime) -> Decision;
-
-    /// Whether a rule could allow this principal this action on anything at all, under whatever circumstances. Cheap, so
-    /// that those who never could are refused before anything is looked up for them.
-    fn could_allow(&self, peer: &Peer, action: Action) -> Decision;
 }

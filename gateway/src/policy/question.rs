@@ -37,7 +37,7 @@ pub enum Resource<'a> {
 }
 
 /// What a policy may know of a key.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyFacts<'a> {
     /// Its name.
     pub name: &'a KeyName,

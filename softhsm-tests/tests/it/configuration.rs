@@ -96,10 +96,10 @@ probe_interval = "often"
 [limits]
 payload = "4GiB"
 
-[[policy.rule]]
-name = "rule"
+[[policy.grant]]
+name = "grant"
 principals = ["root"]
-actions = ["everything"]
+role = "everything"
 rings = ["*"]
 "#;
     fs::write(&file, text).expect("a configuration");
@@ -125,8 +125,8 @@ rings = ["*"]
     }
     for (setting, word) in [
         ("member[1].token_label", ""),
-        ("policy.rule[1].principals", "root"),
-        ("policy.rule[1].actions", "everything"),
+        ("policy.grant[1].principals", "root"),
+        ("policy.grant[1].role", "everything"),
     ] {
         let found = said.lines().any(|one| one.contains(setting) && one.contains(word));
         assert!(found, "{setting} is not in:\n{said}");

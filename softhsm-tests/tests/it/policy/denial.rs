@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Who is not named is denied, and a grant ends where it ends.
 
 use portcullis_client::{
     Code,
@@ -66,22 +66,16 @@ async fn who_has_no_rule_is_denied_and_learns_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_allows_what_it_lists_in_the_rings_it_lists_to_whom_it_lists() {
+async fn a_grant_allows_its_role_in_its_rings_to_its_principals() {
     let cluster = TestCluster::new();
-    cluster.edit_config(|config| {
-        let rule: toml::Table = r#"
-            name = "payments"
-            principals = ["spiffe://portcullis.dev/payments/*"]
-            actions = ["sign", "verify", "key.read", "key_ring.read"]
-            rings = ["payments"]
-        "#
-        .parse()
-        .expect("a rule");
-        config["policy"]["rule"]
-            .as_array_mut()
-            .expect("rules")
-            .push(rule.into());
-    });
+    cluster.grant(
+        r#"
+        name = "payments"
+        role = "signer"
+        principals = ["spiffe://portcullis.dev/payments/*"]
+        rings = ["payments"]
+        "#,
+    );
     let gateway = Gateway::start(&cluster);
     let developer = gateway.tls_client().await;
     for ring in ["payments", "other"] {
