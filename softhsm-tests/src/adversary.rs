@@ -122,6 +122,13 @@ impl<'c> Adversary<'c> {
         hex::decode(value["key_token"].as_str().expect("a key token")).expect("hexadecimal")
     }
 
+    /// The tag that makes a row authentic, whatever stands in it.
+    #[track_caller]
+    pub fn authenticate_row(&self, canonical: &[u8]) -> Vec<u8> {
+        let value = self.run("row", json!({ "row": hex::encode(canonical) }));
+        hex::decode(value["tag"].as_str().expect("a tag")).expect("hexadecimal")
+    }
+
     /// Whether the token takes the user PIN.
     #[track_caller]
     pub fn can_log_in(&self) -> bool {

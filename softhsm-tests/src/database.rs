@@ -73,6 +73,25 @@ impl Database {
             .unwrap_or_else(|error| panic!("the notes of resident keys: {error}"))
     }
 
+    /// How many rows a table has.
+    pub fn count(&self, table: &str) -> u64 {
+        self.number(&format!("SELECT count(*) FROM {table}")).unsigned_abs()
+    }
+
+    /// The one number that a query finds.
+    pub fn number(&self, sql: &str) -> i64 {
+        let found = self.connection.query_row(sql, [], |row| row.get(0));
+        found.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The uid of a key.
+    pub fn key_uid(&self, ring: &str, key: &str) -> Vec<u8> {
+        match self.column("keys", "uid", ring, key) {
+            Value::Blob(uid) => uid,
+            other => panic!("the uid of {ring}/{key} is {other:?}"),
+        }
+    }
+
     /// Runs a statement; returns how many rows it changed.
     pub fn execute(&self, sql: &str, parameters: impl Params) -> usize {
         self.connection

@@ -119,8 +119,10 @@ impl Changes {
         terms: Terms,
         change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), String>,
     ) -> Result<RingRow, ChangeError> {
+        // Asked first: the row is then the one that the earlier request left.
+        let repeated = self.is_repetition(terms.once.as_ref(), terms.deadline).await?;
         let row = self.directory.ring(id, terms.deadline).await?;
-        if self.is_repetition(terms.once.as_ref(), terms.deadline).await? {
+        if repeated {
             return Ok(row);
         }
         require_revision(terms.expected, row.revision, || format!("keyRings/{id}"))?;

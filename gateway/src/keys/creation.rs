@@ -179,10 +179,12 @@ impl Creation {
         wanted: WantedVersion,
         terms: Terms,
     ) -> Result<Arc<KeyRecord>, ChangeError> {
-        let record = self.directory.key(name, terms.deadline).await?;
         if self.changes.is_repetition(terms.once.as_ref(), terms.deadline).await? {
-            return Ok(record);
+            // Under the lock, because what made it may not have kept its record yet.
+            let _lock = self.directory.locks.lock(name, terms.deadline).await?;
+            return Ok(self.directory.key_under_lock(name, terms.deadline).await?);
         }
+        let record = self.directory.key(name, terms.deadline).await?;
         require_revision(terms.expected, record.key.revision, || name.to_string())?;
         let profile = &record.profile;
         let needs = needs(profile.key_type, &profile.uses, wanted.member);

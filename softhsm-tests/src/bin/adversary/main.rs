@@ -19,6 +19,7 @@ mod forbidden;
 mod forge;
 mod formats;
 mod plant;
+mod row;
 mod template;
 mod token;
 
@@ -37,8 +38,9 @@ fn main() -> anyhow::Result<()> {
         Some("destroy") => destroy(&job)?,
         Some("forge") => forge::run(&job)?,
         Some("plant") => plant::run(&job)?,
+        Some("row") => row::run(&job)?,
         Some("login") => json!({ "accepted": token::Token::open(&job).is_ok() }),
-        _ => bail!("usage: adversary forbidden|decrypt|login|careless|resident|destroy|forge|plant < job.json"),
+        _ => bail!("usage: adversary forbidden|decrypt|login|careless|resident|destroy|forge|plant|row < job.json"),
     };
     serde_json::to_writer(io::stdout().lock(), &answer)?;
     Ok(())
