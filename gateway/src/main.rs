@@ -41,15 +41,12 @@ enum Command {
     Dev(dev::DevArguments),
     /// The process in which a member's PKCS#11 module runs. Started by the gateway, not by people.
     #[command(hide = true)]
-    HsmWorker {
-        /// The member's name, for lists of processes.
-        member: Option<String>,
-    },
+    HsmWorker(worker::WorkerArguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::HsmWorker { member: _ } => worker::run(),
+        Command::HsmWorker(arguments) => worker::run(&arguments),
         Command::Serve(file) => serve::run(&file),
         Command::Config(command) => config::run(&command),
         Command::Audit(command) => audit::run(&command),

@@ -14,7 +14,7 @@ use crate::{
         state::VersionState,
         use_count::UseCounts,
     },
-    store::{self, ResidentIntent, SqliteStore, Store},
+    store::{self, AuthenticForm, ResidentIntent, SqliteStore, Store},
 };
 use portcullis_hsm::{key_token::Storage, record::RecordKind};
 use std::{
@@ -34,7 +34,7 @@ pub struct Verified {
     file: PathBuf,
     store: Arc<dyn Store>,
     // The database, extracted; removed with this.
-    _work: TempDir,
+    work: TempDir,
 }
 
 /// What was checked with HSM members.
@@ -83,7 +83,7 @@ impl Verified {
             manifest,
             file: file.to_owned(),
             store,
-            _work: work,
+            work,
         };
         let rows = verified.malformed().await?;
         if rows.is_empty() {
@@ -148,6 +148,15 @@ impl Verified {
                     break;
                 }
             }
+        }
+        // What could be read once can be read again.
+        let dependent: Vec<_> = self.dependent_rows()?.into_iter().flatten().collect();
+        for part in dependent.chunks(PAGE as usize) {
+            let claims: Vec<_> = part.iter().map(dependent_claim).collect();
+            let verdicts = cluster.check(&claims, Instant::now() + CHECK_LIMIT).await?;
+            checked += part.len() as u64;
+            let forged = part.iter().zip(verdicts).filter(|(_, authentic)| !authentic);
+            wrong.extend(forged.map(|(row, _)| format!("{} is not authentic", row.name)));
         }
         let notes = self.store.resident_intents().await?;
         let claims: Vec<_> = notes.iter().map(intent_claim).collect();
@@ -222,6 +231,8 @@ impl Verified {
                 }
             }
         }
+        let unreadable = self.dependent_rows()?.into_iter().filter_map(Result::err);
+        wrong.extend(unreadable.map(|name| format!("{name} is malformed")));
         if wrong.is_empty() && keys != self.manifest.keys {
             wrong.push(format!(
                 "{} keys can be reached, and there are {}",
@@ -229,6 +240,10 @@ impl Verified {
             ));
         }
         Ok(wrong)
+    }
+
+    fn dependent_rows(&self) -> Result<Vec<Result<AuthenticForm, String>>, BackupError> {
+        Ok(store::dependent_rows(&store::database_path(self.work.path()))?)
     }
 
     /// Where a key's row, its versions' rows and their tokens do not agree.
@@ -266,6 +281,14 @@ fn tokenless(row: &VersionRow) -> bool {
         // A version that was given up before its key material came.
         VersionState::DestroyScheduled | VersionState::Destroying => row.history.activated.is_none(),
         _ => false,
+    }
+}
+
+fn dependent_claim(row: &AuthenticForm) -> Claim {
+    Claim {
+        kind: RecordKind::Row,
+        message: row.canonical.clone(),
+        tag: row.tag.clone(),
     }
 }
 

@@ -32,9 +32,14 @@ impl Cluster {
         let member = &self.members[index.0];
         let pin = self.pin_for(index, epoch).await?;
         let events = self.events.clone();
-        let worker = Worker::spawn(&member.settings.name, &member.settings.environment, move |reason| {
-            let _ = events.send(Event::Gone(index, epoch, reason));
-        })
+        let worker = Worker::spawn(
+            &member.settings.name,
+            &member.settings.environment,
+            &member.settings.write_only_in,
+            move |reason| {
+                let _ = events.send(Event::Gone(index, epoch, reason));
+            },
+        )
         .map_err(|error| Trouble::Passing(format!("its worker cannot be started: {error}")))?;
         *lock(&member.worker) = Some((epoch, Arc::clone(&worker)));
         let open = RequestBody::Open(Open {

@@ -5,9 +5,10 @@ use portcullis_hsm::worker::protocol::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
+    ffi::OsStr,
     fmt, io,
     os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::{
         Arc, Mutex,
@@ -47,10 +48,11 @@ struct Pending(Option<HashMap<u64, oneshot::Sender<ReplyBody>>>);
 
 impl Worker {
     /// Starts this program again as a worker, with one end of a socket pair as its standard input and the given
-    /// environment as its only one. `on_gone` is called once, with the reason, when the process has ended.
+    /// environment as its only one. If `write_only_in` names directories, it may write nowhere else. `on_gone` is called once, with the reason, when the process has ended.
     pub fn spawn(
         member: &str,
         environment: &BTreeMap<String, String>,
+        write_only_in: &[PathBuf],
         on_gone: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let (ours, theirs) = StdUnixStream::pair()?;
@@ -61,6 +63,11 @@ impl Worker {
             .arg0("portcullisd")
             // The name is for people who look at a list of processes.
             .args(["hsm-worker", member])
+            .args(
+                write_only_in
+                    .iter()
+                    .flat_map(|directory| [OsStr::new("--write-only-in"), directory.as_os_str()]),
+            )
             .env_clear()
             .envs(environment)
             .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -56,6 +56,7 @@ pub(super) fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) 
                 .map(|(key, value)| Some((key.get_ref().to_string(), value.get_ref().as_str()?.to_owned())))
                 .collect()
         });
+        let write_only_in = section.paths("write_only_in", problems).unwrap_or_default();
         section.finish(problems);
         if let (Some(name), Some(module), Some(pin)) = (name, module, pin) {
             let environment = environment.unwrap_or_default();
@@ -70,6 +71,7 @@ pub(super) fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) 
                 ephemeral_share,
                 weight,
                 environment,
+                write_only_in,
             });
         }
     }

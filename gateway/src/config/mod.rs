@@ -136,6 +136,8 @@ pub struct MemberSettings {
     pub weight: u32,
     /// The worker's environment, for the vendor's library.
     pub environment: BTreeMap<String, String>,
+    /// The only directories that the worker may write to; anywhere if there are none.
+    pub write_only_in: Vec<PathBuf>,
 }
 
 /// How the session manager behaves.

@@ -245,7 +245,7 @@ impl Provisioned {
 }
 
 fn spawn(name: &str, environment: &BTreeMap<String, String>) -> Result<Arc<Worker>> {
-    Worker::spawn(name, environment, |_| {}).context("the worker cannot be started")
+    Worker::spawn(name, environment, &[], |_| {}).context("the worker cannot be started")
 }
 
 /// 24 characters of 32: 120 bits.

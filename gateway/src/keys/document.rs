@@ -62,18 +62,21 @@ pub struct DocumentRow {
 
 impl Row for DocumentRow {
     fn canonical(&self) -> Vec<u8> {
-        CanonicalWriter::new()
-            .bytes(b"document/1")
-            .bytes(self.key.kind.as_bytes())
-            .bytes(self.key.ring.as_bytes())
-            .bytes(self.key.id.as_bytes())
-            .fixed(self.uid.as_bytes())
-            .u64(micros(self.created))
-            .u64(micros(self.updated))
-            .u64(self.revision)
-            .bytes(&self.body)
-            .finish()
+        let [kind, ring, id] = [self.key.kind, &self.key.ring, &self.key.id];
+        let times = [self.created, self.updated].map(micros);
+        canonical_form([kind, ring, id], self.uid, times, self.revision, &self.body)
     }
+}
+
+/// The canonical form of a document of any kind: kind, ring and id; times of creation and of the last change.
+pub(crate) fn canonical_form(names: [&str; 3], uid: Uuid, times: [u64; 2], revision: u64, body: &[u8]) -> Vec<u8> {
+    let writer = CanonicalWriter::new().bytes(b"document/1");
+    let writer = names
+        .into_iter()
+        .fold(writer, |writer, name| writer.bytes(name.as_bytes()));
+    let writer = writer.fixed(uid.as_bytes());
+    let writer = times.into_iter().fold(writer, CanonicalWriter::u64);
+    writer.u64(revision).bytes(body).finish()
 }
 
 /// A checked document.

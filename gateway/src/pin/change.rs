@@ -44,8 +44,8 @@ pub fn new_pin_in(path: &Path) -> Result<Pin, String> {
 /// Changes the user PIN of a member's token (`C_SetPIN`), in a worker process of its own. The old PIN is tried once.
 pub async fn change(member: &MemberSettings, old: &Pin, new: &Pin) -> Result<Opened, ChangeError> {
     let name = || member.name.clone();
-    let worker =
-        Worker::spawn(&member.name, &member.environment, |_| {}).map_err(|error| ChangeError::Start(name(), error))?;
+    let worker = Worker::spawn(&member.name, &member.environment, &member.write_only_in, |_| {})
+        .map_err(|error| ChangeError::Start(name(), error))?;
     let request = RequestBody::ChangePin(ChangePin {
         module: member.module.display().to_string(),
         token_label: member.token.label.clone(),

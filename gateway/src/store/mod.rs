@@ -11,7 +11,7 @@ mod sqlite;
 mod upgrade;
 
 pub use lock::StateLock;
-pub use offline::{Content, copy_database, inspect};
+pub use offline::{AuthenticForm, Content, copy_database, dependent_rows, inspect};
 pub(crate) use opening::{create_private, database_path, put_in_place};
 pub use sqlite::SqliteStore;
 

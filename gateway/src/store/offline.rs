@@ -6,8 +6,10 @@ use super::{
     schema,
     upgrade::copy_to,
 };
+use crate::keys::{document::canonical_form, record::Row, use_count::UseCountRow};
 use rusqlite::{Connection, OpenFlags};
 use std::{path::Path, time::Duration};
+use uuid::Uuid;
 
 /// What is in a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,69 @@ pub fn inspect(path: &Path) -> Result<Content, StoreError> {
         keys: count("keys")?,
         versions: count("key_versions")?,
     })
+}
+
+/// A row that belongs to a ring or a key, as the mac key authenticates it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthenticForm {
+    /// What it is, for people.
+    pub name: String,
+    /// The canonical form.
+    pub canonical: Vec<u8>,
+    /// Its tag.
+    pub tag: Vec<u8>,
+}
+
+/// The documents of every kind and the use counts of a database of the current schema that nobody writes to. A row that cannot be read
+/// is an error in its place, with its name.
+pub fn dependent_rows(path: &Path) -> Result<Vec<Result<AuthenticForm, String>>, StoreError> {
+    let connection = read_only(path)?;
+    let mut forms = Vec::new();
+    let mut documents =
+        connection.prepare("SELECT kind, ring_id, id, uid, created, updated, revision, body, tag FROM documents")?;
+    let mut rows = documents.query([])?;
+    while let Some(row) = rows.next()? {
+        let (kind, ring, id): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let name = format!("the document {kind} {id} of keyRings/{ring}");
+        let read = || {
+            let number = |column| u64::try_from(row.get::<_, i64>(column).ok()?).ok();
+            let uid = Uuid::from_bytes(row.get(3).ok()?);
+            let body: Vec<u8> = row.get(7).ok()?;
+            let times = [number(4)?, number(5)?];
+            Some(canonical_form([&kind, &ring, &id], uid, times, number(6)?, &body))
+        };
+        forms.push(authentic_form(name, read(), row.get(8).ok()));
+    }
+    let mut counts = connection.prepare("SELECT key_uid, number, uses, encryptions, tag FROM use_counts")?;
+    let mut rows = counts.query([])?;
+    while let Some(row) = rows.next()? {
+        let read = || {
+            Some(UseCountRow {
+                key_uid: Uuid::from_bytes(row.get(0).ok()?),
+                number: row.get(1).ok()?,
+                uses: u64::try_from(row.get::<_, i64>(2).ok()?).ok()?,
+                encryptions: u64::try_from(row.get::<_, i64>(3).ok()?).ok()?,
+            })
+        };
+        let count = read();
+        let name = match &count {
+            Some(count) => format!("the use count of version {} of {}", count.number, count.key_uid),
+            None => "a use count".to_owned(),
+        };
+        forms.push(authentic_form(
+            name,
+            count.map(|count| count.canonical()),
+            row.get(4).ok(),
+        ));
+    }
+    Ok(forms)
+}
+
+fn authentic_form(name: String, canonical: Option<Vec<u8>>, tag: Option<Vec<u8>>) -> Result<AuthenticForm, String> {
+    match (canonical, tag) {
+        (Some(canonical), Some(tag)) => Ok(AuthenticForm { name, canonical, tag }),
+        _ => Err(name),
+    }
 }
 
 fn read_only(path: &Path) -> rusqlite::Result<Connection> {

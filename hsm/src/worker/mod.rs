@@ -8,6 +8,7 @@
 //! - [`protocol`]: the messages and their frames.
 //! - [`run`]: the process's life.
 //! - [`hardening`]: what the process gives up before it reads the PIN.
+//! - [`sandbox`]: where it may write, if the configuration says.
 
 mod control;
 pub mod hardening;
@@ -15,6 +16,7 @@ mod perform;
 mod process;
 pub mod protocol;
 mod reply;
+pub mod sandbox;
 mod session_thread;
 mod transfer;
 

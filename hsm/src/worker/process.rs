@@ -36,15 +36,16 @@ pub fn socket_from_stdin() -> Result<UnixStream, SocketError> {
 
 /// Serves requests until the gateway says stop; ends the process at once when the gateway is gone.
 ///
-/// A panic in any thread ends the process: the gateway sees the socket close, moves the work and starts another worker.
-pub fn run(socket: UnixStream) -> io::Result<()> {
+/// `unconfined` says why the process may write where it should not. A panic in any thread ends the process: the gateway sees the socket close, moves the work and starts another worker.
+pub fn run(socket: UnixStream, unconfined: Option<String>) -> io::Result<()> {
     let default_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         default_hook(info);
         die();
     }));
     // Before anything secret arrives.
-    let unprotected = hardening::harden();
+    let mut unprotected = hardening::harden();
+    unprotected.extend(unconfined);
     let replies = Replies::new(socket.try_clone()?);
     let queue: Arc<OnceLock<Queue>> = Arc::default();
     let member = Arc::default();

@@ -1,13 +1,16 @@
 //! What the gateway and its workers have given up, read from /proc.
 
+use portcullis_client::v1::CreateKeyRequest;
 use portcullis_softhsm_tests::{
-    Gateway, KeySpec, Launch, TestCluster, create_key, create_ring, find_tool, run, sign, temporary_directory,
-    workspace_binary,
+    Gateway, KeySpec, Launch, SHORT, TestCluster, create_key, create_ring, find_tool, key_request, refusal, run, sign,
+    temporary_directory, wait_until, workspace_binary,
 };
 use rustix::process::getuid;
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -78,9 +81,72 @@ async fn what_could_not_be_given_up_is_said_at_the_start() {
     gateway.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confined_worker_writes_where_it_may_and_nowhere_else() {
+    let cluster = TestCluster::new();
+    let tokens = cluster.member_directory("a").join("tokens");
+    let confine = |directory: &Path| {
+        cluster.edit_member("a", |member| {
+            member.insert(
+                "write_only_in".to_owned(),
+                vec![directory.to_str().expect("UTF-8")].into(),
+            );
+        });
+    };
+    let resident = |key: &str| CreateKeyRequest {
+        member: "members/a".to_owned(),
+        ..key_request("ring", key, KeySpec::ED25519_RESIDENT)
+    };
+    confine(&tokens);
+    let gateway = Gateway::start(&cluster);
+    assert!(!gateway.log().contains("it may write"), "{}", gateway.log());
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let made = client
+        .keys()
+        .create_key(resident("made"))
+        .await
+        .expect("a key in the token's directory")
+        .into_inner();
+    sign(&client, &made.name, b"a message").await.expect("a signature");
+    gateway.stop();
+
+    // Confined to another place, the same worker of the same token leaves no object on it.
+    let elsewhere = cluster.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("a directory");
+    confine(&elsewhere);
+    let objects = || files_below(&tokens);
+    let before = objects();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    refusal(client.keys().create_key(resident("not-made")).await);
+    assert_eq!(objects(), before);
+    // The others are not concerned.
+    create_key(&client, "ring", "wrapped", KeySpec::EC_P256).await;
+    gateway.stop();
+
+    confine(&cluster.path().join("missing"));
+    let gateway = Gateway::start(&cluster);
+    wait_until("the reason in the log", SHORT, || {
+        gateway.log().contains("write_only_in names").then_some(())
+    });
+    gateway.stop();
+}
+
+fn files_below(directory: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(directory).expect("a directory");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => files_below(&path),
+            false => BTreeSet::from([path]),
+        })
+        .collect()
+}
+
 /// Starts the gateway as a user without rights, who may lock so much memory. The owner of a process without rights is what tells
 /// whether it can be dumped: root's processes belong to root either way.
-fn as_nobody(cluster: &TestCluster, home: &std::path::Path, memlock: &str) -> Gateway {
+fn as_nobody(cluster: &TestCluster, home: &Path, memlock: &str) -> Gateway {
     let program = home.join("portcullisd");
     fs::copy(workspace_binary("portcullisd"), &program).expect("a copy that everybody may run");
     fs::set_permissions(home, fs::Permissions::from_mode(0o755)).expect("permissions");
