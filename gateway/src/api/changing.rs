@@ -93,7 +93,7 @@ pub(super) fn unknown_path(path: &str, expected: &str) -> ApiError {
 }
 
 /// What a mask's paths say of labels.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct LabelChange {
     all: Option<BTreeMap<String, String>>,
     single: Vec<(String, Option<String>)>,

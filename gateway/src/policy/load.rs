@@ -66,10 +66,12 @@ pub(super) struct Sources {
 pub(super) fn load(settings: &PolicySettings) -> Result<Sources, PolicyError> {
     let mut reading = Reading::default();
     for (number, file) in settings.files.iter().enumerate() {
+        let before = reading.problems.len();
         match fs::read_to_string(file) {
             Ok(text) => reading.file(number, file, &text),
             Err(error) => reading.problem(Some(file), None, format!("cannot be read: {error}")),
         }
+        reading.problems[before..].sort_by_key(|problem| problem.line);
     }
     for grant in &settings.grants {
         reading.grant(grant);

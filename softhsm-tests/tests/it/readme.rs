@@ -4,9 +4,9 @@ use portcullis_softhsm_tests::{Gateway, TestCluster, run, temporary_directory, w
 use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
 /// A command of the tour with the output that the README shows.
-struct Step {
-    command: String,
-    shown: String,
+pub(crate) struct Step {
+    pub(crate) command: String,
+    pub(crate) shown: String,
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn the_tour_in_the_readme_does_what_it_shows() {
 }
 
 /// The commands of the `console` blocks.
-fn steps(readme: &str) -> Vec<Step> {
+pub(crate) fn steps(readme: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut inside = false;
     for line in readme.lines() {

@@ -138,6 +138,15 @@ pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRequest) -> Re
         }
     }
     change.check()?;
+    // Who may change a key as it is may not thereby bring it under policies for other keys.
+    let mut labels = record.key.labels.clone();
+    if change.clone().apply(&mut labels).is_ok() && labels != record.key.labels {
+        let facts = KeyFacts {
+            labels: &labels,
+            ..record.facts()
+        };
+        call.authorise_also(Action::UpdateKey, Resource::Key(facts), Circumstances::default())?;
+    }
     let gateway = Arc::clone(call.gateway());
     if !request.validate_only {
         call.intend().await?;

@@ -4,8 +4,8 @@ use super::client_of;
 use portcullis_client::{
     Client, Code, Status,
     v1::{
-        DecryptRequest, EncryptRequest, EncryptionContext, KeyOperation, KeyType, Mechanism, SignRequest, SignResponse,
-        decrypt_request, encrypt_request,
+        DecryptRequest, EncryptRequest, EncryptionContext, Key, KeyOperation, KeyType, Mechanism, SignRequest,
+        SignResponse, UpdateKeyRequest, decrypt_request, encrypt_request,
     },
 };
 use portcullis_softhsm_tests::{
@@ -116,6 +116,21 @@ async fn what_is_known_of_the_key_the_request_and_the_moment_decides() {
     sign(&developer, &key("remote"), b"m").await.expect("a signature");
     denied(sign(&gateway.unix_client().await, &key("remote"), b"m").await);
     denied(create_labelled(&developer, "frozen", "frozen", "yes").await);
+    // Nor is a label given that would bring the key under other policies.
+    let mut relabelled = UpdateKeyRequest {
+        key: Some(Key {
+            name: key("plain"),
+            labels: [("frozen".to_owned(), "yes".to_owned())].into(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["labels".to_owned()],
+        }),
+        ..Default::default()
+    };
+    denied(developer.keys().update_key(relabelled.clone()).await);
+    relabelled.key.as_mut().expect("a key").labels = [("warm".to_owned(), "yes".to_owned())].into();
+    developer.keys().update_key(relabelled).await.expect("a key");
 
     gateway.stop();
     let log = AuditLog::read(&cluster.audit_file());
@@ -131,7 +146,14 @@ async fn what_is_known_of_the_key_the_request_and_the_moment_decides() {
     assert_eq!(decided("labels", "ACCESS_DENIED"), [None, None]);
     assert_eq!(decided("context", "OK"), [Some("the legal department"); 2]);
     assert_eq!(decided("late", "ACCESS_DENIED"), [None]);
-    assert_eq!(decided("developer", "ACCESS_DENIED"), [Some("frozen keys")]);
+    let allows = Some("the developer may do everything over TLS");
+    assert_eq!(decided("developer", "ACCESS_DENIED"), [Some("frozen keys"), allows]);
+    let relabelling = log
+        .entries
+        .iter()
+        .find(|entry| entry["also"][0]["allowed"] == false)
+        .expect("an entry");
+    assert_eq!(relabelling["also"][0]["rule"], "frozen keys");
     let local = log
         .entries
         .iter()

@@ -4,6 +4,7 @@ mod conditions;
 mod denial;
 mod files;
 mod hidden;
+mod page;
 
 use portcullis_client::Client;
 use portcullis_softhsm_tests::{Gateway, TestCluster, Wish};
