@@ -10,11 +10,13 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
+    time::{Sleep, sleep},
 };
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
@@ -27,6 +29,8 @@ pub struct Connection {
     peer: Arc<Peer>,
     handle: Handle,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    // Set once everything was said.
+    farewell: Option<Pin<Box<Sleep>>>,
     _closed: DropGuard,
     _entry: Option<Entry>,
     _place: Place,
@@ -59,6 +63,7 @@ impl Connection {
             cut: Box::pin(handle.cut.clone().cancelled_owned()),
             _closed: handle.closed.clone().drop_guard(),
             handle,
+            farewell: None,
             _entry: entry,
             _place: place,
         }
@@ -174,11 +179,35 @@ impl AsyncWrite for Connection {
         }
     }
 
+    /// Closes in order: what the peer still sends is read for a moment. Closing a socket with unread bytes in it would reset the
+    /// connection, and the peer would lose what it has not read, such as why its stream ended.
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        let this = self.get_mut();
+        if this.farewell.is_none() {
+            ready!(match &mut this.stream {
+                Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+                Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            })?;
         }
+        let farewell = this.farewell.get_or_insert_with(|| Box::pin(sleep(FAREWELL)));
+        if farewell.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut unread = [0; 4096];
+        for _ in 0..READS_AT_ONCE {
+            let mut buffer = ReadBuf::new(&mut unread);
+            let read = match &mut this.stream {
+                Stream::Unix(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+                Stream::Tls(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+            };
+            // Also a peer that went away is gone.
+            if ready!(read).is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // Others want to be served too.
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn poll_write_vectored(
@@ -199,3 +228,6 @@ impl AsyncWrite for Connection {
         }
     }
 }
+
+const FAREWELL: Duration = Duration::from_secs(1);
+const READS_AT_ONCE: u32 = 64;
