@@ -114,14 +114,6 @@ impl<'c> Adversary<'c> {
         hex::decode(value["key_token"].as_str().expect("a key token")).expect("hexadecimal")
     }
 
-    /// Makes an authentic token, like the given one of a secret key, around a key of this value.
-    #[track_caller]
-    pub fn plant(&self, key_token: &[u8], value: &[u8]) -> Vec<u8> {
-        let job = json!({ "key_token": hex::encode(key_token), "value": hex::encode(value) });
-        let value = self.run("plant", job);
-        hex::decode(value["key_token"].as_str().expect("a key token")).expect("hexadecimal")
-    }
-
     /// The tag that makes a row authentic, whatever stands in it.
     #[track_caller]
     pub fn authenticate_row(&self, canonical: &[u8]) -> Vec<u8> {

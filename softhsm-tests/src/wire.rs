@@ -3,7 +3,7 @@
 use prost::bytes::{Buf, BufMut, Bytes};
 use std::path::Path;
 use tonic::{
-    Request, Status,
+    Request, Status, Streaming,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
@@ -55,6 +55,20 @@ impl Wire {
             .into_inner()
             .message()
             .await
+    }
+}
+
+impl Wire {
+    /// Calls a method with a stream of messages, which then ends, and returns its answers.
+    pub async fn open_stream(&self, method: &str, messages: Vec<Vec<u8>>) -> Result<Streaming<Bytes>, Status> {
+        let path: PathAndQuery = format!("/{method}").parse().expect("a path");
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+        let messages = tokio_stream::iter(messages.into_iter().map(Bytes::from));
+        Ok(grpc
+            .streaming(Request::new(messages), path, Verbatim)
+            .await?
+            .into_inner())
     }
 }
 

@@ -100,8 +100,10 @@ fn algorithm(key_type: KeyType, mechanism: Mechanism) -> Option<&'static dyn Ver
     Some(match (key_type, mechanism) {
         (KeyType::EcP256, Mechanism::EcdsaSha256) => &signature::ECDSA_P256_SHA256_ASN1,
         (KeyType::EcP256, Mechanism::EcdsaSha384) => &signature::ECDSA_P256_SHA384_ASN1,
+        (KeyType::EcP256, Mechanism::EcdsaSha512) => &signature::ECDSA_P256_SHA512_ASN1,
         (KeyType::EcP384, Mechanism::EcdsaSha256) => &signature::ECDSA_P384_SHA256_ASN1,
         (KeyType::EcP384, Mechanism::EcdsaSha384) => &signature::ECDSA_P384_SHA384_ASN1,
+        (KeyType::EcP384, Mechanism::EcdsaSha512) => &signature::ECDSA_P384_SHA512_ASN1,
         (KeyType::EcP521, Mechanism::EcdsaSha256) => &signature::ECDSA_P521_SHA256_ASN1,
         (KeyType::EcP521, Mechanism::EcdsaSha384) => &signature::ECDSA_P521_SHA384_ASN1,
         (KeyType::EcP521, Mechanism::EcdsaSha512) => &signature::ECDSA_P521_SHA512_ASN1,

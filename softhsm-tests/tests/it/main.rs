@@ -11,6 +11,7 @@ mod failover;
 mod failures;
 mod forbidden;
 mod identity;
+mod known_answers;
 mod lifecycle;
 mod operations;
 mod operations_page;

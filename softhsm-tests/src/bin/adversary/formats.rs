@@ -10,7 +10,6 @@ pub(crate) struct KeyToken {
     pub(crate) uid: [u8; 16],
     pub(crate) version: u32,
     pub(crate) key_type: u16,
-    pub(crate) secret_length: u16,
     /// The mechanism of each permitted use, by the operation.
     pub(crate) uses: Vec<(u8, u16)>,
     pub(crate) wrapped: Vec<u8>,
@@ -22,34 +21,13 @@ pub(crate) struct KeyToken {
 
 pub(crate) const RSA_2048: u16 = 1;
 pub(crate) const EC_P256: u16 = 16;
-pub(crate) const AES_128: u16 = 32;
 pub(crate) const AES_256: u16 = 33;
 pub(crate) const HMAC_SHA256: u16 = 48;
-pub(crate) const HMAC_SHA384: u16 = 49;
-pub(crate) const HMAC_SHA512: u16 = 50;
 
 pub(crate) const USE_SIGN: u8 = 1;
 
 impl KeyToken {
-    /// A token of one of the types whose secret length the tests know.
     pub(crate) fn parse(token: &[u8]) -> anyhow::Result<Self> {
-        let parsed = Self::parse_any(token)?;
-        let expected = if matches!(parsed.key_type, AES_256 | HMAC_SHA256) {
-            32
-        } else {
-            0
-        };
-        ensure!(
-            parsed.secret_length == expected,
-            "the secret length of key type {} is {}",
-            parsed.key_type,
-            parsed.secret_length
-        );
-        Ok(parsed)
-    }
-
-    /// A token of any type.
-    pub(crate) fn parse_any(token: &[u8]) -> anyhow::Result<Self> {
         let (body, tag) = token
             .split_last_chunk::<32>()
             .context("a key token ends with a tag of 32 bytes")?;
@@ -66,6 +44,15 @@ impl KeyToken {
             uses.push((rest.u8()?, rest.u16()?));
         }
         let secret_length = rest.u16()?;
+        let expected = if matches!(key_type, AES_256 | HMAC_SHA256) {
+            32
+        } else {
+            0
+        };
+        ensure!(
+            secret_length == expected,
+            "the secret length of key type {key_type} is {secret_length}"
+        );
         let wrapped = rest.string()?;
         let public_key = rest.string()?;
         ensure!(rest.0.is_empty(), "bytes follow the key token's last field");
@@ -76,7 +63,6 @@ impl KeyToken {
             uid,
             version,
             key_type,
-            secret_length,
             uses,
             wrapped,
             public_key,

@@ -5,11 +5,11 @@
 //!
 //! To show that the attacks would succeed where they can, `careless` replaces a token's domain by one without protection.
 //!
-//! Usage: `adversary forbidden|decrypt|login|careless|resident|destroy|forge|plant`, with a job as JSON on standard input, because it holds the PIN, and
+//! Usage: `adversary forbidden|decrypt|login|careless|resident|destroy|forge`, with a job as JSON on standard input, because it holds the PIN, and
 //! `SOFTHSM2_CONF` in the environment. The answer is JSON on standard output.
 //!
 //! `token` logs in, `formats` reads key tokens and ciphertexts, `template` makes attributes, also those that `cryptoki` has no
-//! words for; `forbidden`, `decrypt`, `careless`, `forge` and `plant` are the tasks.
+//! words for; `forbidden`, `decrypt`, `careless` and `forge` are the tasks.
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +18,6 @@ mod decrypt;
 mod forbidden;
 mod forge;
 mod formats;
-mod plant;
 mod row;
 mod template;
 mod token;
@@ -37,10 +36,9 @@ fn main() -> anyhow::Result<()> {
         Some("resident") => resident(&job)?,
         Some("destroy") => destroy(&job)?,
         Some("forge") => forge::run(&job)?,
-        Some("plant") => plant::run(&job)?,
         Some("row") => row::run(&job)?,
         Some("login") => json!({ "accepted": token::Token::open(&job).is_ok() }),
-        _ => bail!("usage: adversary forbidden|decrypt|login|careless|resident|destroy|forge|plant|row < job.json"),
+        _ => bail!("usage: adversary forbidden|decrypt|login|careless|resident|destroy|forge|row < job.json"),
     };
     serde_json::to_writer(io::stdout().lock(), &answer)?;
     Ok(())

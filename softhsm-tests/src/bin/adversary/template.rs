@@ -1,6 +1,6 @@
 //! Templates, and the attributes that `cryptoki` has no words for.
 
-use crate::formats::{AES_128, AES_256, EC_P256, HMAC_SHA256, HMAC_SHA384, HMAC_SHA512, KeyToken, RSA_2048};
+use crate::formats::{AES_256, EC_P256, HMAC_SHA256, KeyToken, RSA_2048};
 use anyhow::bail;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass};
 
@@ -65,22 +65,4 @@ pub(crate) fn of_token(token: &KeyToken, protection: Protection) -> anyhow::Resu
     template.extend(protection.extractable.map(Attribute::Extractable));
     template.extend(usage);
     Ok(template)
-}
-
-/// The template of a secret key of a token's type with a value of the adversary's, which may be wrapped.
-pub(crate) fn known_secret(token: &KeyToken, value: &[u8]) -> anyhow::Result<Vec<Attribute>> {
-    let key_type = match token.key_type {
-        AES_128 | AES_256 => KeyType::AES,
-        HMAC_SHA256 | HMAC_SHA384 | HMAC_SHA512 => KeyType::GENERIC_SECRET,
-        other => bail!("key type {other} is no secret key"),
-    };
-    Ok(vec![
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::KeyType(key_type),
-        Attribute::Token(false),
-        Attribute::Private(true),
-        Attribute::Sensitive(false),
-        Attribute::Extractable(true),
-        Attribute::Value(value.to_vec()),
-    ])
 }

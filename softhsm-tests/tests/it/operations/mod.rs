@@ -1,9 +1,16 @@
 //! What the gateway does, over both of its transports.
 
+mod asymmetric;
+mod batches;
 mod creation;
+mod data_keys;
 mod encryption;
 mod listing;
+mod mac;
+mod modes;
+mod pipeline;
 mod public_keys;
+mod reencryption;
 mod signing;
 mod surface;
 

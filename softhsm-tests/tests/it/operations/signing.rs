@@ -3,12 +3,13 @@
 use portcullis_client::{
     Client, Code,
     v1::{
-        Mechanism, PublicKeyFormat, SignRequest, SignatureEncoding, VerifyRequest, sign_request, verify_request::Input,
+        KeyOperation, KeyType, Mechanism, PublicKeyFormat, SignRequest, SignatureEncoding, VerifyRequest, sign_request,
+        verify_request::Input,
     },
 };
 use portcullis_softhsm_tests::{
-    Gateway, KeySpec, TestCluster, crc32c, create_key, create_ring, digest_request, message_request, openssl_accepts,
-    public_key, refusal, verifies,
+    Gateway, KeySpec, LONG, TestCluster, crc32c, create_key, create_ring, digest_request, message_request,
+    openssl_accepts, public_key, refusal, verifies,
 };
 use sha2::{Digest, Sha256};
 
@@ -73,6 +74,68 @@ async fn signatures_are_valid_to_rust_crates_to_openssl_and_to_the_gateway() {
                     let input = Input::Digest(Sha256::digest(MESSAGE).to_vec().into());
                     assert!(verify(&client, &name, input, &answer.signature).await, "{id}");
                 }
+            }
+        }
+    }
+}
+
+const RSA: [(KeyOperation, Mechanism); 6] = [
+    (KeyOperation::Sign, Mechanism::RsaPkcs1Sha256),
+    (KeyOperation::Sign, Mechanism::RsaPkcs1Sha384),
+    (KeyOperation::Sign, Mechanism::RsaPkcs1Sha512),
+    (KeyOperation::Sign, Mechanism::RsaPssSha256),
+    (KeyOperation::Sign, Mechanism::RsaPssSha384),
+    (KeyOperation::Sign, Mechanism::RsaPssSha512),
+];
+const ECDSA: [(KeyOperation, Mechanism); 3] = [
+    (KeyOperation::Sign, Mechanism::EcdsaSha256),
+    (KeyOperation::Sign, Mechanism::EcdsaSha384),
+    (KeyOperation::Sign, Mechanism::EcdsaSha512),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_hash_goes_with_each_rsa_length_and_each_curve() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    // RSA keys of 4096 bits take their time.
+    let client = gateway.unix_client().await.with_deadline(LONG);
+    create_ring(&client, "ring").await;
+    for (id, key_type, uses) in [
+        ("rsa-2048", KeyType::Rsa2048, &RSA[..]),
+        ("rsa-3072", KeyType::Rsa3072, &RSA),
+        ("rsa-4096", KeyType::Rsa4096, &RSA),
+        ("p256", KeyType::EcP256, &ECDSA),
+        ("p384", KeyType::EcP384, &ECDSA),
+        ("p521", KeyType::EcP521, &ECDSA),
+    ] {
+        let name = create_key(&client, "ring", id, KeySpec::wrapped(key_type, uses))
+            .await
+            .name;
+        let der = public_key(&client, &name, PublicKeyFormat::Der).await.public_key;
+        for (_, mechanism) in uses {
+            let what = format!("{id} with {}", mechanism.as_str_name());
+            let request = SignRequest {
+                mechanism: *mechanism as i32,
+                ..message_request(&name, MESSAGE)
+            };
+            let answer = client.crypto().sign(request).await;
+            let signature = answer
+                .unwrap_or_else(|status| panic!("{what}: {status}"))
+                .into_inner()
+                .signature;
+            assert!(verifies(&der, *mechanism, MESSAGE, &signature), "{what}");
+            assert!(!verifies(&der, *mechanism, b"another message", &signature), "{what}");
+            for (message, valid) in [(MESSAGE, true), (b"another message", false)] {
+                let request = VerifyRequest {
+                    name: name.clone(),
+                    input: Some(Input::Message(message.into())),
+                    signature: signature.clone(),
+                    mechanism: *mechanism as i32,
+                    ..Default::default()
+                };
+                let answer = client.crypto().verify(request).await;
+                let answer = answer.unwrap_or_else(|status| panic!("{what}: {status}"));
+                assert_eq!(answer.into_inner().valid, valid, "{what}");
             }
         }
     }
