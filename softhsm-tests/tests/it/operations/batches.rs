@@ -235,33 +235,6 @@ async fn each_item_is_in_the_audit_log_and_the_batch_tells_them_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn policy_holds_for_each_item() {
-    let cluster = TestCluster::new();
-    let gateway = Gateway::start(&cluster);
-    let client = gateway.tls_client().await;
-    for ring in ["mine", "yours"] {
-        create_ring(&client, ring).await;
-        create_key(&client, ring, "ec", KeySpec::EC_P256).await;
-    }
-    gateway.stop();
-    cluster.edit_config(|config| {
-        let rule = "name = \"mine\"\nprincipals = [\"*\"]\nactions = [\"sign\"]\nrings = [\"mine\"]";
-        config["policy"]["rule"] = toml::Value::Array(vec![toml::from_str(rule).expect("a rule")]);
-    });
-    let gateway = Gateway::start(&cluster);
-    let client = gateway.tls_client().await;
-    let items = ["yours", "mine", "yours"].map(|ring| message_request(&format!("keyRings/{ring}/keys/ec"), b"text"));
-    let answer = client
-        .crypto()
-        .batch_sign(BatchSignRequest { items: items.to_vec() })
-        .await;
-    let results = results!(answer, batch_sign_response);
-    failed(&results[0], Code::PermissionDenied, "ACCESS_DENIED");
-    assert!(results[1].is_ok());
-    failed(&results[2], Code::PermissionDenied, "ACCESS_DENIED");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_has_so_many_items_and_bytes_and_not_more() {
     let cluster = TestCluster::new();
     cluster.edit_config(|config| {
