@@ -10,7 +10,7 @@ use crate::{
     transport::Transport,
     v1::{
         cluster_service_client::ClusterServiceClient, crypto_service_client::CryptoServiceClient,
-        key_service_client::KeyServiceClient,
+        key_service_client::KeyServiceClient, object_service_client::ObjectServiceClient,
     },
 };
 use http::Uri;
@@ -72,6 +72,11 @@ impl Client {
     /// What keys do.
     pub fn crypto(&self) -> CryptoServiceClient<Transport> {
         CryptoServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    /// Certificates and data objects of key rings.
+    pub fn objects(&self) -> ObjectServiceClient<Transport> {
+        ObjectServiceClient::new(self.transport.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// The connection itself, for services that are not Portcullis's own, such as gRPC health and reflection.

@@ -8,8 +8,8 @@ use crate::{
     housekeeping,
     identity::Peer,
     keys::{
-        change::Changes, creation::Creation, directory::KeyDirectory, document::Documents, material::Materials,
-        use_count::UseCounts,
+        change::Changes, creation::Creation, directory::KeyDirectory, document::Documents, ephemeral::EphemeralKeys,
+        import::Imports, material::Materials, use_count::UseCounts,
     },
     listener::{Connection, ListenError, Listeners},
     policy::{Policy, PolicyError},
@@ -120,6 +120,17 @@ pub async fn serve(
             Arc::clone(&changes),
             Arc::clone(&materials),
             windows,
+        ),
+        imports: Imports::new(
+            Arc::clone(&cluster),
+            Arc::clone(&directory),
+            Arc::clone(&changes),
+            Arc::clone(&materials),
+        ),
+        ephemeral: EphemeralKeys::new(
+            Arc::clone(&cluster),
+            Arc::clone(&documents),
+            settings.limits.cached_keys,
         ),
         cluster: Arc::clone(&cluster),
         directory,

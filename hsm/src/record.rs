@@ -152,6 +152,9 @@ pub enum CanonicalError {
     /// Fewer bytes than a field needs.
     #[error("it ends inside a field")]
     Truncated,
+    /// A field has a value that no writer gives it.
+    #[error("a field has an unknown value")]
+    UnknownValue,
     /// More bytes than all fields.
     #[error("it has bytes after its end")]
     TrailingBytes,
@@ -200,6 +203,12 @@ impl<'a> CanonicalReader<'a> {
         let (head, rest) = self.0.split_at_checked(length).ok_or(CanonicalError::Truncated)?;
         self.0 = rest;
         Ok(head)
+    }
+
+    /// Text after its length.
+    pub fn text(&mut self) -> Result<String, CanonicalError> {
+        let text = std::str::from_utf8(self.bytes()?);
+        Ok(text.map_err(|_| CanonicalError::UnknownValue)?.to_owned())
     }
 
     /// Checks that nothing is left.

@@ -28,6 +28,7 @@ mod material;
 mod program;
 mod refusal;
 mod signature;
+mod transfers;
 mod wire;
 mod worker;
 
@@ -48,5 +49,9 @@ pub use program::{
 };
 pub use refusal::{Refusal, refusal};
 pub use signature::{openssl_accepts, verifies};
+pub use transfers::{
+    clear_import, create_ephemeral_key, create_import_job, create_key_for_import, create_recipient, import, job_import,
+    shared_key_import,
+};
 pub use wire::Wire;
 pub use worker::is_running;

@@ -10,6 +10,7 @@ use rsa::{
 };
 use sha1::Sha1;
 use sha2::Sha256;
+use std::fs;
 
 /// A key in clear.
 pub struct Material {
@@ -40,6 +41,31 @@ impl Material {
             KeyType::HmacSha384 => Self::secret(48),
             KeyType::HmacSha512 => Self::secret(64),
             KeyType::Unspecified => panic!("no key type"),
+        }
+    }
+
+    /// The key pair of a curve with this private number, by OpenSSL.
+    pub fn from_scalar(key_type: KeyType, number: &[u8]) -> Self {
+        let curve = match key_type {
+            KeyType::EcP256 => "06082a8648ce3d030107",
+            KeyType::EcP384 => "06052b81040022",
+            KeyType::EcP521 => "06052b81040023",
+            other => panic!("{} is no such curve", other.as_str_name()),
+        };
+        // ECPrivateKey (RFC 5915) without the public key, which OpenSSL computes.
+        let curve = hex::decode(curve).expect("hexadecimal");
+        let tagged = |tag: u8, value: &[u8]| [&[tag, value.len() as u8], value].concat();
+        let inner = [vec![2, 1, 1], tagged(4, number), tagged(0xa0, &curve)].concat();
+        let directory = temporary_directory();
+        let path = directory.path();
+        fs::write(path.join("key.der"), tagged(0x30, &inner)).expect("a file for OpenSSL");
+        let from = ["-in", "key.der", "-inform", "DER", "-outform", "DER"];
+        let topk8 = ["pkcs8", "-topk8", "-nocrypt"];
+        Self {
+            value: openssl(path, topk8.iter().chain(&from)).succeeded().stdout,
+            public_key: openssl(path, ["pkey", "-pubout"].iter().chain(&from))
+                .succeeded()
+                .stdout,
         }
     }
 

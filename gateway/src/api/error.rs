@@ -5,7 +5,8 @@ use crate::{
     cluster::ClusterError,
     identity::EndReason,
     keys::{
-        change::ChangeError, directory::DirectoryError, document::DocumentError, name::NameError, use_count::UseError,
+        change::ChangeError, directory::DirectoryError, document::DocumentError, ephemeral::EphemeralError,
+        name::NameError, use_count::UseError,
     },
     store::StoreError,
 };
@@ -82,6 +83,16 @@ reasons! {
     ImportRefused = "IMPORT_REFUSED", InvalidArgument;
     /// The key may not be exported, or not to this recipient or under this key.
     ExportRefused = "EXPORT_REFUSED", FailedPrecondition;
+    /// The import job's time is over.
+    ImportJobExpired = "IMPORT_JOB_EXPIRED", FailedPrecondition;
+    /// The import job was used: it is good for one import.
+    ImportJobUsed = "IMPORT_JOB_USED", FailedPrecondition;
+    /// The key token is none that this cluster made: changed, of another kind, or of another domain.
+    KeyTokenInvalid = "KEY_TOKEN_INVALID", InvalidArgument;
+    /// The key token's time is over.
+    KeyTokenExpired = "KEY_TOKEN_EXPIRED", FailedPrecondition;
+    /// The key token was revoked.
+    KeyTokenRevoked = "KEY_TOKEN_REVOKED", FailedPrecondition;
     /// The request id was used for another request.
     RequestIdReused = "REQUEST_ID_REUSED", InvalidArgument;
     /// The request is not a message of its type.
@@ -282,6 +293,20 @@ impl ApiError {
             Reason::DecryptionFailed,
             "the ciphertext, its associated data or its key are wrong",
         )
+    }
+}
+
+impl From<EphemeralError> for ApiError {
+    fn from(error: EphemeralError) -> Self {
+        let message = error.to_string();
+        match error {
+            EphemeralError::Invalid => Self::new(Reason::KeyTokenInvalid, message),
+            EphemeralError::NotOwner => Self::new(Reason::AccessDenied, message),
+            EphemeralError::Expired => Self::new(Reason::KeyTokenExpired, message),
+            EphemeralError::Revoked => Self::new(Reason::KeyTokenRevoked, message),
+            EphemeralError::Cluster(error) => error.into(),
+            EphemeralError::Directory(error) => error.into(),
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! - `call`: one request from its first byte to its audit entry: who, what, allowed or not, what came of it.
 //! - `error`: what a caller is told, with its stable reason: the only place where a gRPC status is made.
 //! - `lookup`: finding a key without telling those who may not know whether it exists.
-//! - `keys`, `crypto`, `cluster_service`: the services.
+//! - `keys`, `crypto`, `object_service`, `cluster_service`: the services.
+//! - `in_ring`: what belongs to a ring by name.
 //! - `changing`, `listing`: what changes and lists have in common.
 //! - `not_available`: calls that this gateway does not serve yet.
 //! - `convert`: between the API's messages and the gateway's types.
@@ -19,10 +20,12 @@ mod convert;
 mod crypto;
 pub(crate) mod ending;
 mod error;
+mod in_ring;
 mod keys;
 mod listing;
 mod lookup;
 mod not_available;
+mod object_service;
 pub(crate) mod receiving;
 
 pub use error::{ApiError, Reason};
@@ -36,6 +39,8 @@ use crate::{
         creation::Creation,
         directory::KeyDirectory,
         document::Documents,
+        ephemeral::EphemeralKeys,
+        import::Imports,
         material::Materials,
     },
     policy::Policy,
@@ -64,6 +69,10 @@ pub struct Gateway {
     pub changes: Arc<Changes>,
     /// Makes key material.
     pub materials: Arc<Materials>,
+    /// Imports it.
+    pub imports: Imports,
+    /// Keys that are not stored.
+    pub ephemeral: EphemeralKeys,
     /// Aliases and whatever else belongs to a ring.
     pub documents: Arc<Documents>,
     /// How long destructions may wait.

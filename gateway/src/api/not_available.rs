@@ -41,17 +41,6 @@ macro_rules! not_available {
 pub(super) use not_available;
 
 #[tonic::async_trait]
-impl v1::object_service_server::ObjectService for Api {
-    not_available! {
-        create_object(v1::CreateObjectRequest) -> v1::StoredObject;
-        get_object(v1::GetObjectRequest) -> v1::StoredObject;
-        list_objects(v1::ListObjectsRequest) -> v1::ListObjectsResponse;
-        update_object(v1::UpdateObjectRequest) -> v1::StoredObject;
-        delete_object(v1::DeleteObjectRequest) -> v1::DeleteObjectResponse;
-    }
-}
-
-#[tonic::async_trait]
 impl v1::activation_service_server::ActivationService for Api {
     not_available! {
         create_activation(v1::CreateActivationRequest) -> v1::Activation;

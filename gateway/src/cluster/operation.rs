@@ -177,8 +177,11 @@ impl Cluster {
     /// Which of these claims are true, in their order.
     pub async fn check(self: &Arc<Self>, claims: &[Claim], deadline: Instant) -> Result<Vec<bool>, ClusterError> {
         let mut verdicts = Vec::with_capacity(claims.len());
-        for part in claims.chunks(CLAIMS_AT_ONCE) {
+        let mut rest = claims;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(fitting(rest));
             verdicts.extend(self.check_at_once(part, deadline).await?);
+            rest = after;
         }
         Ok(verdicts)
     }
@@ -213,8 +216,18 @@ impl Cluster {
     }
 }
 
-/// A row with all the labels that it may have, or a token, has less than 32 KiB, so these fit a frame many times.
+/// How many of some claims, at least one, are checked at once: together they fit a frame several times.
+fn fitting(claims: &[Claim]) -> usize {
+    let mut bytes = 0;
+    let fits = |claim: &&Claim| {
+        bytes += claim.message.len();
+        bytes <= CLAIM_BYTES_AT_ONCE
+    };
+    claims.iter().take(CLAIMS_AT_ONCE).take_while(fits).count().max(1)
+}
+
 const CLAIMS_AT_ONCE: usize = 64;
+const CLAIM_BYTES_AT_ONCE: usize = 2 * 1024 * 1024;
 
 pub(super) fn bytes((reply, member): (ReplyBody, MemberIndex)) -> ByMember<Vec<u8>> {
     match reply {

@@ -57,6 +57,32 @@ pub struct Tenure<'a> {
     pub expires: u64,
 }
 
+impl Material {
+    /// What a member needs to import this as a key; on this member, if one is named.
+    pub fn needs(&self, key: &KeySpecification, on: Option<MemberIndex>) -> Needs {
+        let needs = Needs {
+            uses: key.uses(),
+            only: on.map(|member| vec![member]),
+            generates: None,
+        };
+        match &self.protection {
+            MaterialProtection::Clear => needs,
+            MaterialProtection::WrappedFor(by, mechanism) => {
+                let unwrapping = by.needs(Operation::Unwrap, *mechanism);
+                Needs {
+                    uses: [needs.uses, unwrapping.uses].concat(),
+                    // A resident key on one member cannot unwrap what shall live on another: no member then has all it takes.
+                    only: match (needs.only, unwrapping.only) {
+                        (Some(on), Some(holders)) => Some(on.into_iter().filter(|one| holders.contains(one)).collect()),
+                        (on, holders) => on.or(holders),
+                    },
+                    generates: None,
+                }
+            }
+        }
+    }
+}
+
 impl Cluster {
     /// Imports a key and returns its token. A resident key is made on `on`, or adopted there if it was made before.
     pub async fn import(
@@ -66,20 +92,7 @@ impl Cluster {
         on: Option<MemberIndex>,
         deadline: Instant,
     ) -> ByMember<Vec<u8>> {
-        let mut needs = Needs {
-            uses: key.uses(),
-            only: on.map(|member| vec![member]),
-            ..Needs::default()
-        };
-        if let MaterialProtection::WrappedFor(by, mechanism) = &material.protection {
-            let unwrapping = by.needs(Operation::Unwrap, *mechanism);
-            needs.uses.extend(unwrapping.uses);
-            // A resident key on one member cannot unwrap what shall live on another: no member then has all it takes.
-            needs.only = match (needs.only.take(), unwrapping.only) {
-                (Some(on), Some(holders)) => Some(on.into_iter().filter(|one| holders.contains(one)).collect()),
-                (on, holders) => on.or(holders),
-            };
-        }
+        let needs = material.needs(key, on);
         let body = |token| {
             let (unwrapping_key, mechanism) = match &material.protection {
                 MaterialProtection::WrappedFor(by, mechanism) => (Some(by.message(token)), mechanism.number()),

@@ -15,6 +15,13 @@ use portcullis_hsm::algorithm::KeyType;
 #[error("{0}")]
 pub struct FilterError(String);
 
+impl FilterError {
+    /// With what is wrong.
+    pub fn new(message: String) -> Self {
+        Self(message)
+    }
+}
+
 /// A filter of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyFilter(Vec<KeyTerm>);

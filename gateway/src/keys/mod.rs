@@ -9,6 +9,8 @@
 //! - [`material`]: key material made on a member and committed, or not there at all.
 //! - [`creation`]: how rings, keys and new versions come to be.
 //! - [`change`]: how they are changed; [`life`]: the verbs of the state machine; [`destruction`]: the end.
+//! - [`import_job`], [`import`]: key material from outside. [`recipient`]: those to whom keys may be exported.
+//! - [`ephemeral`]: keys that are not stored; [`revocation`]: their end. [`object`]: certificates and data objects.
 //! - [`use_count`]: how often versions are used.
 //! - [`filter`]: what lists leave out. [`jwk`]: public keys as JSON web keys.
 //! - [`locks`]: one change after another.
@@ -19,13 +21,19 @@ pub mod creation;
 pub mod destruction;
 pub mod directory;
 pub mod document;
+pub mod ephemeral;
 pub mod filter;
+pub mod import;
+pub mod import_job;
 pub mod jwk;
 pub mod life;
 pub mod locks;
 pub mod material;
 pub mod name;
+pub mod object;
 pub mod purpose;
+pub mod recipient;
 pub mod record;
+pub mod revocation;
 pub mod state;
 pub mod use_count;

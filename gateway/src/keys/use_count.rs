@@ -94,6 +94,19 @@ pub struct UseCounts {
 }
 
 impl UseCounter {
+    /// The counter of an ephemeral key. So many encryptions that no gateway makes more in the life of one are not stored; what
+    /// goes beyond is reserved in the store as for any key.
+    pub fn of_ephemeral(key_uid: Uuid) -> Arc<Self> {
+        Arc::new(Self {
+            key_uid,
+            number: 1,
+            fresh: AtomicU64::new(0),
+            made: AtomicU64::new(0),
+            allowed: AtomicU64::new(EPHEMERAL_ENCRYPTIONS),
+            stored: Arc::default(),
+        })
+    }
+
     /// Notes a use. The time when it becomes durable is the gateway's choice.
     pub fn note(&self) {
         self.fresh.fetch_add(1, Ordering::Relaxed);
@@ -300,6 +313,8 @@ impl From<StoreError> for UseError {
     }
 }
 
+/// What an ephemeral key may encrypt before its uses are stored: 2^24, a 256th of what AES-GCM allows.
+const EPHEMERAL_ENCRYPTIONS: u64 = 1 << 24;
 /// How often uses are stored.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 const MOST_ENCRYPTIONS: u64 = 1 << 32;

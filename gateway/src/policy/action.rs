@@ -79,6 +79,12 @@ actions! {
     ImportClearKey = "key.import_clear", Import, [KeyRing, Key];
     /// Export an exportable key under another key.
     ExportKey = "key.export", Export, [Key];
+    /// Register a recipient of exported keys.
+    CreateRecipient = "recipient.create", Administer, [KeyRing];
+    /// Read and list recipients.
+    ReadRecipient = "recipient.read", Read, [KeyRing];
+    /// Remove a recipient.
+    DeleteRecipient = "recipient.delete", Administer, [KeyRing];
     /// Create an ephemeral key.
     CreateEphemeralKey = "ephemeral_key.create", Ephemeral, [KeyRing];
     /// Renew an ephemeral key.

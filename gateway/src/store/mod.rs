@@ -152,7 +152,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The resident keys whose creation did not end.
     async fn resident_intents(&self) -> Result<Vec<Tagged<ResidentIntent>>, StoreError>;
 
-    /// Whether a version of a key of this identity is stored.
+    /// Whether a version of a key of this identity is stored with key material.
     async fn has_version(&self, uid: Uuid, version: u32) -> Result<bool, StoreError>;
 
     /// Replaces a ring that has still the revision before the new one's.

@@ -1,3 +1,4 @@
 //! Tests of the gateway as a library.
 
 mod formats;
+mod vectors;

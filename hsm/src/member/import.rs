@@ -5,15 +5,16 @@
 //! and the secret half of its public key. A key to be kept as RESIDENT is examined as a session object first and only
 //! then made a token object.
 
+mod arrival;
+
+use self::arrival::{Arrival, UnwrappingKey, Way, check_length, refused, wrapped_length_of};
 use super::{KeyReference, Member, NOT_WRAPPABLE, NewKey};
 use crate::{
     Error,
     algorithm::{Family, KeyType, Mechanism, Operation},
     domain::{OaepHash, WRAPPED_CAPACITY},
     key_token::{KeyToken, Origin, Storage, object_id},
-    loaded::LoadedKey,
     pkcs11::{Attribute, CallError, CallMechanism, ObjectHandle, Session, SessionKind, Template},
-    private_key::ClearPrivateKey,
     proof,
     public_key::{bare_public_key, canonical_public_key, curve_parameters, rsa_public_key},
     record::{self, RecordKind},
@@ -22,7 +23,6 @@ use crate::{
     template::{self, Extraction, Lifetime, Usage},
 };
 use cryptoki_sys::*;
-use std::sync::Arc;
 
 /// Where the key material of an import comes from.
 #[derive(Clone, Copy)]
@@ -329,78 +329,6 @@ impl Member {
     }
 }
 
-/// Key material on its way in.
-struct Arrival<'a> {
-    way: Way<'a>,
-    // What the source said of the public half.
-    public_key: Option<Vec<u8>>,
-}
-
-/// How it becomes an object.
-enum Way<'a> {
-    /// By `C_CreateObject` with these attributes.
-    Create(Vec<Attribute>),
-    /// By `C_UnwrapKey`.
-    Unwrap { by: UnwrappingKey, wrapped: &'a [u8] },
-}
-
-enum UnwrappingKey {
-    /// A key of this domain, which stays loaded meanwhile.
-    Loaded(Arc<LoadedKey>),
-    /// An object of the session that came with the key material.
-    Passing(ObjectHandle),
-}
-
-impl UnwrappingKey {
-    fn handle(&self) -> ObjectHandle {
-        match self {
-            Self::Loaded(key) => key.handle(),
-            Self::Passing(handle) => *handle,
-        }
-    }
-}
-
-impl<'a> Arrival<'a> {
-    fn wrapped(by: UnwrappingKey, wrapped: &'a [u8]) -> Self {
-        Self {
-            way: Way::Unwrap { by, wrapped },
-            public_key: None,
-        }
-    }
-
-    fn clear(key_type: KeyType, value: &[u8]) -> Result<Self, Error> {
-        match key_type.secret_length() {
-            Some(length) if value.len() != length => Err(refused(&format!(
-                "a key of type {key_type} has {length} bytes, found {}",
-                value.len()
-            ))),
-            Some(_) => Ok(Self {
-                way: Way::Create(vec![Attribute::secret(CKA_VALUE, value)]),
-                public_key: None,
-            }),
-            None => {
-                let key = ClearPrivateKey::from_pkcs8(key_type, value).map_err(|error| refused(&error.to_string()))?;
-                Ok(Self {
-                    way: Way::Create(key.attributes),
-                    public_key: key.public_key,
-                })
-            }
-        }
-    }
-
-    /// Destroys what came with the key material.
-    fn forget(self, session: &mut Session) -> Result<(), Error> {
-        if let Way::Unwrap {
-            by: UnwrappingKey::Passing(passing),
-            ..
-        } = self.way
-        {
-            session.destroy_object(passing)?;
-        }
-        Ok(())
-    }
-}
-
 /// A key as it is examined: it may sign, to prove its public half, and nothing else.
 fn examined(key_type: KeyType) -> Template {
     let (usage, mechanisms) = match proof::signature_of(key_type) {
@@ -445,33 +373,6 @@ fn shown_public_key(session: &mut Session, key_type: KeyType, private: ObjectHan
 /// Whether `CKA_EC_PARAMS` names a key type's curve. Edwards curves have two encodings, and signing tells them apart.
 fn is_curve(key_type: KeyType, parameters: &[u8]) -> bool {
     key_type.family() == Family::Edwards || curve_parameters(key_type).is_some_and(|expected| expected == parameters)
-}
-
-/// Checks the length of key material wrapped by RFC 5649 as far as it can be told from outside.
-fn check_length(key_type: KeyType, wrapped: &[u8]) -> Result<(), Error> {
-    let right = match key_type.secret_length() {
-        Some(length) => wrapped.len() == wrapped_length_of(length),
-        None => wrapped.len() >= 24 && wrapped.len().is_multiple_of(8),
-    };
-    if right {
-        return Ok(());
-    }
-    let expected = match key_type.secret_length() {
-        Some(length) => wrapped_length_of(length).to_string(),
-        None => "a multiple of 8, at least 24,".to_owned(),
-    };
-    Err(refused(&format!(
-        "a key of type {key_type} wrapped by AES key wrap with padding has {expected} bytes, found {}",
-        wrapped.len()
-    )))
-}
-
-fn wrapped_length_of(length: usize) -> usize {
-    length.next_multiple_of(8) + 8
-}
-
-fn refused(why: &str) -> Error {
-    Error::ImportRefused(why.to_owned())
 }
 
 const NOT_UNWRAPPED: &str = "it cannot be unwrapped: it was wrapped for another key or in another way, was damaged, or is not of the declared type";

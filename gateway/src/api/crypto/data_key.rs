@@ -30,7 +30,7 @@ impl CryptoRequest for v1::GenerateDataKeyRequest {
     }
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
-        let (record, number) = target::find(call, &self.name).await?;
+        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
         let authenticated = GivenData::from(self.authenticated).read(call)?;
         call.note_context(&authenticated);
         let wish = Wish::new(Operation::Encrypt, Mechanism::AesGcm.number().into()).authenticating(&authenticated);

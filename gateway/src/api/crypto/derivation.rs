@@ -21,7 +21,7 @@ impl CryptoRequest for v1::DeriveSharedSecretRequest {
     }
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
-        let (record, number) = target::find(call, &self.name).await?;
+        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
         let wish = Wish::new(Operation::Derive, self.mechanism);
         let (version, mechanism) = target::authorise(call, &record, number, wish)?;
         require_length(

@@ -30,7 +30,7 @@ impl CryptoRequest for v1::EncryptRequest {
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
         let plaintext = Plaintext::from(self.plaintext);
-        let (record, number) = target::find(call, &self.name).await?;
+        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
         let given = GivenData::from(self.authenticated);
         let nothing_given = given.is_nothing();
         let authenticated = given.read(call)?;
@@ -102,7 +102,7 @@ impl CryptoRequest for v1::DecryptRequest {
     }
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
-        let (record, number) = target::find(call, &self.name).await?;
+        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
         let given = GivenData::from(self.authenticated);
         let nothing_given = given.is_nothing();
         let authenticated = given.read(call)?;

@@ -18,7 +18,7 @@ impl CryptoRequest for v1::MacSignRequest {
     }
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
-        let (record, number) = target::find(call, &self.name).await?;
+        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
         let wish = Wish::new(Operation::MacSign, self.mechanism);
         let (version, mechanism) = target::authorise(call, &record, number, wish)?;
         require_length("data", &self.data, call.gateway().limits().payload)?;
@@ -53,7 +53,7 @@ impl CryptoRequest for v1::MacVerifyRequest {
     }
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
-        let (record, number) = target::find(call, &self.name).await?;
+        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
         let wish = Wish::new(Operation::MacVerify, self.mechanism);
         let (version, mechanism) = target::authorise(call, &record, number, wish)?;
         let limit = call.gateway().limits().payload;

@@ -1,11 +1,7 @@
 //! Taking a ciphertext off one key and putting it under another, inside one member.
 
 use super::{
-    super::{
-        ApiError,
-        call::Call,
-        lookup::{self, find_version},
-    },
+    super::{ApiError, call::Call, lookup::find_version},
     CryptoRequest,
     encryption::{authorise_decryption, header, version_of},
     payload::{GivenData, require_length, verify_associated_data, verify_checksum},
@@ -33,19 +29,19 @@ impl CryptoRequest for v1::ReEncryptRequest {
         let gcm = Mechanism::AesGcm.number().into();
 
         // Both permissions before anything else is said of either key.
-        let (source_record, source_number) = target::find(call, &self.source_name).await?;
+        let (source_record, source_number) = target::find(call, &self.source_name, &self.source_key_token).await?;
         let source_data = GivenData::from(self.source_authenticated).read(call)?;
         call.note_context(&source_data);
         let parts = Ciphertext::parse(&self.ciphertext);
         let wish = Wish::new(Operation::Decrypt, gcm).authenticating(&source_data);
         authorise_decryption(call, &source_record, source_number, wish, |_| parts)?;
-        let name = lookup::second_version_named(call, Action::ReEncryptTo, &self.destination_name).await?;
-        let record = lookup::find_second_key(call, Action::ReEncryptTo, &name.key).await?;
+        let (name, token) = (&self.destination_name, &self.destination_key_token);
+        let (record, number) = target::find_second(call, Action::ReEncryptTo, name, token).await?;
         let destination_data = GivenData::from(self.destination_authenticated).read(call)?;
         let wish = Wish::new(Operation::Encrypt, gcm).authenticating(&destination_data);
-        let circumstances = wish.circumstances(&record, name.version, Some(Mechanism::AesGcm));
+        let circumstances = wish.circumstances(&record, number, Some(Mechanism::AesGcm));
         call.authorise_also(Action::ReEncryptTo, Resource::Key(record.facts()), circumstances)?;
-        let version = find_version(&record, name.version)?;
+        let version = find_version(&record, number)?;
         call.also_uses(record.key.name.version(version.row.number));
         target::choose_mechanism(&record, wish)?;
 

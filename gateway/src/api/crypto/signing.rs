@@ -42,7 +42,7 @@ impl CryptoRequest for v1::VerifyRequest {
 }
 
 async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignResponse, ApiError> {
-    let (record, number) = target::find(call, &request.name).await?;
+    let (record, number) = target::find(call, &request.name, &request.key_token).await?;
     let wish = Wish::new(Operation::Sign, request.mechanism);
     let (version, mechanism) = target::authorise(call, &record, number, wish)?;
     let encoding = convert::encoding(request.encoding)?;
@@ -101,7 +101,7 @@ async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignRespo
 }
 
 async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::VerifyResponse, ApiError> {
-    let (record, number) = target::find(call, &request.name).await?;
+    let (record, number) = target::find(call, &request.name, &request.key_token).await?;
     let wish = Wish::new(Operation::Sign, request.mechanism);
     let (version, mechanism) = target::authorise(call, &record, number, wish)?;
     let encoding = convert::encoding(request.encoding)?;

@@ -5,12 +5,15 @@ use super::super::{
     ApiError, Reason,
     call::Call,
     convert,
-    lookup::{find_key, find_version, version_named},
+    lookup::{find_key, find_second_key, find_version, second_version_named, version_named},
 };
 use crate::{
     crypto::ciphertext::Authenticated,
-    keys::directory::{KeyRecord, VersionRecord},
-    policy::Circumstances,
+    keys::{
+        directory::{KeyRecord, VersionRecord},
+        record::now,
+    },
+    policy::{Action, Circumstances},
 };
 use portcullis_hsm::algorithm::{Mechanism, Operation};
 use std::{collections::BTreeMap, sync::Arc};
@@ -59,10 +62,48 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// The key that a call names, and the number of the version, if one is named. The call is not authorised yet.
-pub(super) async fn find(call: &mut Call, name: &str) -> Result<(Arc<KeyRecord>, Option<u32>), ApiError> {
-    let name = version_named(call, name).await?;
-    Ok((find_key(call, &name.key).await?, name.version))
+/// The key that a call names, and the number of the version, if one is named; or the ephemeral key whose token it brings. The
+/// call is not authorised yet.
+pub(super) async fn find(
+    call: &mut Call,
+    name: &str,
+    key_token: &[u8],
+) -> Result<(Arc<KeyRecord>, Option<u32>), ApiError> {
+    if key_token.is_empty() {
+        let name = version_named(call, name).await?;
+        return Ok((find_key(call, &name.key).await?, name.version));
+    }
+    let record = ephemeral(call, call.action(), name, key_token).await?;
+    call.concerns(record.key.name.to_string());
+    Ok((record, None))
+}
+
+/// As [`find`], for the second key of a call that does two things.
+pub(super) async fn find_second(
+    call: &Call,
+    action: Action,
+    name: &str,
+    key_token: &[u8],
+) -> Result<(Arc<KeyRecord>, Option<u32>), ApiError> {
+    if key_token.is_empty() {
+        let name = second_version_named(call, action, name).await?;
+        return Ok((find_second_key(call, action, &name.key).await?, name.version));
+    }
+    Ok((ephemeral(call, action, name, key_token).await?, None))
+}
+
+/// The ephemeral key of a token, if the caller may still use it as its owner.
+async fn ephemeral(call: &Call, action: Action, name: &str, key_token: &[u8]) -> Result<Arc<KeyRecord>, ApiError> {
+    if !name.is_empty() {
+        return Err(ApiError::field("key_token", "expected a name or a token, found both"));
+    }
+    call.require_chance(action, "an ephemeral key")?;
+    let gateway = Arc::clone(call.gateway());
+    let key = gateway
+        .ephemeral
+        .open(key_token, call.principal(), now(), call.deadline())
+        .await?;
+    Ok(Arc::clone(&key.record))
 }
 
 /// Authorises a use of a key; returns the version and the mechanism. What is wrong with the caller's choice of them is told only

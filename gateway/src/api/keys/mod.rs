@@ -1,9 +1,13 @@
 //! `KeyService`.
 //!
 //! - `rings`, `keys`, `versions`, `aliases`: each resource's calls.
+//! - `imports`, `exports`, `ephemeral`: key material that comes, that leaves, and that is not kept.
 //! - `public_keys`: public halves in their forms.
 
 mod aliases;
+mod ephemeral;
+mod exports;
+mod imports;
 #[allow(
     clippy::module_inception,
     reason = "the keys of the service of rings, keys, versions and aliases"
@@ -13,7 +17,7 @@ mod public_keys;
 mod rings;
 mod versions;
 
-use super::{Api, call::Call, changing::to_the_end, not_available::not_available};
+use super::{Api, call::Call, changing::to_the_end};
 use crate::{keys::state::Verb, policy::Action};
 use portcullis_proto::v1::{self, key_service_server::KeyService};
 use tonic::{Request, Response, Status};
@@ -212,13 +216,80 @@ impl KeyService for Api {
         reading!(self, Action::ReadAlias, request, aliases::list)
     }
 
-    not_available! {
-        create_import_job(v1::CreateImportJobRequest) -> v1::ImportJob;
-        get_import_job(v1::GetImportJobRequest) -> v1::ImportJob;
-        import_key_version(v1::ImportKeyVersionRequest) -> v1::KeyVersion;
-        export_key_version(v1::ExportKeyVersionRequest) -> v1::ExportKeyVersionResponse;
-        create_ephemeral_key(v1::CreateEphemeralKeyRequest) -> v1::EphemeralKey;
-        renew_ephemeral_key(v1::RenewEphemeralKeyRequest) -> v1::EphemeralKey;
-        revoke_ephemeral_keys(v1::RevokeEphemeralKeysRequest) -> v1::RevokeEphemeralKeysResponse;
+    async fn create_import_job(
+        &self,
+        request: Request<v1::CreateImportJobRequest>,
+    ) -> Result<Response<v1::ImportJob>, Status> {
+        changing!(self, Action::ImportKey, request, imports::create_job)
+    }
+
+    async fn get_import_job(
+        &self,
+        request: Request<v1::GetImportJobRequest>,
+    ) -> Result<Response<v1::ImportJob>, Status> {
+        reading!(self, Action::ImportKey, request, imports::get_job)
+    }
+
+    async fn import_key_version(
+        &self,
+        request: Request<v1::ImportKeyVersionRequest>,
+    ) -> Result<Response<v1::KeyVersion>, Status> {
+        changing!(self, Action::ImportKey, request, imports::import_version)
+    }
+
+    async fn export_key_version(
+        &self,
+        request: Request<v1::ExportKeyVersionRequest>,
+    ) -> Result<Response<v1::ExportKeyVersionResponse>, Status> {
+        changing!(self, Action::ExportKey, request, exports::export_version)
+    }
+
+    async fn create_recipient(
+        &self,
+        request: Request<v1::CreateRecipientRequest>,
+    ) -> Result<Response<v1::Recipient>, Status> {
+        changing!(self, Action::CreateRecipient, request, exports::create_recipient)
+    }
+
+    async fn get_recipient(
+        &self,
+        request: Request<v1::GetRecipientRequest>,
+    ) -> Result<Response<v1::Recipient>, Status> {
+        reading!(self, Action::ReadRecipient, request, exports::get_recipient)
+    }
+
+    async fn list_recipients(
+        &self,
+        request: Request<v1::ListRecipientsRequest>,
+    ) -> Result<Response<v1::ListRecipientsResponse>, Status> {
+        reading!(self, Action::ReadRecipient, request, exports::list_recipients)
+    }
+
+    async fn delete_recipient(
+        &self,
+        request: Request<v1::DeleteRecipientRequest>,
+    ) -> Result<Response<v1::DeleteRecipientResponse>, Status> {
+        changing!(self, Action::DeleteRecipient, request, exports::delete_recipient)
+    }
+
+    async fn create_ephemeral_key(
+        &self,
+        request: Request<v1::CreateEphemeralKeyRequest>,
+    ) -> Result<Response<v1::EphemeralKey>, Status> {
+        reading!(self, Action::CreateEphemeralKey, request, ephemeral::create)
+    }
+
+    async fn renew_ephemeral_key(
+        &self,
+        request: Request<v1::RenewEphemeralKeyRequest>,
+    ) -> Result<Response<v1::EphemeralKey>, Status> {
+        reading!(self, Action::RenewEphemeralKey, request, ephemeral::renew)
+    }
+
+    async fn revoke_ephemeral_keys(
+        &self,
+        request: Request<v1::RevokeEphemeralKeysRequest>,
+    ) -> Result<Response<v1::RevokeEphemeralKeysResponse>, Status> {
+        changing!(self, Action::RevokeEphemeralKeys, request, ephemeral::revoke)
     }
 }

@@ -286,7 +286,9 @@ fn with_versions(connection: &Connection, key: Tagged<KeyRow>) -> Result<StoredK
 /// Whether a version is stored.
 pub(super) fn has_version(connection: &Connection, uid: Uuid, version: u32) -> Result<bool, StoreError> {
     Ok(connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM key_versions WHERE key_uid = ?1 AND number = ?2)")?
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM key_versions WHERE key_uid = ?1 AND number = ?2 AND length(token) > 0)",
+        )?
         .query_row(params![uid.as_bytes(), version], |row| row.get(0))?)
 }
 

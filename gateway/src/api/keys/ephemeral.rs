@@ -1,0 +1,151 @@
+//! Ephemeral keys: made, renewed, revoked.
+
+use crate::{
+    api::{
+        ApiError, Reason,
+        call::Call,
+        changing::{once, ring_of},
+        convert,
+    },
+    cluster::{operation::KeySpecification, transfer::Tenure},
+    keys::{
+        ephemeral::{EphemeralKey, LONGEST_LIFE, LONGEST_LIFETIME},
+        purpose,
+        record::{from_micros, micros, now},
+    },
+};
+use portcullis_hsm::key_token::Storage;
+use portcullis_proto::v1;
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+
+pub(super) async fn create(
+    call: &mut Call,
+    request: v1::CreateEphemeralKeyRequest,
+) -> Result<v1::EphemeralKey, ApiError> {
+    let ring = ring_of(&request.parent)?;
+    call.authorise_ring(format!("keyRings/{ring}"), &ring)?;
+    let key_type = convert::key_type(request.r#type)?;
+    let listed = convert::permitted_uses(&request.permitted_uses)?;
+    let (_, uses) = purpose::resolve(key_type, convert::purpose(request.purpose)?, listed)
+        .map_err(|error| ApiError::new(Reason::AlgorithmMismatch, error.to_string()))?;
+    let lifetime = lifetime(request.lifetime)?;
+    let gateway = Arc::clone(call.gateway());
+    gateway.directory.ring(&ring, call.deadline()).await?;
+    let specification = KeySpecification {
+        uid: Uuid::now_v7(),
+        version: 1,
+        key_type,
+        uses,
+        storage: if request.exportable {
+            Storage::Portable
+        } else {
+            Storage::Sealed
+        },
+    };
+    let created = now();
+    let tenure = Tenure {
+        owner: call.principal(),
+        ring: ring.as_str(),
+        created: micros(created),
+        expires: micros(created + lifetime),
+    };
+    let (sealed, member) = gateway
+        .cluster
+        .generate_ephemeral(&specification, tenure, call.deadline())
+        .await?;
+    call.note_member(member);
+    let key = gateway.ephemeral.made(&sealed).await?;
+    call.uses(key.record.key.name.to_string(), None);
+    Ok(shown(sealed, &key))
+}
+
+pub(super) async fn renew(
+    call: &mut Call,
+    request: v1::RenewEphemeralKeyRequest,
+) -> Result<v1::EphemeralKey, ApiError> {
+    let gateway = Arc::clone(call.gateway());
+    call.require_chance(call.action(), "an ephemeral key")?;
+    let time = now();
+    let key = gateway
+        .ephemeral
+        .open(&request.token, call.principal(), time, call.deadline())
+        .await?;
+    let name = &key.record.key.name;
+    call.authorise_ring(name.to_string(), &name.ring)?;
+    let end = micros(time + lifetime(request.lifetime)?);
+    let last = key.token.created + LONGEST_LIFE.as_micros() as u64;
+    let (sealed, member) = gateway
+        .cluster
+        .renew_ephemeral(&request.token, end.min(last), call.deadline())
+        .await?;
+    call.note_member(member);
+    let key = gateway.ephemeral.made(&sealed).await?;
+    Ok(shown(sealed, &key))
+}
+
+pub(super) async fn revoke(
+    call: &mut Call,
+    request: v1::RevokeEphemeralKeysRequest,
+) -> Result<v1::RevokeEphemeralKeysResponse, ApiError> {
+    let ring = ring_of(&request.parent)?;
+    call.authorise_ring(format!("keyRings/{ring}"), &ring)?;
+    if request.principal.is_empty() || request.principal.len() > LONGEST_PRINCIPAL {
+        return Err(ApiError::field(
+            "principal",
+            "expected the principal whose keys are revoked",
+        ));
+    }
+    let time = micros(now());
+    let not_before = match request.not_before {
+        None => time,
+        Some(asked) => u64::try_from(asked.seconds)
+            .ok()
+            .and_then(|seconds| seconds.checked_mul(1_000_000))
+            .and_then(|micros| micros.checked_add(u64::try_from(asked.nanos).ok()? / 1000))
+            .filter(|asked| *asked <= time)
+            .ok_or_else(|| ApiError::field("not_before", "expected a time that is not in the future"))?,
+    };
+    let once = once(call, &request.request_id, &request)?;
+    let gateway = Arc::clone(call.gateway());
+    gateway.directory.ring(&ring, call.deadline()).await?;
+    call.intend().await?;
+    let not_before = gateway
+        .ephemeral
+        .revoke(&ring, &request.principal, not_before, once, call.deadline())
+        .await?;
+    Ok(v1::RevokeEphemeralKeysResponse {
+        not_before: from_micros(not_before).map(convert::timestamp),
+    })
+}
+
+/// How long a token is to live: an hour where nobody says.
+fn lifetime(asked: Option<prost_types::Duration>) -> Result<Duration, ApiError> {
+    let lifetime = match asked {
+        None => USUAL_LIFETIME,
+        Some(asked) => convert::duration("lifetime", asked)?,
+    };
+    if lifetime.is_zero() || lifetime > LONGEST_LIFETIME {
+        return Err(ApiError::field(
+            "lifetime",
+            "expected more than nothing and at most 24 h",
+        ));
+    }
+    Ok(lifetime)
+}
+
+fn shown(sealed: Vec<u8>, key: &EphemeralKey) -> v1::EphemeralKey {
+    let token = &key.token;
+    v1::EphemeralKey {
+        token: sealed.into(),
+        uid: token.uid.to_string(),
+        r#type: token.key_type.number().into(),
+        permitted_uses: convert::uses(&token.uses),
+        public_key: token.public_key.clone().into(),
+        expire_time: from_micros(token.expires).map(convert::timestamp),
+        create_time: from_micros(token.created).map(convert::timestamp),
+    }
+}
+
+const USUAL_LIFETIME: Duration = Duration::from_secs(3600);
+const LONGEST_PRINCIPAL: usize = 1024;

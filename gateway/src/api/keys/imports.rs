@@ -1,0 +1,399 @@
+//! Import jobs, and key material that is imported.
+
+use super::keys::{member, require_consent};
+use crate::{
+    api::{
+        ApiError, Gateway, Reason,
+        call::Call,
+        changing::{once, ring_of, terms},
+        convert,
+        in_ring::InRing,
+        lookup::{find_key, find_second_key, find_version, require_state, second_version_named},
+    },
+    cluster::{
+        core::Needs,
+        operation::{Key, KeySpecification},
+        transfer::{Material, MaterialProtection},
+    },
+    crypto::checksum::crc32c,
+    keys::{
+        change::Terms,
+        directory::{KeyRecord, VersionRecord},
+        document::{DocumentError, Stored, name_of},
+        import::{Target, last_imported},
+        import_job::ImportJob,
+        name::{Id, KeyName},
+        record::{micros, now},
+    },
+    policy::{Action, Circumstances, Resource},
+    store::Idempotency,
+};
+use portcullis_hsm::{
+    algorithm::{Family, KeyType, Mechanism, Operation, PermittedUse, PermittedUses},
+    key_token::Storage,
+};
+use portcullis_proto::v1;
+use sha2::{Digest, Sha256};
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+/// How key material arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    /// Wrapped for an import job.
+    Job(Mechanism),
+    /// Wrapped for a key of both sides.
+    AesKwp,
+    Clear,
+}
+
+impl Method {
+    fn read(number: i32) -> Result<Self, ApiError> {
+        match v1::ImportMethod::try_from(number) {
+            Ok(v1::ImportMethod::RsaOaepSha1AesKwp) => Ok(Self::Job(Mechanism::RsaOaepSha1)),
+            Ok(v1::ImportMethod::RsaOaepSha256AesKwp) => Ok(Self::Job(Mechanism::RsaOaepSha256)),
+            Ok(v1::ImportMethod::AesKwp) => Ok(Self::AesKwp),
+            Ok(v1::ImportMethod::Clear) => Ok(Self::Clear),
+            _ => Err(ApiError::field(
+                "method",
+                format!("expected an import method, found {number}"),
+            )),
+        }
+    }
+}
+
+pub(super) async fn create_job(
+    call: &mut Call,
+    request: v1::CreateImportJobRequest,
+) -> Result<v1::ImportJob, ApiError> {
+    let ring = ring_of(&request.parent)?;
+    call.authorise_ring(format!("keyRings/{ring}/importJobs"), &ring)?;
+    let Method::Job(mechanism) = Method::read(request.method)? else {
+        return Err(ApiError::field(
+            "method",
+            "only keys that are wrapped by RSA-OAEP need an import job",
+        ));
+    };
+    let key_type = match request.wrapping_key_type {
+        0 => KeyType::Rsa3072,
+        number => convert::key_type(number)?,
+    };
+    if !matches!(key_type.family(), Family::Rsa(_)) {
+        return Err(ApiError::field("wrapping_key_type", "expected an RSA type"));
+    }
+    let lifetime = match request.lifetime {
+        None => USUAL_LIFETIME,
+        Some(lifetime) => convert::duration("lifetime", lifetime)?,
+    };
+    if lifetime.is_zero() || lifetime > LONGEST_LIFETIME {
+        return Err(ApiError::field(
+            "lifetime",
+            "expected more than nothing and at most 7 days",
+        ));
+    }
+    let once = once(call, &request.request_id, &request)?;
+    let gateway = Arc::clone(call.gateway());
+    gateway.directory.ring(&ring, call.deadline()).await?;
+    let id = job_id(once.as_ref())?;
+    if gateway.documents.is_repetition(once.as_ref(), call.deadline()).await? {
+        let job = find_job(&gateway, call, &ring, &id).await?;
+        return Ok(shown(&ring, &job));
+    }
+    // Invariant: the use fits each RSA type, which was checked above.
+    let uses = PermittedUses::new(key_type, [PermittedUse::new(Operation::Unwrap, mechanism)])
+        .expect("an RSA key can unwrap by OAEP");
+    let specification = KeySpecification {
+        uid: Uuid::now_v7(),
+        version: 1,
+        key_type,
+        uses,
+        storage: Storage::Sealed,
+    };
+    if request.validate_only {
+        gateway.cluster.choose(&Needs {
+            uses: vec![(Operation::Unwrap, mechanism)],
+            generates: Some(key_type),
+            only: None,
+        })?;
+        return Ok(v1::ImportJob {
+            name: name_of::<ImportJob>(ring.as_str(), id.as_str()),
+            method: request.method,
+            wrapping_key_type: key_type.number().into(),
+            ..v1::ImportJob::default()
+        });
+    }
+    call.intend().await?;
+    let (token, member) = gateway.cluster.generate(&specification, None, call.deadline()).await?;
+    call.note_member(member);
+    let job = ImportJob {
+        mechanism,
+        token,
+        expires: micros(now() + lifetime),
+        used_for: String::new(),
+    };
+    let made = gateway
+        .documents
+        .create(&ring, id.as_str(), &job, once, call.deadline())
+        .await?;
+    call.uses(name_of::<ImportJob>(ring.as_str(), id.as_str()), Some(mechanism));
+    Ok(shown(&ring, &made))
+}
+
+pub(super) async fn get_job(call: &mut Call, request: v1::GetImportJobRequest) -> Result<v1::ImportJob, ApiError> {
+    let name = InRing::parse::<ImportJob>(&request.name)?;
+    call.authorise_ring(name.to_string(), &name.ring)?;
+    let gateway = Arc::clone(call.gateway());
+    let job = find_job(&gateway, call, &name.ring, &name.id).await?;
+    Ok(shown(&name.ring, &job))
+}
+
+pub(super) async fn import_version(
+    call: &mut Call,
+    request: v1::ImportKeyVersionRequest,
+) -> Result<v1::KeyVersion, ApiError> {
+    let name = KeyName::parse(&request.parent)?;
+    let record = find_key(call, &name).await?;
+    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    let method = Method::read(request.method)?;
+    if method == Method::Clear {
+        call.authorise_also(
+            Action::ImportClearKey,
+            Resource::Key(record.facts()),
+            Circumstances::default(),
+        )?;
+    }
+    check_payload(&request)?;
+    require_consent(record.key.protection, request.allow_single_replica, &request.member)?;
+    let terms = import_terms(call, &request)?;
+    let gateway = Arc::clone(call.gateway());
+    let member = member(&gateway, &request.member)?;
+    if gateway
+        .documents
+        .is_repetition(terms.once.as_ref(), call.deadline())
+        .await?
+    {
+        let version = last_imported(&record).ok_or_else(|| {
+            ApiError::new(
+                Reason::KeyVersionNotFound,
+                "the version that this request imported is gone",
+            )
+        })?;
+        return Ok(convert::version(&record, version));
+    }
+    let target = Target::of(&record);
+    let version_name = name.version(target.number());
+    let (protection, job) = match method {
+        Method::Clear => (MaterialProtection::Clear, None),
+        Method::AesKwp => {
+            let key = unwrapping_key(call, &request.unwrapping_key).await?;
+            (MaterialProtection::WrappedFor(key, Mechanism::AesKwp), None)
+        }
+        Method::Job(mechanism) => {
+            let job = InRing::parse::<ImportJob>(&request.import_job)?;
+            let found = usable_job(&gateway, call, &name.ring, &job, mechanism).await?;
+            let key = Key::new(found.content.token.clone(), None);
+            (MaterialProtection::WrappedFor(key, mechanism), Some(job))
+        }
+    };
+    let material = Material {
+        protection,
+        bytes: Zeroizing::new(request.wrapped_key.to_vec()),
+        public_key: request.public_key.to_vec(),
+    };
+    call.uses(version_name.clone(), None);
+    if !request.validate_only {
+        call.intend().await?;
+        if let Some(job) = &job {
+            take_job(&gateway, job, &version_name, &terms).await?;
+        }
+    }
+    let validate_only = request.validate_only;
+    let imported = gateway
+        .imports
+        .version(&name, target, material, member, terms.clone())
+        .await;
+    if let (Err(_), Some(job), false) = (&imported, &job, validate_only) {
+        give_back_job(&gateway, job, &terms).await;
+    }
+    let record = imported?;
+    if validate_only {
+        return Ok(v1::KeyVersion {
+            name: version_name,
+            version: target.number(),
+            ..v1::KeyVersion::default()
+        });
+    }
+    Ok(convert::version(&record, imported_version(&record, target)?))
+}
+
+/// What accompanies an import. A repetition is recognised without the key material itself: by its digest.
+fn import_terms(call: &Call, request: &v1::ImportKeyVersionRequest) -> Result<Terms, ApiError> {
+    let digest = Sha256::digest(&request.wrapped_key).to_vec();
+    let recognised = v1::ImportKeyVersionRequest {
+        wrapped_key: digest.into(),
+        ..request.clone()
+    };
+    terms(call, "", &request.request_id, request.validate_only, &recognised)
+}
+
+fn check_payload(request: &v1::ImportKeyVersionRequest) -> Result<(), ApiError> {
+    for (field, length) in [
+        ("wrapped_key", request.wrapped_key.len()),
+        ("public_key", request.public_key.len()),
+    ] {
+        if length > LONGEST_MATERIAL {
+            let message = format!("{field} has {length} bytes; at most {LONGEST_MATERIAL} were expected");
+            return Err(ApiError::new(Reason::PayloadTooLarge, message));
+        }
+    }
+    if request.wrapped_key.is_empty() {
+        return Err(ApiError::field("wrapped_key", "is missing"));
+    }
+    match request.wrapped_key_crc32c {
+        Some(expected) if expected != crc32c(&request.wrapped_key) => Err(ApiError::new(
+            Reason::ChecksumMismatch,
+            "wrapped_key does not have the checksum that came with it",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The key under which both sides wrap, if the caller may import by it.
+async fn unwrapping_key(call: &mut Call, named: &str) -> Result<Key, ApiError> {
+    let name = second_version_named(call, Action::ImportKey, named).await?;
+    let record = find_second_key(call, Action::ImportKey, &name.key).await?;
+    call.authorise_also(
+        Action::ImportKey,
+        Resource::Key(record.facts()),
+        Circumstances {
+            mechanism: Some(Mechanism::AesKwp),
+            ..Circumstances::default()
+        },
+    )?;
+    let version = find_version(&record, name.version)?;
+    if !record.profile.uses.permit(Operation::Unwrap, Mechanism::AesKwp) {
+        let message = format!("{} does not permit UNWRAP with AES_KWP", record.key.name);
+        return Err(ApiError::new(Reason::AlgorithmMismatch, message));
+    }
+    let material = require_state(call, &record, version, Operation::Unwrap, "")?;
+    version.uses.note();
+    Ok(material.handle.clone())
+}
+
+async fn find_job(gateway: &Gateway, call: &Call, ring: &Id, id: &Id) -> Result<Stored<ImportJob>, ApiError> {
+    let found = gateway
+        .documents
+        .find::<ImportJob>(ring, id.as_str(), call.deadline())
+        .await?;
+    let missing = || DocumentError::Missing(name_of::<ImportJob>(ring.as_str(), id.as_str()));
+    Ok(found.ok_or_else(missing)?)
+}
+
+/// A job of the key's ring that is of the method, in time and not used.
+async fn usable_job(
+    gateway: &Gateway,
+    call: &Call,
+    ring: &Id,
+    name: &InRing,
+    mechanism: Mechanism,
+) -> Result<Stored<ImportJob>, ApiError> {
+    if name.ring != *ring {
+        return Err(ApiError::field(
+            "import_job",
+            format!("expected an import job of keyRings/{ring}, found {name}"),
+        ));
+    }
+    let job = find_job(gateway, call, &name.ring, &name.id).await?;
+    if job.content.mechanism != mechanism {
+        let message = format!("{name} is one for {}", job.content.mechanism);
+        return Err(ApiError::field("method", message));
+    }
+    require_usable(&job, name)?;
+    Ok(job)
+}
+
+fn require_usable(job: &Stored<ImportJob>, name: &InRing) -> Result<(), ApiError> {
+    if job.content.is_expired(now()) {
+        return Err(ApiError::new(Reason::ImportJobExpired, format!("{name} has expired")));
+    }
+    if !job.content.used_for.is_empty() {
+        let message = format!("{name} was used for {}: create another", job.content.used_for);
+        return Err(ApiError::new(Reason::ImportJobUsed, message));
+    }
+    Ok(())
+}
+
+/// Takes a job for one import, so that no other takes it.
+async fn take_job(gateway: &Gateway, name: &InRing, version: &str, terms: &Terms) -> Result<(), ApiError> {
+    let take = |job: Stored<ImportJob>| {
+        require_usable(&job, name)?;
+        Ok::<_, ApiError>(ImportJob {
+            used_for: version.to_owned(),
+            ..job.content
+        })
+    };
+    gateway
+        .documents
+        .update(&name.ring, name.id.as_str(), None, None, terms.deadline, take)
+        .await?;
+    Ok(())
+}
+
+/// Gives a job back whose import failed. If that fails too, the job stays used, which is safe.
+async fn give_back_job(gateway: &Gateway, name: &InRing, terms: &Terms) {
+    let give_back = |job: Stored<ImportJob>| {
+        Ok::<_, DocumentError>(ImportJob {
+            used_for: String::new(),
+            ..job.content
+        })
+    };
+    let given_back = gateway
+        .documents
+        .update(&name.ring, name.id.as_str(), None, None, terms.deadline, give_back)
+        .await;
+    if let Err(error) = given_back {
+        tracing::warn!(%error, job = %name, "an import failed, and its job stays used");
+    }
+}
+
+fn imported_version(record: &KeyRecord, target: Target) -> Result<&VersionRecord, ApiError> {
+    find_version(record, Some(target.number()))
+}
+
+/// The id of a new job: drawn, or the same for the same request.
+fn job_id(once: Option<&Idempotency>) -> Result<Id, ApiError> {
+    let uuid = match once {
+        None => Uuid::now_v7(),
+        Some(once) => {
+            let digest = Sha256::new_with_prefix(once.request_id.as_bytes())
+                .chain_update(&once.principal)
+                .finalize();
+            // Invariant: a SHA-256 digest has more than 16 bytes.
+            Uuid::from_bytes(digest[..16].try_into().expect("16 bytes"))
+        }
+    };
+    Ok(Id::parse(&uuid.to_string())?)
+}
+
+fn shown(ring: &Id, job: &Stored<ImportJob>) -> v1::ImportJob {
+    let key = job.content.key();
+    v1::ImportJob {
+        name: name_of::<ImportJob>(ring.as_str(), &job.id),
+        method: match job.content.mechanism {
+            Mechanism::RsaOaepSha1 => v1::ImportMethod::RsaOaepSha1AesKwp,
+            _ => v1::ImportMethod::RsaOaepSha256AesKwp,
+        }
+        .into(),
+        wrapping_key_type: key.as_ref().map_or(0, |key| key.key_type.number().into()),
+        public_key: key.map(|key| key.public_key).unwrap_or_default().into(),
+        create_time: Some(convert::timestamp(job.created)),
+        expire_time: crate::keys::record::from_micros(job.content.expires).map(convert::timestamp),
+        imported_version: job.content.used_for.clone(),
+    }
+}
+
+const USUAL_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+const LONGEST_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// More than any key has: RSA-4096 in PKCS#8 and its wrapping.
+const LONGEST_MATERIAL: usize = 8 * 1024;

@@ -1,0 +1,380 @@
+//! `ObjectService`: certificates and data objects of a ring.
+
+use super::{
+    Api, ApiError,
+    call::Call,
+    changing::{once, paths, ring_of, terms, to_the_end, unknown_path},
+    convert,
+    in_ring::InRing,
+    listing::{LOOKED_AT_FOR_A_PAGE, List, page_size},
+    lookup::{find_key, find_version},
+};
+use crate::{
+    keys::{
+        document::{DocumentError, Stored},
+        name::{Id, KeyOrVersionName},
+        object::{Content, ObjectFilter, StoredObject},
+    },
+    policy::Action,
+};
+use portcullis_proto::v1::{self, object_service_server::ObjectService, stored_object};
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+#[tonic::async_trait]
+impl ObjectService for Api {
+    async fn create_object(
+        &self,
+        request: Request<v1::CreateObjectRequest>,
+    ) -> Result<Response<v1::StoredObject>, Status> {
+        let (mut call, request) = Call::begin(&self.0, Action::CreateObject, request)?;
+        to_the_end(async move {
+            let result = create(&mut call, request).await;
+            call.conclude_change(result).await
+        })
+        .await
+    }
+
+    async fn get_object(&self, request: Request<v1::GetObjectRequest>) -> Result<Response<v1::StoredObject>, Status> {
+        let (mut call, request) = Call::begin(&self.0, Action::ReadObject, request)?;
+        let result = get(&mut call, request).await;
+        call.conclude(result)
+    }
+
+    async fn list_objects(
+        &self,
+        request: Request<v1::ListObjectsRequest>,
+    ) -> Result<Response<v1::ListObjectsResponse>, Status> {
+        let (mut call, request) = Call::begin(&self.0, Action::ReadObject, request)?;
+        let result = list(&mut call, request).await;
+        call.conclude(result)
+    }
+
+    async fn update_object(
+        &self,
+        request: Request<v1::UpdateObjectRequest>,
+    ) -> Result<Response<v1::StoredObject>, Status> {
+        let (mut call, request) = Call::begin(&self.0, Action::UpdateObject, request)?;
+        to_the_end(async move {
+            let result = update(&mut call, request).await;
+            call.conclude_change(result).await
+        })
+        .await
+    }
+
+    async fn delete_object(
+        &self,
+        request: Request<v1::DeleteObjectRequest>,
+    ) -> Result<Response<v1::DeleteObjectResponse>, Status> {
+        let (mut call, request) = Call::begin(&self.0, Action::DeleteObject, request)?;
+        to_the_end(async move {
+            let result = delete(&mut call, request).await;
+            call.conclude_change(result).await
+        })
+        .await
+    }
+}
+
+async fn create(call: &mut Call, request: v1::CreateObjectRequest) -> Result<v1::StoredObject, ApiError> {
+    let name = InRing::new::<StoredObject>(ring_of(&request.parent)?, Id::parse(&request.object_id)?);
+    call.authorise_ring(name.to_string(), &name.ring)?;
+    let once = once(call, &request.request_id, &request)?;
+    let wanted = request.object.ok_or_else(|| ApiError::field("object", "is missing"))?;
+    let object = StoredObject {
+        label: wanted.label.to_vec(),
+        object_id: wanted.object_id.to_vec(),
+        key: key_in(&name.ring, &wanted.key)?,
+        content: content(wanted.content, &wanted.chain)?,
+    };
+    check(call, &name, &object).await?;
+    let gateway = Arc::clone(call.gateway());
+    gateway.directory.ring(&name.ring, call.deadline()).await?;
+    if request.validate_only {
+        let found = gateway
+            .documents
+            .find::<StoredObject>(&name.ring, name.id.as_str(), call.deadline())
+            .await?;
+        if found.is_some() && !gateway.documents.is_repetition(once.as_ref(), call.deadline()).await? {
+            return Err(ApiError::already_exists(name.to_string()));
+        }
+        return Ok(described(&name.ring, name.id.as_str(), object));
+    }
+    call.intend().await?;
+    let made = gateway
+        .documents
+        .create(&name.ring, name.id.as_str(), &object, once, call.deadline())
+        .await?;
+    Ok(shown(&name.ring, made))
+}
+
+async fn get(call: &mut Call, request: v1::GetObjectRequest) -> Result<v1::StoredObject, ApiError> {
+    let name = InRing::parse::<StoredObject>(&request.name)?;
+    call.authorise_ring(name.to_string(), &name.ring)?;
+    let found = find(call, &name).await?;
+    Ok(shown(&name.ring, found))
+}
+
+async fn list(call: &mut Call, request: v1::ListObjectsRequest) -> Result<v1::ListObjectsResponse, ApiError> {
+    let ring = ring_of(&request.parent)?;
+    call.authorise_ring(format!("keyRings/{ring}/objects"), &ring)?;
+    let filter = ObjectFilter::parse(&request.filter, &format!("keyRings/{ring}/keys/"))
+        .map_err(|error| ApiError::field("filter", error))?;
+    let list = List {
+        kind: "objects",
+        parent: &request.parent,
+        filter: &request.filter,
+    };
+    let mut after = list.read_token(&request.page_token)?;
+    let limit = page_size(request.page_size)? as usize;
+    let gateway = Arc::clone(call.gateway());
+    gateway.directory.ring(&ring, call.deadline()).await?;
+    let mut response = v1::ListObjectsResponse::default();
+    let (mut looked_at, mut size) = (0, 0);
+    loop {
+        let page = gateway
+            .documents
+            .list::<StoredObject>(&ring, after.as_deref(), PIECE, call.deadline())
+            .await?;
+        looked_at += PIECE;
+        response.unauthentic.extend(page.unauthentic);
+        let last = page.found.last().map(|object| object.id.clone());
+        for object in page.found {
+            let id = object.id.clone();
+            if filter.passes(&object.content) {
+                size += object.content.size();
+                response.objects.push(shown(&ring, object));
+            }
+            let full = response.objects.len() == limit || size >= LARGEST_PAGE_BYTES;
+            if full && (page.next.is_some() || last.as_ref() != Some(&id)) {
+                response.next_page_token = list.token(id.as_bytes());
+                return Ok(response);
+            }
+        }
+        match page.next {
+            Some(next) if looked_at < LOOKED_AT_FOR_A_PAGE => after = Some(next),
+            next => {
+                response.next_page_token = next.map(|next| list.token(&next)).unwrap_or_default();
+                return Ok(response);
+            }
+        }
+    }
+}
+
+async fn update(call: &mut Call, request: v1::UpdateObjectRequest) -> Result<v1::StoredObject, ApiError> {
+    let wanted = request
+        .object
+        .clone()
+        .ok_or_else(|| ApiError::field("object", "is missing"))?;
+    let name = InRing::parse::<StoredObject>(&wanted.name)?;
+    call.authorise_ring(name.to_string(), &name.ring)?;
+    let terms = terms(call, &wanted.etag, &request.request_id, request.validate_only, &request)?;
+    let paths = paths(request.update_mask)?;
+    let documents = Arc::clone(&call.gateway().documents);
+    // Checked on what is there now; the update then refuses if that changed meanwhile.
+    let found = find(call, &name).await?;
+    let repeated = documents.is_repetition(terms.once.as_ref(), terms.deadline).await?;
+    if repeated {
+        return Ok(shown(&name.ring, found));
+    }
+    if terms.expected.is_some_and(|expected| expected != found.revision) {
+        return Err(DocumentError::Stale(name.to_string()).into());
+    }
+    let next = changed(&name.ring, found.content.clone(), wanted, &paths)?;
+    check(call, &name, &next).await?;
+    if request.validate_only {
+        return Ok(shown(&name.ring, Stored { content: next, ..found }));
+    }
+    call.intend().await?;
+    let changed = documents.update(
+        &name.ring,
+        name.id.as_str(),
+        Some(found.revision),
+        terms.once,
+        terms.deadline,
+        |_: Stored<StoredObject>| Ok::<_, DocumentError>(next),
+    );
+    Ok(shown(&name.ring, changed.await?))
+}
+
+async fn delete(call: &mut Call, request: v1::DeleteObjectRequest) -> Result<v1::DeleteObjectResponse, ApiError> {
+    let name = InRing::parse::<StoredObject>(&request.name)?;
+    call.authorise_ring(name.to_string(), &name.ring)?;
+    let terms = terms(
+        call,
+        &request.etag,
+        &request.request_id,
+        request.validate_only,
+        &request,
+    )?;
+    if request.validate_only {
+        let found = find(call, &name).await?;
+        if terms.expected.is_some_and(|expected| expected != found.revision) {
+            return Err(DocumentError::Stale(name.to_string()).into());
+        }
+        return Ok(v1::DeleteObjectResponse {});
+    }
+    call.intend().await?;
+    let documents = Arc::clone(&call.gateway().documents);
+    documents
+        .delete::<StoredObject>(&name.ring, name.id.as_str(), terms.expected, terms.once, terms.deadline)
+        .await?;
+    Ok(v1::DeleteObjectResponse {})
+}
+
+async fn find(call: &Call, name: &InRing) -> Result<Stored<StoredObject>, ApiError> {
+    let found = call
+        .gateway()
+        .documents
+        .find::<StoredObject>(&name.ring, name.id.as_str(), call.deadline())
+        .await?;
+    Ok(found.ok_or_else(|| DocumentError::Missing(name.to_string()))?)
+}
+
+/// What an update makes of an object.
+fn changed(
+    ring: &Id,
+    mut object: StoredObject,
+    wanted: v1::StoredObject,
+    paths: &[String],
+) -> Result<StoredObject, ApiError> {
+    for path in paths {
+        match (path.as_str(), &mut object.content, &wanted.content) {
+            ("label", ..) => object.label = wanted.label.to_vec(),
+            ("object_id", ..) => object.object_id = wanted.object_id.to_vec(),
+            ("key", ..) => object.key = key_in(ring, &wanted.key)?,
+            (
+                "certificate",
+                Content::Certificate { certificate, .. },
+                Some(stored_object::Content::Certificate(der)),
+            ) => *certificate = der.to_vec(),
+            ("chain", Content::Certificate { chain, .. }, _) => {
+                *chain = wanted.chain.iter().map(|one| one.to_vec()).collect();
+            }
+            ("data", Content::Data { .. }, Some(stored_object::Content::Data(_))) => {
+                object.content = content(wanted.content.clone(), &[])?;
+            }
+            ("certificate" | "chain", Content::Data { .. }, _) => {
+                return Err(ApiError::field("update_mask", "a data object stays one"));
+            }
+            ("data", Content::Certificate { .. }, _) => {
+                return Err(ApiError::field("update_mask", "a certificate stays one"));
+            }
+            ("certificate" | "data", ..) => {
+                return Err(ApiError::field(
+                    "object",
+                    format!("{path} is to be changed and is missing"),
+                ));
+            }
+            (path, ..) => {
+                return Err(unknown_path(path, "label, object_id, key, certificate, chain or data"));
+            }
+        }
+    }
+    Ok(object)
+}
+
+/// The content of a new object.
+fn content(content: Option<stored_object::Content>, chain: &[prost::bytes::Bytes]) -> Result<Content, ApiError> {
+    match content {
+        None => Err(ApiError::field("object.content", "expected a certificate or data")),
+        Some(stored_object::Content::Certificate(certificate)) => Ok(Content::Certificate {
+            certificate: certificate.to_vec(),
+            chain: chain.iter().map(|one| one.to_vec()).collect(),
+        }),
+        Some(stored_object::Content::Data(_)) if !chain.is_empty() => {
+            Err(ApiError::field("object.chain", "data is certified by nobody"))
+        }
+        Some(stored_object::Content::Data(data)) => Ok(Content::Data {
+            application: data.application,
+            oid: data.oid.to_vec(),
+            value: data.value.to_vec(),
+        }),
+    }
+}
+
+/// The key or version of the ring to which an object belongs, as it is kept: without the ring.
+fn key_in(ring: &Id, named: &str) -> Result<String, ApiError> {
+    if named.is_empty() {
+        return Ok(String::new());
+    }
+    let name = KeyOrVersionName::parse(named)?;
+    if name.key.ring != *ring {
+        return Err(ApiError::field(
+            "object.key",
+            format!("expected a key of keyRings/{ring}, found {name}"),
+        ));
+    }
+    Ok(match name.version {
+        None => name.key.key.to_string(),
+        Some(number) => format!("{}/versions/{number}", name.key.key),
+    })
+}
+
+/// Checks an object by itself, and a certificate against the key that it names.
+async fn check(call: &mut Call, name: &InRing, object: &StoredObject) -> Result<(), ApiError> {
+    object
+        .check()
+        .map_err(|(field, message)| ApiError::field(field, message))?;
+    if object.key.is_empty() {
+        return Ok(());
+    }
+    let key = KeyOrVersionName::parse(&format!("keyRings/{}/keys/{}", name.ring, object.key))?;
+    let record = find_key(call, &key.key).await?;
+    call.concerns(name.to_string());
+    let version = find_version(&record, key.version)?;
+    let public_key = version.public_key();
+    if let Some(certified) = object.certified_key()
+        && !public_key.is_empty()
+        && certified != public_key
+    {
+        return Err(ApiError::field(
+            "object.key",
+            format!("the certificate is not one of the public key of {key}"),
+        ));
+    }
+    Ok(())
+}
+
+fn shown(ring: &Id, object: Stored<StoredObject>) -> v1::StoredObject {
+    v1::StoredObject {
+        uid: object.uid.to_string(),
+        create_time: Some(convert::timestamp(object.created)),
+        update_time: Some(convert::timestamp(object.updated)),
+        etag: object.revision.to_string(),
+        ..described(ring, &object.id, object.content)
+    }
+}
+
+fn described(ring: &Id, id: &str, object: StoredObject) -> v1::StoredObject {
+    let (content, chain) = match object.content {
+        Content::Certificate { certificate, chain } => (stored_object::Content::Certificate(certificate.into()), chain),
+        Content::Data {
+            application,
+            oid,
+            value,
+        } => {
+            let data = v1::DataObject {
+                application,
+                oid: oid.into(),
+                value: value.into(),
+            };
+            (stored_object::Content::Data(data), Vec::new())
+        }
+    };
+    v1::StoredObject {
+        name: format!("keyRings/{ring}/objects/{id}"),
+        label: object.label.into(),
+        object_id: object.object_id.into(),
+        key: match object.key.as_str() {
+            "" => String::new(),
+            key => format!("keyRings/{ring}/keys/{key}"),
+        },
+        content: Some(content),
+        chain: chain.into_iter().map(Into::into).collect(),
+        ..v1::StoredObject::default()
+    }
+}
+
+/// How many objects are read at once: each may have 200 KiB.
+const PIECE: u32 = 16;
+const LARGEST_PAGE_BYTES: usize = 2 * 1024 * 1024;
