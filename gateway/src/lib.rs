@@ -15,6 +15,7 @@
 //! - [`backup`]: copies of the store in one file each: made, checked, restored.
 //! - [`config`]: the typed configuration.
 //! - [`pin`]: where the members' PINs come from.
+//! - [`quota`]: what one principal may ask for.
 //! - [`reload`]: new settings, certificates and PINs without a restart.
 //! - [`housekeeping`]: what the gateway does by itself: destructions, use counts, clearing up.
 //! - [`server`]: puts it together, serves, and shuts down.
@@ -36,6 +37,7 @@ pub mod keys;
 pub mod listener;
 pub mod pin;
 pub mod policy;
+pub mod quota;
 pub mod reload;
 pub mod server;
 pub mod service_manager;

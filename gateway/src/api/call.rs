@@ -8,6 +8,7 @@ use crate::{
     identity::Peer,
     keys::name::Id,
     policy::{Action, Circumstances, Decision, KeyFacts, Question, Resource},
+    quota::Place,
 };
 use portcullis_hsm::algorithm::Mechanism;
 use portcullis_proto::v1;
@@ -86,6 +87,8 @@ pub(super) struct Call {
     deadline: Instant,
     action: Action,
     authorised: bool,
+    // The call's place among those of its principal.
+    place: Option<Place>,
     entry: Option<Entry>,
 }
 
@@ -97,7 +100,8 @@ impl Call {
         Ok((call, request.into_inner()))
     }
 
-    /// Begins a call of a caller who is known, unless that caller's certificate has come to its end.
+    /// Begins a call of a caller who is known, unless that caller's certificate has come to its end, or the caller asks for
+    /// more than its share.
     pub(super) fn of(gateway: &Arc<Gateway>, caller: Caller, action: Action) -> Result<Self, Refused> {
         let Caller { peer, deadline, batch } = caller;
         let request_id = Uuid::now_v7();
@@ -118,19 +122,28 @@ impl Call {
             member: None,
             outcome: String::new(),
         };
-        let call = Self {
+        let mut call = Self {
             gateway: Arc::clone(gateway),
             peer,
             request_id,
             deadline,
             action,
             authorised: false,
+            place: None,
             entry: Some(entry),
         };
-        match call.peer.ended() {
-            None => Ok(call),
-            Some(reason) => call.finish(Err(reason.into())),
+        if let Some(reason) = call.peer.ended() {
+            return call.finish(Err(reason.into()));
         }
+        let quota = gateway.limits().principal;
+        match gateway
+            .quotas
+            .admit(call.peer.principal.as_str(), quota, Instant::now())
+        {
+            Ok(place) => call.place = Some(place),
+            Err(exceeded) => return call.finish(Err(exceeded.into())),
+        }
+        Ok(call)
     }
 
     /// What the services work with.

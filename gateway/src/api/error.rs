@@ -8,6 +8,7 @@ use crate::{
         change::ChangeError, directory::DirectoryError, document::DocumentError, ephemeral::EphemeralError,
         name::NameError, use_count::UseError,
     },
+    quota::QuotaExceeded,
     store::StoreError,
 };
 use portcullis_proto::{ERROR_DOMAIN, v1};
@@ -63,6 +64,8 @@ reasons! {
     ConcurrentChange = "CONCURRENT_CHANGE", Aborted;
     /// The version was used as often as it may be.
     KeyUsageLimit = "KEY_USAGE_LIMIT", ResourceExhausted;
+    /// The principal asked for more than its share.
+    RateLimited = "RATE_LIMITED", ResourceExhausted;
     /// The answer would be longer than any answer may be.
     ResponseTooLarge = "RESPONSE_TOO_LARGE", OutOfRange;
     /// A resource name is not of its form.
@@ -384,6 +387,21 @@ impl From<DocumentError> for ApiError {
     }
 }
 
+impl From<QuotaExceeded> for ApiError {
+    fn from(exceeded: QuotaExceeded) -> Self {
+        match exceeded {
+            QuotaExceeded::Rate { retry_after } => {
+                let message = "the principal asks for more operations a second than limits.principal_rate allows";
+                Self::new(Reason::RateLimited, message).retry_after(retry_after)
+            }
+            QuotaExceeded::Concurrency => {
+                let message = "the principal has as many operations under way as limits.principal_concurrency allows";
+                Self::new(Reason::RateLimited, message).retry_after(SOON)
+            }
+        }
+    }
+}
+
 impl From<UseError> for ApiError {
     fn from(error: UseError) -> Self {
         let message = error.to_string();
@@ -396,6 +414,8 @@ impl From<UseError> for ApiError {
     }
 }
 
+/// A retry may find that other operations of the principal have ended.
+const SOON: Duration = Duration::from_millis(50);
 /// A retry may be made at once.
 const AT_ONCE: Duration = Duration::from_millis(10);
 const LONGEST_MESSAGE: usize = 400;

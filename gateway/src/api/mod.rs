@@ -44,6 +44,7 @@ use crate::{
         material::Materials,
     },
     policy::Policy,
+    quota::Quotas,
 };
 use arc_swap::ArcSwap;
 use portcullis_hsm::worker::protocol::MAX_PAYLOAD;
@@ -75,6 +76,8 @@ pub struct Gateway {
     pub ephemeral: EphemeralKeys,
     /// Aliases and whatever else belongs to a ring.
     pub documents: Arc<Documents>,
+    /// What each principal has asked for lately.
+    pub quotas: Quotas,
     /// How long destructions may wait.
     pub windows: Windows,
     /// Who may do what.

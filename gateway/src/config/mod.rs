@@ -15,6 +15,7 @@ use crate::{
     keys::change::Windows,
     pin::PinSource,
     policy::{Policy, PolicySettings},
+    quota::Quota,
 };
 use document::{Problems, Section};
 use portcullis_hsm::{domain::Fingerprint, token::TokenSelector};
@@ -177,6 +178,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// How many operations of one stream may be under way.
     pub pipeline_operations: u32,
+    /// What one principal may ask for.
+    pub principal: Quota,
     /// How many key records are kept in memory.
     pub cached_keys: u32,
     /// How many connections may be open on each listener.

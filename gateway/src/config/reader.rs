@@ -8,6 +8,7 @@ use super::{
     policy::read_policy,
 };
 use crate::keys::change::Windows;
+use crate::quota::Quota;
 use portcullis_hsm::{domain::Fingerprint, worker::protocol::MAX_PAYLOAD};
 use std::time::Duration;
 
@@ -115,6 +116,10 @@ fn read_limits(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Limits {
         batch_items: limits.number("batch_items", problems, 1..=4096, 256),
         batch_bytes: limits.size("batch_bytes", problems, 2 * MAX_PAYLOAD, 2 << 20),
         pipeline_operations: limits.number("pipeline_operations", problems, 1..=65_536, 256),
+        principal: Quota {
+            rate: limits.number("principal_rate", problems, 1..=10_000_000, 20_000),
+            concurrency: limits.number("principal_concurrency", problems, 1..=1_000_000, 4096),
+        },
         cached_keys: limits.number("cached_keys", problems, 1..=10_000_000, 100_000),
         connections: limits.number("connections", problems, 1..=1_000_000, 4096),
     };

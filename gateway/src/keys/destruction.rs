@@ -14,20 +14,29 @@ use super::{
 use crate::audit::{AuditLog, Entry};
 use std::{sync::Arc, time::Instant};
 use time::OffsetDateTime;
+use tokio::task::JoinSet;
 
 impl Changes {
-    /// Destroys every version whose time has come.
-    pub async fn destroy_due(&self, audit: &AuditLog) {
+    /// Destroys every version whose time has come, several keys at once.
+    pub async fn destroy_due(self: &Arc<Self>, audit: &Arc<AuditLog>) {
         let time = now();
         let due = match self.store.due_for_destruction(time, AT_ONCE).await {
             Ok(due) => due,
             Err(error) => return tracing::error!(%error, "the store does not say what is to be destroyed"),
         };
+        let mut under_way = JoinSet::new();
         for name in due {
-            if let Err(error) = self.destroy_versions(&name, time, audit).await {
-                tracing::warn!(key = %name, %error, "a destruction is not finished; it is tried again");
+            while under_way.len() >= SIDE_BY_SIDE {
+                let _ = under_way.join_next().await;
             }
+            let (changes, audit) = (Arc::clone(self), Arc::clone(audit));
+            under_way.spawn(async move {
+                if let Err(error) = changes.destroy_versions(&name, time, &audit).await {
+                    tracing::warn!(key = %name, %error, "a destruction is not finished; it is tried again");
+                }
+            });
         }
+        while under_way.join_next().await.is_some() {}
     }
 
     async fn destroy_versions(
@@ -112,3 +121,5 @@ fn rows(row: super::record::VersionRow) -> Plan {
 }
 
 const AT_ONCE: u32 = 1000;
+/// So many keys are in destruction at the same time: they share the syncs of the store and of the audit log.
+const SIDE_BY_SIDE: usize = 32;

@@ -3,6 +3,7 @@
 mod aliases;
 mod counts;
 mod destruction;
+mod many;
 mod restriction;
 mod rotation;
 mod states;

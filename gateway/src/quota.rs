@@ -1,0 +1,174 @@
+//! What one principal may ask for: so many operations a second, and so many at once. Everybody else's share stays theirs.
+//!
+//! A token bucket for each principal, filled at the rate and as deep as one second of it. The limits come with each
+//! question, so that a reload holds from the next one on.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// What one principal may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Operations a second; each item of a batch and each operation of a stream is one.
+    pub rate: u32,
+    /// Operations at once.
+    pub concurrency: u32,
+}
+
+/// Why an operation is not begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuotaExceeded {
+    /// Too many of late.
+    Rate {
+        /// When another one may be begun.
+        retry_after: Duration,
+    },
+    /// Too many under way.
+    Concurrency,
+}
+
+/// The accounts of all principals that asked for something lately.
+#[derive(Debug, Default)]
+pub struct Quotas(Mutex<HashMap<Box<str>, Arc<Account>>>);
+
+/// One operation under way, given back when it is dropped.
+#[derive(Debug)]
+pub struct Place(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    under_way: AtomicU32,
+    bucket: Mutex<Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Quotas {
+    /// Lets an operation of a principal begin, if it has one left.
+    pub fn admit(&self, principal: &str, quota: Quota, now: Instant) -> Result<Place, QuotaExceeded> {
+        let account = self.account(principal, quota, now);
+        // Taken before it is known whether it may be: it is given back by dropping it.
+        let place = Place(account);
+        if place.0.under_way.fetch_add(1, Ordering::Relaxed) >= quota.concurrency {
+            return Err(QuotaExceeded::Concurrency);
+        }
+        lock(&place.0.bucket).take(quota.rate, now)?;
+        Ok(place)
+    }
+
+    fn account(&self, principal: &str, quota: Quota, now: Instant) -> Arc<Account> {
+        let mut accounts = lock(&self.0);
+        if let Some(account) = accounts.get(principal) {
+            return Arc::clone(account);
+        }
+        if accounts.len() >= MANY {
+            accounts.retain(|_, account| !account.is_idle(now));
+        }
+        let account = Arc::new(Account {
+            under_way: AtomicU32::new(0),
+            bucket: Mutex::new(Bucket {
+                tokens: quota.rate.into(),
+                filled: now,
+            }),
+        });
+        accounts.insert(principal.into(), Arc::clone(&account));
+        account
+    }
+}
+
+impl Account {
+    /// Whether a new account would say the same: nothing under way, and the bucket full by now.
+    fn is_idle(&self, now: Instant) -> bool {
+        self.under_way.load(Ordering::Relaxed) == 0
+            && now.saturating_duration_since(lock(&self.bucket).filled) > Duration::from_secs(1)
+    }
+}
+
+impl Bucket {
+    fn take(&mut self, rate: u32, now: Instant) -> Result<(), QuotaExceeded> {
+        let rate = f64::from(rate);
+        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.tokens = (self.tokens + passed * rate).min(rate);
+        self.filled = now;
+        if self.tokens < 1.0 {
+            return Err(QuotaExceeded::Rate {
+                retry_after: Duration::from_secs_f64((1.0 - self.tokens) / rate),
+            });
+        }
+        self.tokens -= 1.0;
+        Ok(())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|lock| lock.into_inner())
+}
+
+/// So many accounts are kept before idle ones are let go.
+const MANY: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUOTA: Quota = Quota {
+        rate: 10,
+        concurrency: 3,
+    };
+
+    #[test]
+    fn a_second_of_operations_may_come_at_once_and_then_the_rate_holds() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let ask = |after: u64| quotas.admit("a", QUOTA, start + Duration::from_millis(after)).map(drop);
+        for _ in 0..10 {
+            assert_eq!(ask(0), Ok(()));
+        }
+        let refused = ask(0);
+        assert!(
+            matches!(refused, Err(QuotaExceeded::Rate { retry_after }) if retry_after <= Duration::from_millis(100)),
+            "{refused:?}"
+        );
+        assert_eq!(ask(101), Ok(()));
+        assert!(ask(102).is_err());
+        // However long nothing was asked for, no more than a second of it is saved.
+        let later = (0..20).filter(|_| ask(60_000).is_ok()).count();
+        assert_eq!(later, 10);
+    }
+
+    #[test]
+    fn operations_under_way_are_counted_for_each_principal_and_given_back() {
+        let (quotas, now) = (Quotas::default(), Instant::now());
+        let held: Vec<_> = (0..3).map(|_| quotas.admit("a", QUOTA, now)).collect();
+        assert!(held.iter().all(Result::is_ok));
+        assert_eq!(quotas.admit("a", QUOTA, now).map(drop), Err(QuotaExceeded::Concurrency));
+        assert_eq!(quotas.admit("b", QUOTA, now).map(drop), Ok(()));
+        drop(held);
+        assert_eq!(quotas.admit("a", QUOTA, now).map(drop), Ok(()));
+    }
+
+    #[test]
+    fn accounts_of_those_who_left_are_let_go() {
+        let (quotas, now) = (Quotas::default(), Instant::now());
+        for number in 0..MANY {
+            let _ = quotas.admit(&number.to_string(), QUOTA, now);
+        }
+        let _ = quotas.admit("another", QUOTA, now + Duration::from_secs(2));
+        assert_eq!(lock(&quotas.0).len(), 1);
+    }
+}
