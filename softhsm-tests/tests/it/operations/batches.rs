@@ -10,8 +10,8 @@ use portcullis_client::{
     },
 };
 use portcullis_softhsm_tests::{
-    AuditLog, Gateway, KeySpec, TestCluster, create_key, create_ring, encrypt_request, message_request, public_key,
-    refusal, verifies,
+    AuditLog, Gateway, KeySpec, TestCluster, Wish, create_key, create_ring, encrypt_request, message_request,
+    public_key, refusal, verifies,
 };
 use std::collections::HashSet;
 
@@ -232,6 +232,35 @@ async fn each_item_is_in_the_audit_log_and_the_batch_tells_them_together() {
         .collect();
     outcomes.sort_unstable();
     assert_eq!(outcomes, ["ALGORITHM_MISMATCH", "OK", "OK"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_holds_for_each_item() {
+    let cluster = TestCluster::new();
+    cluster.add_policies(
+        r#"@id("mine")
+permit (principal == Principal::"spiffe://portcullis.dev/caller", action == Action::"sign", resource in KeyRing::"mine");
+"#,
+    );
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.tls_client().await;
+    for ring in ["mine", "yours"] {
+        create_ring(&client, ring).await;
+        create_key(&client, ring, "ec", KeySpec::EC_P256).await;
+    }
+    let identity = cluster
+        .authority()
+        .client(Wish::of("spiffe://portcullis.dev/caller"), &cluster.pki("ca.pem"));
+    let client = gateway.tls_client_as(&identity.credentials()).await.expect("a client");
+    let items = ["yours", "mine", "yours"].map(|ring| message_request(&format!("keyRings/{ring}/keys/ec"), b"text"));
+    let answer = client
+        .crypto()
+        .batch_sign(BatchSignRequest { items: items.to_vec() })
+        .await;
+    let results = results!(answer, batch_sign_response);
+    failed(&results[0], Code::PermissionDenied, "ACCESS_DENIED");
+    assert!(results[1].is_ok());
+    failed(&results[2], Code::PermissionDenied, "ACCESS_DENIED");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,8 @@ use portcullis_client::{
     },
 };
 use portcullis_softhsm_tests::{
-    Gateway, KeySpec, TestCluster, crc32c, create_key, create_ring, decrypt, encrypt, encrypt_request as encryption,
-    refusal,
+    AuditLog, Gateway, KeySpec, TestCluster, Wish, crc32c, create_key, create_ring, decrypt, encrypt,
+    encrypt_request as encryption, refusal,
 };
 use tonic::Status;
 
@@ -165,6 +165,65 @@ async fn what_is_wrong_with_the_source_has_one_answer() {
     for (from, to) in [(&one, &signer), (&signer, &one)] {
         refusal(re_encrypt(&client, request(from, &good, to)).await).is(Code::InvalidArgument, "ALGORITHM_MISMATCH");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_permissions_stand_in_the_audit_log_and_each_may_be_missing() {
+    let cluster = TestCluster::new();
+    cluster.add_policies(
+        r#"@id("takes")
+permit (principal == Principal::"spiffe://portcullis.dev/taker", action == Action::"reencrypt.from", resource);
+@id("gives")
+permit (principal == Principal::"spiffe://portcullis.dev/giver", action == Action::"reencrypt.to", resource);
+"#,
+    );
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.tls_client().await;
+    for ring in ["from", "to"] {
+        create_ring(&client, ring).await;
+        create_key(&client, ring, "aes", KeySpec::AES_256).await;
+    }
+    let (from, to) = ("keyRings/from/keys/aes", "keyRings/to/keys/aes");
+    let ciphertext = encrypt(&client, from, b"a plaintext", b"")
+        .await
+        .expect("a ciphertext")
+        .ciphertext;
+    let moved = ReEncryptRequest {
+        destination_authenticated: Some(DestinationAuthenticated::DestinationEncryptionContext(context("new"))),
+        ..request(from, &ciphertext, to)
+    };
+    re_encrypt(&client, moved.clone()).await.expect("a ciphertext");
+    for (who, missing) in [("taker", "reencrypt.to"), ("giver", "reencrypt.from")] {
+        let uri = format!("spiffe://portcullis.dev/{who}");
+        let identity = cluster.authority().client(Wish::of(&uri), &cluster.pki("ca.pem"));
+        let client = gateway.tls_client_as(&identity.credentials()).await.expect("a client");
+        refusal(re_encrypt(&client, moved.clone()).await)
+            .is(Code::PermissionDenied, "ACCESS_DENIED")
+            .with("action", missing);
+    }
+    gateway.stop();
+    let log = AuditLog::read(&cluster.audit_file());
+    let entries: Vec<_> = log
+        .outcomes()
+        .filter(|entry| entry["action"] == "reencrypt.from")
+        .collect();
+    let [done, half, none] = entries[..] else {
+        panic!("{} entries", entries.len())
+    };
+    assert_eq!(done["outcome"], "OK");
+    assert_eq!(done["resource"], format!("{from}/versions/1"));
+    let also = &done["also"][0];
+    assert_eq!(
+        (&also["action"], &also["allowed"]),
+        (&"reencrypt.to".into(), &true.into())
+    );
+    assert_eq!(also["resource"], format!("{to}/versions/1"));
+    assert_eq!(also["context"]["tenant"], "new");
+    assert_eq!(
+        (&half["outcome"], &half["rule"]),
+        (&"ACCESS_DENIED".into(), &"takes".into())
+    );
+    assert_eq!(none["outcome"], "ACCESS_DENIED");
 }
 
 #[tokio::test(flavor = "multi_thread")]
