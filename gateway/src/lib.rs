@@ -18,6 +18,7 @@
 //! - [`quota`]: what one principal may ask for.
 //! - [`reload`]: new settings, certificates and PINs without a restart.
 //! - [`housekeeping`]: what the gateway does by itself: destructions, use counts, clearing up.
+//! - [`telemetry`]: traces and metrics, for those who run the gateway.
 //! - [`server`]: puts it together, serves, and shuts down.
 //! - [`service_manager`]: tells systemd how the gateway is.
 //! - [`dev`]: makes a development cluster of SoftHSM2 members.
@@ -42,3 +43,4 @@ pub mod reload;
 pub mod server;
 pub mod service_manager;
 pub mod store;
+pub mod telemetry;

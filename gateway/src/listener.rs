@@ -10,7 +10,7 @@ mod connection;
 mod places;
 mod strangers;
 mod trust;
-mod unix;
+pub(crate) mod unix;
 
 pub use connection::{Connection, Handle, OpenConnections};
 pub use places::Places;
@@ -19,6 +19,7 @@ pub use trust::TlsState;
 use crate::{
     config::{Problem, TlsListenerSettings, UnixListenerSettings},
     identity::{AuthenticationMethod, Peer, Principal},
+    telemetry::{HandshakeFailure, Listener, Telemetry},
 };
 use arc_swap::ArcSwap;
 use connection::Stream;
@@ -77,6 +78,7 @@ pub struct Listeners {
     pub tls_places: Arc<Places>,
     unix_socket: Option<UnixListener>,
     tls_socket: Option<(TcpListener, Arc<TlsControl>)>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl fmt::Debug for Listeners {
@@ -95,6 +97,7 @@ impl Listeners {
         unix: Option<&UnixListenerSettings>,
         tls: Option<&TlsListenerSettings>,
         limit: u32,
+        telemetry: &Arc<Telemetry>,
     ) -> Result<Self, ListenError> {
         let tls_socket = match tls {
             None => None,
@@ -105,7 +108,7 @@ impl Listeners {
                     source,
                 };
                 let listener = TcpListener::bind(settings.address).await.map_err(failed)?;
-                Some((listener, Arc::new(TlsControl::new(state))))
+                Some((listener, Arc::new(TlsControl::new(state, telemetry))))
             }
         };
         // Last, so that a failure leaves no socket behind.
@@ -118,6 +121,7 @@ impl Listeners {
             tls_places: Arc::new(Places::new(limit)),
             unix_socket,
             tls_socket,
+            telemetry: Arc::clone(telemetry),
         })
     }
 
@@ -130,7 +134,7 @@ impl Listeners {
     pub fn accept(self, stop: &CancellationToken) -> mpsc::Receiver<Connection> {
         let (sender, connections) = mpsc::channel(ACCEPTED);
         if let Some(listener) = self.unix_socket {
-            let accepting = accept_unix(listener, sender.clone(), self.unix_places);
+            let accepting = accept_unix(listener, sender.clone(), self.unix_places, self.telemetry);
             tokio::spawn(stop.clone().run_until_cancelled_owned(accepting));
         }
         if let Some((listener, control)) = self.tls_socket {
@@ -146,18 +150,22 @@ impl Listeners {
 pub struct TlsControl {
     state: ArcSwap<TlsState>,
     open: Arc<OpenConnections>,
+    telemetry: Arc<Telemetry>,
 }
 
 impl TlsControl {
-    fn new(state: TlsState) -> Self {
+    fn new(state: TlsState, telemetry: &Arc<Telemetry>) -> Self {
+        telemetry.certificate_expires(state.expires);
         Self {
             state: ArcSwap::from_pointee(state),
             open: Arc::default(),
+            telemetry: Arc::clone(telemetry),
         }
     }
 
     /// From now on, handshakes go by this state, and open connections are judged by it; returns how many were ended.
     pub fn replace(&self, state: TlsState) -> usize {
+        self.telemetry.certificate_expires(state.expires);
         self.state.store(Arc::new(state));
         self.judge_again()
     }
@@ -173,7 +181,12 @@ impl TlsControl {
     }
 }
 
-async fn accept_unix(listener: UnixListener, connections: mpsc::Sender<Connection>, places: Arc<Places>) {
+async fn accept_unix(
+    listener: UnixListener,
+    connections: mpsc::Sender<Connection>,
+    places: Arc<Places>,
+    telemetry: Arc<Telemetry>,
+) {
     loop {
         let place = places.take().await;
         let stream = match listener.accept().await {
@@ -193,7 +206,13 @@ async fn accept_unix(listener: UnixListener, connections: mpsc::Sender<Connectio
             AuthenticationMethod::UnixPeer,
             address,
         );
-        let connection = Connection::new(Stream::Unix(stream), Arc::new(peer), None, place);
+        let connection = Connection::new(
+            Stream::Unix(stream),
+            Arc::new(peer),
+            None,
+            place,
+            telemetry.metrics().connected(Listener::Unix),
+        );
         if connections.send(connection).await.is_err() {
             return;
         }
@@ -223,6 +242,7 @@ async fn accept_tls(
             move || ioctl_fionread(&*stream).is_ok_and(|waiting| waiting > 0)
         });
         if let Some(address) = lost {
+            control.telemetry.metrics().handshake_failed(HandshakeFailure::TooMany);
             crowd.tell(address);
         }
         // Apart from the loop: a slow or silent client must not keep others waiting.
@@ -240,9 +260,11 @@ async fn accept_tls(
             };
             let shaken: io::Result<_> = shaken.await;
             drop(stranger);
+            let metrics = control.telemetry.metrics();
             match shaken {
                 Ok((stream, peer, state)) => {
                     let Some(place) = places.try_take() else {
+                        metrics.handshake_failed(HandshakeFailure::Full);
                         return tracing::warn!(%address, "a TLS connection was refused: as many as may be are open");
                     };
                     let entry = control.open.enter(&peer);
@@ -251,10 +273,22 @@ async fn accept_tls(
                     if !Arc::ptr_eq(&state, &now) {
                         connection::judge(&peer, &now.trust);
                     }
-                    let connection = Connection::new(Stream::Tls(Box::new(stream)), peer, Some(entry), place);
+                    let connection = Connection::new(
+                        Stream::Tls(Box::new(stream)),
+                        peer,
+                        Some(entry),
+                        place,
+                        metrics.connected(Listener::Tls),
+                    );
                     let _ = connections.send(connection).await;
                 }
-                Err(reason) => tracing::info!(%address, %reason, "a TLS connection was refused"),
+                Err(reason) => {
+                    metrics.handshake_failed(match reason.kind() {
+                        io::ErrorKind::TimedOut => HandshakeFailure::Slow,
+                        _ => HandshakeFailure::Refused,
+                    });
+                    tracing::info!(%address, %reason, "a TLS connection was refused");
+                }
             }
         }));
     }

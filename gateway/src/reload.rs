@@ -308,6 +308,7 @@ fn needs_restart(started: &Settings, new: &Settings) -> Vec<&'static str> {
         ("listen.tls.address", same(&address(started), &address(new))),
         ("audit.file", same(&started.audit_file, &new.audit_file)),
         ("log.format", started.log.json == new.log.json),
+        ("telemetry", same(&started.telemetry, &new.telemetry)),
         ("domain", same(&started.domain, &new.domain)),
         ("member", same(&started.members, &new.members)),
         ("cluster", same(&started.cluster, &new.cluster)),

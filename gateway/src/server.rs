@@ -17,6 +17,7 @@ use crate::{
     reload::{Live, Reloader, Reloading},
     service_manager::{Notice, ServiceManager},
     store::{SqliteStore, StateLock, Store, StoreError},
+    telemetry::{Observed, Telemetry, TelemetryError, WatchCalls},
 };
 use arc_swap::ArcSwap;
 use portcullis_proto::FILE_DESCRIPTOR_SET;
@@ -54,6 +55,9 @@ pub enum ServeError {
     /// A listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Traces and metrics.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     /// The reflection service.
     #[error("the API's descriptors cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -95,11 +99,16 @@ pub async fn serve(
     let connections = settings.limits.connections;
     let manager = Arc::new(ServiceManager::from_environment());
     let lock = StateLock::take(&settings.state_directory)?;
-    let listeners = Listeners::open(settings.unix.as_ref(), settings.tls.as_ref(), connections).await?;
-    let audit = Arc::new(AuditLog::open(&settings.audit_file, &settings.audit_head())?);
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&settings.state_directory)?);
+    let telemetry = Telemetry::start(&settings.telemetry).await?;
+    let listeners = Listeners::open(settings.unix.as_ref(), settings.tls.as_ref(), connections, &telemetry).await?;
+    let audit = Arc::new(AuditLog::open_watched(
+        &settings.audit_file,
+        &settings.audit_head(),
+        &telemetry,
+    )?);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_watched(&settings.state_directory, &telemetry)?);
     audit.append(&Entry::gateway("gateway.start", "OK"))?;
-    let cluster = Cluster::start(settings.members.clone(), settings.cluster, settings.domain);
+    let cluster = Cluster::start(settings.members.clone(), settings.cluster, settings.domain, &telemetry);
     let shared = || (Arc::clone(&store), Arc::clone(&cluster));
     let (kept, members) = shared();
     let uses = Arc::new(UseCounts::new(kept, members));
@@ -113,6 +122,11 @@ pub async fn serve(
     let documents = Arc::new(Documents::new(kept, members, settings.limits.cached_keys));
     let (kept, members) = shared();
     let windows = settings.keys.windows;
+    telemetry.observe(&Observed {
+        cluster: &cluster,
+        directory: &directory,
+        audit: &audit,
+    });
     let gateway = Arc::new(Gateway {
         creation: Creation::new(
             kept,
@@ -142,6 +156,7 @@ pub async fn serve(
         windows,
         policy: Arc::clone(&policy),
         audit: Arc::clone(&audit),
+        telemetry: Arc::clone(&telemetry),
         limits: ArcSwap::from_pointee(settings.limits),
         stopping: stop.clone(),
     });
@@ -188,6 +203,8 @@ pub async fn serve(
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
+        // Outermost, so that it sees what the caller sees.
+        .layer(WatchCalls::new(&telemetry))
         .layer(MapResponseLayer::new(bare_status::explain))
         .layer(EndingLayer)
         .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
@@ -227,6 +244,7 @@ pub async fn serve(
     }
     let closing = Arc::clone(&audit);
     let _ = tokio::task::spawn_blocking(move || closing.close()).await;
+    telemetry.stop().await;
     living.abort();
     let _ = following.await;
     drop(lock);

@@ -18,7 +18,10 @@ use lru::LruCache;
 use std::{
     collections::HashMap,
     num::NonZeroUsize,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -73,6 +76,19 @@ pub struct LoadedLimits {
     pub ephemeral_share: NonZeroUsize,
 }
 
+/// What became of requests for keys since the member was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadedKeyCounts {
+    /// Uses of a key that was loaded.
+    pub hits: u64,
+    /// Keys that were loaded.
+    pub loads: u64,
+    /// Keys that were taken out to make room.
+    pub evictions: u64,
+    /// Keys that are loaded.
+    pub loaded: u64,
+}
+
 /// The loaded keys of a member.
 #[derive(Debug)]
 pub struct LoadedKeys {
@@ -81,6 +97,9 @@ pub struct LoadedKeys {
     // Lock order: `keeper`, then the keeper's session, then `cache`. A hit takes the cache's lock alone.
     keeper: Mutex<Option<Arc<Mutex<Session>>>>,
     cache: Mutex<Cache>,
+    hits: AtomicU64,
+    loads: AtomicU64,
+    evictions: AtomicU64,
 }
 
 impl LoadedKeys {
@@ -91,12 +110,27 @@ impl LoadedKeys {
             slot,
             keeper: Mutex::new(None),
             cache: Mutex::new(Cache::new(limits)),
+            hits: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
+            evictions: AtomicU64::new(0),
         }
     }
 
     /// The key with this digest, if it is loaded; it is pinned while the result lives.
     pub fn pin(&self, digest: &TokenDigest) -> Option<Arc<LoadedKey>> {
-        lock(&self.cache).find(digest)
+        let key = lock(&self.cache).find(digest)?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(key)
+    }
+
+    /// What became of requests for keys so far.
+    pub fn counts(&self) -> LoadedKeyCounts {
+        LoadedKeyCounts {
+            hits: self.hits.load(Ordering::Relaxed),
+            loads: self.loads.load(Ordering::Relaxed),
+            evictions: self.evictions.load(Ordering::Relaxed),
+            loaded: lock(&self.cache).keys.len() as u64,
+        }
     }
 
     /// Loads an authentic token and pins it. `owner` is the principal to which an ephemeral key belongs.
@@ -126,6 +160,8 @@ impl LoadedKeys {
                 keeper: Arc::clone(&keeper),
             });
             let evicted = lock(&self.cache).insert(*digest, Arc::clone(&key));
+            self.loads.fetch_add(1, Ordering::Relaxed);
+            self.evictions.fetch_add(evicted.len() as u64, Ordering::Relaxed);
             (key, evicted)
         };
         for victim in evicted {

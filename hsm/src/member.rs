@@ -31,7 +31,7 @@ use crate::{
     domain::{DomainKeys, Fingerprint},
     ephemeral_token::EphemeralToken,
     key_token::{KeyToken, Origin, Storage, TokenDigest, token_digest},
-    loaded::{LoadedKey, LoadedKeys, LoadedLimits},
+    loaded::{LoadedKey, LoadedKeyCounts, LoadedKeys, LoadedLimits},
     pkcs11::{
         Attribute, CallError, CallMechanism, CallResult, Module, Session, SessionKind, SlotId, TokenInfo, UserType,
     },
@@ -137,6 +137,11 @@ impl Member {
     /// What the token can do.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// What became of requests for loaded keys so far.
+    pub fn loaded_keys(&self) -> LoadedKeyCounts {
+        self.loaded.counts()
     }
 
     /// Opens a session for an operation's thread.

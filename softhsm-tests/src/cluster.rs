@@ -136,6 +136,24 @@ impl TestCluster {
         });
     }
 
+    /// Sets `telemetry.{setting}` in the configuration.
+    pub fn set_in_telemetry(&self, setting: &str, value: impl Into<toml::Value>) {
+        self.edit_config(|config| {
+            let section = config.entry("telemetry").or_insert_with(|| toml::Table::new().into());
+            section
+                .as_table_mut()
+                .expect("[telemetry]")
+                .insert(setting.to_owned(), value.into());
+        });
+    }
+
+    /// Lets the gateway serve its metrics on a socket in this directory; returns its path.
+    pub fn serve_metrics(&self) -> PathBuf {
+        let socket = self.path().join("metrics.sock");
+        self.set_in_telemetry("prometheus_listen", format!("unix:{}", socket.display()));
+        socket
+    }
+
     /// The PKCS#11 module of the members.
     pub fn module(&self) -> PathBuf {
         let text = fs::read_to_string(self.config_file()).expect("the configuration");

@@ -9,6 +9,7 @@
 //! - [`Material`] (`material`) is a key made outside of any HSM, with key wrapping that no code of the gateway does.
 //! - [`Wire`] (`wire`) speaks gRPC with bytes instead of messages, for requests that no client sends.
 //! - [`Database`] (`database`) and [`AuditLog`] (`audit`) read the gateway's files, and change the former.
+//! - [`Collector`] (`collector`) receives traces and metrics by OTLP; [`Scrape`] (`scrape`) reads metrics as Prometheus does.
 //! - [`Adversary`] (`adversary`) runs the program `adversary`, which attacks a member by PKCS#11 alone.
 //! - `program` finds and runs programs, and waits for conditions.
 //!
@@ -21,12 +22,14 @@ mod adversary;
 mod audit;
 mod calls;
 mod cluster;
+mod collector;
 mod database;
 mod gateway;
 mod identity;
 mod material;
 mod program;
 mod refusal;
+mod scrape;
 mod signature;
 mod transfers;
 mod wire;
@@ -39,6 +42,7 @@ pub use calls::{
     message_request, public_key, sign,
 };
 pub use cluster::{MEMBERS, TestCluster};
+pub use collector::{Collector, ReceivedSpan};
 pub use database::Database;
 pub use gateway::{Ended, Gateway, Launch};
 pub use identity::{Authority, Identity, Wish};
@@ -48,6 +52,7 @@ pub use program::{
     workspace_binary,
 };
 pub use refusal::{Refusal, refusal};
+pub use scrape::Scrape;
 pub use signature::{openssl_accepts, verifies};
 pub use transfers::{
     clear_import, create_ephemeral_key, create_import_job, create_key_for_import, create_recipient, import, job_import,

@@ -9,6 +9,7 @@ use crate::{
     keys::name::Id,
     policy::{Action, Circumstances, Decision, KeyFacts, Question, Resource},
     quota::Place,
+    telemetry::{self, RequestId},
 };
 use portcullis_hsm::algorithm::Mechanism;
 use portcullis_proto::v1;
@@ -28,6 +29,8 @@ pub(super) struct Caller {
     pub(super) peer: Arc<Peer>,
     /// When the caller no longer waits.
     pub(super) deadline: Instant,
+    /// The request's id.
+    pub(super) request: Uuid,
     /// What the entries of one batch or stream have in common.
     pub(super) batch: Option<Uuid>,
 }
@@ -39,16 +42,23 @@ impl Caller {
         Ok(Self {
             peer: peer_of(request)?,
             deadline: Instant::now() + allowed.unwrap_or_else(|| gateway.cluster.default_deadline()),
+            request: request_id(request),
             batch: None,
         })
     }
+}
+
+/// The id that a request has in the log, in traces and for its caller.
+pub(super) fn request_id<T>(request: &Request<T>) -> Uuid {
+    let given = request.extensions().get::<RequestId>();
+    given.map_or_else(Uuid::now_v7, |id| id.0)
 }
 
 /// Who sent a request.
 pub(super) fn peer_of<T>(request: &Request<T>) -> Result<Arc<Peer>, Status> {
     request.extensions().get::<Arc<Peer>>().cloned().ok_or_else(|| {
         let error = ApiError::new(Reason::Unauthenticated, "the connection has no identity");
-        error.into_status(&Uuid::now_v7().to_string())
+        error.into_status(&request_id(request).to_string())
     })
 }
 
@@ -63,6 +73,11 @@ impl Refused {
     /// The end of what was never a call, or of a call that was lost; the log may know it by this id.
     pub(super) fn new(error: ApiError, request_id: Uuid) -> Self {
         Self { error, request_id }
+    }
+
+    /// Why.
+    pub(super) fn reason(&self) -> Reason {
+        self.error.reason()
     }
 
     /// As the end of a request of its own.
@@ -103,8 +118,14 @@ impl Call {
     /// Begins a call of a caller who is known, unless that caller's certificate has come to its end, or the caller asks for
     /// more than its share.
     pub(super) fn of(gateway: &Arc<Gateway>, caller: Caller, action: Action) -> Result<Self, Refused> {
-        let Caller { peer, deadline, batch } = caller;
-        let request_id = Uuid::now_v7();
+        let Caller {
+            peer,
+            deadline,
+            request,
+            batch,
+        } = caller;
+        // Of several calls in one request, each has an id of its own.
+        let request_id = if batch.is_some() { Uuid::now_v7() } else { request };
         let entry = Entry {
             phase: Phase::Outcome,
             request: Some(request_id.to_string()),
@@ -201,6 +222,7 @@ impl Call {
     ) -> Result<(), ApiError> {
         let decision = self.ask(action, resource, circumstances);
         let outcome = if decision.is_allowed() {
+            self.count_allowed(action);
             Ok(())
         } else {
             Err(self.denial(action, &resource.to_string()))
@@ -269,6 +291,7 @@ impl Call {
     fn decided(&mut self, decision: Decision, named: &str, resource: String) -> Result<(), ApiError> {
         self.authorised = true;
         let outcome = if decision.is_allowed() {
+            self.count_allowed(self.action);
             Ok(())
         } else {
             Err(self.denied(named))
@@ -279,8 +302,13 @@ impl Call {
         outcome
     }
 
+    fn count_allowed(&self, action: Action) {
+        self.gateway.telemetry.metrics().decided(action.name(), true);
+    }
+
     /// The refusal of an action on a resource.
     pub(super) fn denial(&self, action: Action, resource: &str) -> ApiError {
+        self.gateway.telemetry.metrics().decided(action.name(), false);
         let message = format!("{} may not do {action} on {resource}", self.peer.principal);
         ApiError::new(Reason::AccessDenied, message).with("action", action.name())
     }
@@ -290,6 +318,9 @@ impl Call {
         let entry = self.entry_mut();
         entry.resource = resource;
         entry.mechanism = mechanism.map(Mechanism::name);
+        if let Some(mechanism) = mechanism {
+            telemetry::note_mechanism(mechanism);
+        }
     }
 
     /// Notes the caller's encryption context. Associated data is the caller's secret, and is not noted.
@@ -309,6 +340,7 @@ impl Call {
     /// Notes who did the work.
     pub(super) fn note_member(&mut self, member: MemberIndex) {
         let name = self.gateway.cluster.name(member).to_owned();
+        telemetry::note_member(&name);
         self.entry_mut().member = Some(name);
     }
 

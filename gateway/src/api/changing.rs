@@ -9,6 +9,7 @@ use crate::{
         record::check_labels,
     },
     store::Idempotency,
+    telemetry,
 };
 use prost::Message;
 use prost_types::FieldMask;
@@ -22,7 +23,7 @@ pub(super) async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<Response<T>, Status>> + Send + 'static,
 ) -> Result<Response<T>, Status> {
     // A panic in the change has written its audit entry when its call was dropped.
-    tokio::spawn(change).await.unwrap_or_else(|_| {
+    tokio::spawn(telemetry::follow(change)).await.unwrap_or_else(|_| {
         let error = ApiError::new(
             Reason::Internal,
             "the change was interrupted by a mistake in the gateway",

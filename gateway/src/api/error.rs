@@ -26,6 +26,14 @@ macro_rules! reasons {
         }
 
         impl Reason {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The reason of a name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().find(|one| one.name() == name).copied()
+            }
+
             /// The reason as it stands in `google.rpc.ErrorInfo`.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }

@@ -45,6 +45,7 @@ use crate::{
     },
     policy::Policy,
     quota::Quotas,
+    telemetry::Telemetry,
 };
 use arc_swap::ArcSwap;
 use portcullis_hsm::worker::protocol::MAX_PAYLOAD;
@@ -84,6 +85,8 @@ pub struct Gateway {
     pub policy: Arc<Policy>,
     /// The audit log.
     pub audit: Arc<AuditLog>,
+    /// Traces and metrics.
+    pub telemetry: Arc<Telemetry>,
     /// What requests may ask for; a reload changes it.
     pub limits: ArcSwap<Limits>,
     /// Cancelled when the gateway stops: streams, which have no end of their own, end then.

@@ -5,6 +5,7 @@ use super::{
     file::{LogFile, Place, Tail, newest_rotated, sync_directory_of},
     head::HeadNote,
 };
+use crate::telemetry::{AuditStage, Telemetry};
 use serde::Serialize;
 use std::{
     io,
@@ -55,6 +56,7 @@ pub struct AuditLog {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    telemetry: Arc<Telemetry>,
     state: Mutex<State>,
     wake: Condvar,
     synced: watch::Sender<SyncState>,
@@ -99,6 +101,11 @@ impl AuditLog {
     /// A last line that a crash left half-written is moved to a file beside the log, and the repair is itself an entry. So is
     /// what an empty file continues, and what is missing of what was noted.
     pub fn open(path: &Path, note: &Path) -> Result<Self, AuditError> {
+        Self::open_watched(path, note, &Telemetry::off())
+    }
+
+    /// The same, and tells how long writing and syncing take.
+    pub fn open_watched(path: &Path, note: &Path, telemetry: &Arc<Telemetry>) -> Result<Self, AuditError> {
         let failed = |reason: String| AuditError::Open {
             path: path.to_owned(),
             reason,
@@ -121,6 +128,7 @@ impl AuditLog {
         });
         let shared = Arc::new(Shared {
             path: path.to_owned(),
+            telemetry: Arc::clone(telemetry),
             state: Mutex::new(State {
                 log,
                 head,
@@ -184,6 +192,11 @@ impl AuditLog {
     /// Returns once the log is free to be written. Never, if a writer is stuck.
     pub fn pulse(&self) {
         drop(self.shared.lock());
+    }
+
+    /// The number of the next entry.
+    pub fn sequence(&self) -> u64 {
+        self.shared.lock().head.next
     }
 
     /// Syncs what is written and ends the syncing thread.
@@ -264,11 +277,13 @@ impl Shared {
         if let Some(reason) = &state.sync_failed {
             return Err(self.write_error(format!("an earlier sync failed ({reason}); restart the gateway")));
         }
+        let begun = Instant::now();
         let written = match state.looked.elapsed() >= LOOK_INTERVAL {
             true => self.look(&mut state).map(|_| ()),
             false => Ok(()),
         };
         let written = written.and_then(|()| self.write(&mut state, entry));
+        self.telemetry.metrics().appended(begun.elapsed());
         if let Err(error) = &written
             && !state.write_failed
         {
@@ -425,7 +440,10 @@ impl Shared {
                 state.sync_now = false;
                 (Arc::clone(&state.log.file), state.head.next, state.closing)
             };
-            match file.sync_data() {
+            let begun = Instant::now();
+            let synced = file.sync_data();
+            self.telemetry.metrics().synced(begun.elapsed());
+            match synced {
                 Ok(()) => {
                     // What is in a file that somebody removed can be read by nobody: it is written again before it is confirmed.
                     let mut state = self.lock();
@@ -441,6 +459,7 @@ impl Shared {
                     self.publish(next, settled.err());
                 }
                 Err(error) => {
+                    self.telemetry.metrics().audit_failed(AuditStage::Sync);
                     tracing::error!(path = %self.path.display(), %error, "the audit log could not be synced: work is refused");
                     self.lock().sync_failed = Some(error.to_string());
                     self.publish(next, Some(error.to_string()));
@@ -453,6 +472,7 @@ impl Shared {
     }
 
     fn write_error(&self, reason: String) -> AuditError {
+        self.telemetry.metrics().audit_failed(AuditStage::Append);
         AuditError::Write {
             path: self.path.clone(),
             reason,

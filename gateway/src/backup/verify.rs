@@ -15,6 +15,7 @@ use crate::{
         use_count::UseCounts,
     },
     store::{self, AuthenticForm, ResidentIntent, SqliteStore, Store},
+    telemetry::Telemetry,
 };
 use portcullis_hsm::{key_token::Storage, record::RecordKind};
 use std::{
@@ -99,7 +100,12 @@ impl Verified {
 
     /// Checks every tag with the members of a configuration, which need not be all ready. Their workers run only for this.
     pub async fn check_tags(&self, settings: &Settings) -> Result<TagReport, BackupError> {
-        let cluster = Cluster::start(settings.members.clone(), settings.cluster, settings.domain);
+        let cluster = Cluster::start(
+            settings.members.clone(),
+            settings.cluster,
+            settings.domain,
+            &Telemetry::off(),
+        );
         let checked = self.check_tags_with(&cluster, settings).await;
         cluster.stop().await;
         checked

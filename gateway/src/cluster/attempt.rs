@@ -1,11 +1,12 @@
 //! One attempt of an operation on one member: its grant, its reply, and what that means.
 
 use super::{
-    core::{Grant, Outcome},
+    core::{Grant, Needs, Outcome},
     shell::{Cluster, ClusterError},
-    worker::RequestError,
+    worker::{Answer, RequestError},
 };
-use portcullis_hsm::worker::protocol::{Failure, FailureKind, ReplyBody};
+use crate::telemetry::Operation;
+use portcullis_hsm::worker::protocol::{Failure, FailureKind, ReplyBody, RequestBody};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -23,7 +24,7 @@ pub(super) enum SendToken {
 pub(super) struct Lease<'a> {
     cluster: &'a Arc<Cluster>,
     pub(super) grant: Grant,
-    pub(super) under_way: Option<oneshot::Receiver<ReplyBody>>,
+    pub(super) under_way: Option<oneshot::Receiver<Answer>>,
     concluded: bool,
 }
 
@@ -126,4 +127,49 @@ pub(super) fn judge(reply: Result<ReplyBody, Missed>) -> (Option<Outcome>, Verdi
         }
     };
     (Some(outcome), verdict)
+}
+
+/// What a member is asked to do, in the words of metrics and spans.
+pub(super) fn operation(needs: &Needs, body: &RequestBody) -> Operation {
+    let plain = |name| Operation { name, mechanism: "" };
+    match (body, needs.uses.as_slice()) {
+        (RequestBody::GenerateWrapped(_), _) => plain("generate_wrapped"),
+        (RequestBody::GenerateResident(_), _) => plain("generate_resident"),
+        (RequestBody::DestroyResident(_), _) => plain("destroy_resident"),
+        (RequestBody::Random(_), _) => plain("random"),
+        (RequestBody::CheckRecords(_), _) => plain("check_records"),
+        (RequestBody::AuthenticateRows(_), _) => plain("authenticate_rows"),
+        (_, [(operation, mechanism), ..]) => Operation {
+            name: operation.name(),
+            mechanism: mechanism.name(),
+        },
+        (_, []) => plain("other"),
+    }
+}
+
+/// How an attempt ended, in the words of metrics and spans.
+pub(super) fn outcome(reply: &Result<ReplyBody, Missed>) -> &'static str {
+    match reply {
+        Ok(ReplyBody::Failure(failure)) => failure_name(failure.kind()),
+        Ok(_) => "served",
+        Err(Missed::Gone) => "gone",
+        Err(Missed::Deadline) => "deadline_passed",
+        Err(Missed::TooLong(_)) => "too_long",
+    }
+}
+
+fn failure_name(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::Refused => "refused",
+        FailureKind::DecryptionFailed => "decryption_failed",
+        FailureKind::NotAuthentic => "not_authentic",
+        FailureKind::Unsupported => "unsupported",
+        FailureKind::DeadlinePassed => "deadline_passed",
+        FailureKind::Busy => "busy",
+        FailureKind::Fatal => "fatal",
+        FailureKind::KeyMissing => "key_missing",
+        FailureKind::ImportRefused => "import_refused",
+        FailureKind::ExportRefused => "export_refused",
+        FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::Unspecified => "member_fault",
+    }
 }

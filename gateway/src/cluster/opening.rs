@@ -5,10 +5,11 @@ use super::{
     shell::{Cluster, lock},
     worker::{RequestError, Worker},
 };
+use crate::telemetry::LoadedKeys;
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation},
     domain::Fingerprint,
-    worker::protocol::{DomainFound, Empty, FailureKind, FindDomain, Open, Opened, ReplyBody, RequestBody},
+    worker::protocol::{DomainFound, Empty, FailureKind, FindDomain, Open, Opened, Probed, ReplyBody, RequestBody},
 };
 use std::sync::Arc;
 
@@ -104,10 +105,13 @@ impl Cluster {
         let this = Arc::clone(self);
         self.ask(index, epoch, RequestBody::Probe(Empty {}), move |reply| {
             let event = match reply {
-                Ok(ReplyBody::Bytes(answer)) => match answer.try_into() {
-                    Ok(answer) => Event::Probed(index, epoch, answer),
-                    Err(_) => Event::ProbeFailed(index, epoch, malformed()),
-                },
+                Ok(ReplyBody::Probed(probed)) => {
+                    this.note_loaded_keys(index, epoch, &probed);
+                    match probed.known_answer.try_into() {
+                        Ok(answer) => Event::Probed(index, epoch, answer),
+                        Err(_) => Event::ProbeFailed(index, epoch, malformed()),
+                    }
+                }
                 reply => {
                     if let Ok(reply) = &reply {
                         this.note_refused_pin(index, epoch, reply);
@@ -117,6 +121,28 @@ impl Cluster {
             };
             this.report(event);
         });
+    }
+
+    /// Counts what became of a worker's loaded keys since its last probe.
+    fn note_loaded_keys(&self, index: MemberIndex, epoch: Epoch, probed: &Probed) {
+        let member = &self.members[index.0];
+        let now = LoadedKeys {
+            hits: probed.key_hits,
+            loads: probed.key_loads,
+            evictions: probed.key_evictions,
+            loaded: probed.loaded_keys,
+        };
+        let mut last = lock(&member.loaded_keys);
+        // A new worker counts from 0.
+        let before = if last.0 == epoch { last.1 } else { LoadedKeys::default() };
+        *last = (epoch, now);
+        let since = LoadedKeys {
+            hits: now.hits.saturating_sub(before.hits),
+            loads: now.loads.saturating_sub(before.loads),
+            evictions: now.evictions.saturating_sub(before.evictions),
+            loaded: now.loaded,
+        };
+        self.telemetry().metrics().loaded_keys(&member.label, since);
     }
 
     /// Asks one life of a member's worker; what comes of it, its death included, goes to `then`.

@@ -1,15 +1,18 @@
 //! Carries the core's decisions out: starts and kills workers, sends work, waits with deadlines, asks again.
 
 use super::{
-    attempt::{Lease, Missed, SendToken, Verdict, judge},
+    attempt::{Lease, Missed, SendToken, Verdict, judge, operation, outcome},
     core::{
         Action, Attempts, Core, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, Needs, Outcome, Refusal,
         StateChange,
     },
     pins::MemberPins,
-    worker::Worker,
+    worker::{Answer, Worker},
 };
-use crate::config::{ClusterSettings, DomainSettings, MemberSettings};
+use crate::{
+    config::{ClusterSettings, DomainSettings, MemberSettings},
+    telemetry::{Attempt, LoadedKeys, Telemetry},
+};
 use portcullis_hsm::{
     domain::Fingerprint,
     worker::protocol::{Empty, FailureKind, Opened, ReplyBody, RequestBody},
@@ -28,6 +31,7 @@ pub struct Cluster {
     pub(super) settings: ClusterSettings,
     pub(super) domain: DomainSettings,
     pub(super) events: mpsc::UnboundedSender<Event>,
+    telemetry: Arc<Telemetry>,
     // Changes with every state change of a member.
     readiness: watch::Sender<Readiness>,
     // Counts what the driver has done.
@@ -40,6 +44,10 @@ pub(super) struct MemberSlot {
     pub(super) worker: Mutex<Option<(Epoch, Arc<Worker>)>>,
     pub(super) opened: Mutex<Option<Opened>>,
     pub(super) pins: Mutex<MemberPins>,
+    // The name, as metrics take it.
+    pub(super) label: Arc<str>,
+    // What the worker of an epoch said of its loaded keys.
+    pub(super) loaded_keys: Mutex<(Epoch, LoadedKeys)>,
 }
 
 /// Whether the cluster serves.
@@ -66,6 +74,8 @@ pub struct MemberView {
     pub outstanding: u32,
     /// How often its worker was started.
     pub starts: u64,
+    /// Operations that it may have at once.
+    pub queue: u32,
     /// Its share of the work.
     pub weight: u32,
     /// The fingerprint that it showed.
@@ -135,7 +145,12 @@ impl ClusterError {
 
 impl Cluster {
     /// Starts all members. The returned task ends when the last share of the cluster is dropped.
-    pub fn start(members: Vec<MemberSettings>, settings: ClusterSettings, domain: DomainSettings) -> Arc<Self> {
+    pub fn start(
+        members: Vec<MemberSettings>,
+        settings: ClusterSettings,
+        domain: DomainSettings,
+        telemetry: &Arc<Telemetry>,
+    ) -> Arc<Self> {
         let plans: Vec<_> = members
             .iter()
             .map(|one| MemberPlan {
@@ -151,6 +166,8 @@ impl Cluster {
             members: members
                 .into_iter()
                 .map(|settings| MemberSlot {
+                    label: settings.name.as_str().into(),
+                    loaded_keys: Mutex::new((Epoch(0), LoadedKeys::default())),
                     settings,
                     worker: Mutex::new(None),
                     opened: Mutex::new(None),
@@ -160,6 +177,7 @@ impl Cluster {
             settings,
             domain,
             events,
+            telemetry: Arc::clone(telemetry),
             readiness: watch::Sender::new(Readiness {
                 ready: 0,
                 settled: false,
@@ -178,6 +196,11 @@ impl Cluster {
     /// How long an operation may take when its caller does not say.
     pub fn default_deadline(&self) -> Duration {
         self.settings.default_deadline
+    }
+
+    /// Traces and metrics.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// Whether the cluster serves, and how that changes.
@@ -207,6 +230,7 @@ impl Cluster {
                 since: now.saturating_duration_since(status.since),
                 outstanding: status.outstanding,
                 starts: status.starts,
+                queue: member.settings.queue,
                 weight: member.settings.weight,
                 fingerprint: status.fingerprint,
                 opened: lock(&member.opened).clone(),
@@ -256,7 +280,11 @@ impl Cluster {
                 .admit(needs, &mut attempts)
                 .map_err(|refusal| self.refused(refusal, needs))?;
             let mut lease = Lease::new(self, grant);
-            let reply = self.attempt(&mut lease, deadline, &body).await;
+            let label = &self.members[grant.member.0].label;
+            let mut watch = Attempt::begin(&self.telemetry, label, grant.epoch.0);
+            let reply = self.attempt(&mut lease, &mut watch, needs, deadline, &body).await;
+            let ended = outcome(&reply);
+            watch.conclude(ended);
             let (outcome, verdict) = judge(reply);
             if let Some(outcome) = outcome {
                 lease.conclude(outcome);
@@ -268,6 +296,7 @@ impl Cluster {
                     let (member, why) = (self.name(grant.member), &failure.message);
                     if attempts.may_go_on() {
                         tracing::debug!(member, why, "an operation moves on");
+                        self.telemetry.metrics().retried(ended);
                         continue;
                     }
                     tracing::warn!(member, why, "an operation failed on every member that it was given to");
@@ -289,6 +318,7 @@ impl Cluster {
                         members.dedup();
                         return Err(ClusterError::Unsupported { what, members });
                     }
+                    self.telemetry.metrics().retried(ended);
                 }
             }
         }
@@ -297,6 +327,8 @@ impl Cluster {
     async fn attempt(
         &self,
         lease: &mut Lease<'_>,
+        watch: &mut Attempt<'_>,
+        needs: &Needs,
         deadline: Instant,
         body: &impl Fn(SendToken) -> RequestBody,
     ) -> Result<ReplyBody, Missed> {
@@ -306,14 +338,21 @@ impl Cluster {
         };
         for token in [SendToken::No, SendToken::Yes] {
             let left = deadline.saturating_duration_since(Instant::now());
-            let receiver = lease.under_way.insert(worker.send(body(token), Some(left))?);
-            let reply = match tokio::time::timeout_at(deadline.into(), receiver).await {
-                Ok(Ok(reply)) => reply,
+            let request = body(token);
+            watch.asked(operation(needs, &request));
+            let receiver = lease.under_way.insert(worker.send(request, Some(left))?);
+            let Answer {
+                body: reply,
+                waited,
+                worked,
+            } = match tokio::time::timeout_at(deadline.into(), receiver).await {
+                Ok(Ok(answer)) => answer,
                 Ok(Err(_)) => return Err(Missed::Gone),
                 Err(_) => return Err(Missed::Deadline),
             };
             lease.under_way = None;
             self.note_refused_pin(lease.grant.member, lease.grant.epoch, &reply);
+            watch.answered(waited, worked);
             match reply {
                 ReplyBody::Failure(failure) if failure.kind() == FailureKind::KeyNeeded && token == SendToken::No => {}
                 reply => return Ok(reply),

@@ -35,6 +35,16 @@ pub enum RequestError {
     TooLong(usize),
 }
 
+/// A worker's answer, with how long it took.
+pub struct Answer {
+    /// What came of the request.
+    pub body: ReplyBody,
+    /// How long the request waited in the worker for a thread.
+    pub waited: Duration,
+    /// How long the worker worked on it.
+    pub worked: Duration,
+}
+
 /// A running worker. It is killed when the last share of it is dropped.
 pub struct Worker {
     frames: mpsc::UnboundedSender<Zeroizing<Vec<u8>>>,
@@ -44,7 +54,7 @@ pub struct Worker {
 }
 
 /// Who waits for which reply; `None` once the worker is gone.
-struct Pending(Option<HashMap<u64, oneshot::Sender<ReplyBody>>>);
+struct Pending(Option<HashMap<u64, oneshot::Sender<Answer>>>);
 
 impl Worker {
     /// Starts this program again as a worker, with one end of a socket pair as its standard input and the given
@@ -105,7 +115,8 @@ impl Worker {
 
     /// Asks the worker and waits for its reply.
     pub async fn request(&self, body: RequestBody, time_left: Option<Duration>) -> Result<ReplyBody, RequestError> {
-        self.send(body, time_left)?.await.map_err(|_| RequestError::Gone)
+        let answer = self.send(body, time_left)?.await;
+        answer.map(|answer| answer.body).map_err(|_| RequestError::Gone)
     }
 
     /// Sends a request. The reply comes by the channel, which closes without one when the worker is gone. The request is under
@@ -114,7 +125,7 @@ impl Worker {
         &self,
         body: RequestBody,
         time_left: Option<Duration>,
-    ) -> Result<oneshot::Receiver<ReplyBody>, RequestError> {
+    ) -> Result<oneshot::Receiver<Answer>, RequestError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let time_left_us = time_left.map_or(0, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1));
         let frame = encode_frame(&Request {
@@ -190,12 +201,22 @@ async fn receive_replies(reader: OwnedReadHalf, pending: &Mutex<Pending>) {
         if reader.read_exact(&mut frame).await.is_err() {
             return;
         }
-        let Ok(Reply { id, body: Some(body) }) = decode_message(&frame) else {
+        let Ok(Reply {
+            id,
+            body: Some(body),
+            waited_us,
+            worked_us,
+        }) = decode_message(&frame)
+        else {
             return;
         };
         let waiting = lock(pending).0.as_mut().and_then(|waiting| waiting.remove(&id));
         if let Some(sender) = waiting {
-            let _ = sender.send(body);
+            let _ = sender.send(Answer {
+                body,
+                waited: Duration::from_micros(waited_us),
+                worked: Duration::from_micros(worked_us),
+            });
         }
     }
 }

@@ -70,6 +70,11 @@ impl<'a> Problems<'a> {
         self.found
     }
 
+    /// Where relative paths in the document start.
+    pub(super) fn base(&self) -> &'a Path {
+        self.base
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
@@ -192,6 +197,23 @@ impl<'d> Section<'d> {
         self.required(key, problems, "a path as text", |value| {
             Some(base.join(non_empty(value)?))
         })
+    }
+
+    /// `true` or `false`.
+    pub(super) fn truth(&mut self, key: &str, problems: &mut Problems<'_>, default: bool) -> bool {
+        self.optional(key, problems, "true or false", |value| value.as_bool())
+            .unwrap_or(default)
+    }
+
+    /// Permissions as octal text.
+    pub(super) fn mode(&mut self, key: &str, problems: &mut Problems<'_>, default: u32) -> u32 {
+        let expected = "permissions as octal text, such as \"0660\"";
+        self.optional(key, problems, expected, |value| {
+            u32::from_str_radix(value.as_str()?, 8)
+                .ok()
+                .filter(|mode| *mode <= 0o777)
+        })
+        .unwrap_or(default)
     }
 
     pub(super) fn text(&mut self, key: &str, problems: &mut Problems<'_>) -> Option<String> {

@@ -25,20 +25,8 @@ pub(super) fn read_listeners(
     }
     let unix_settings = unix.at().and_then(|_| {
         let path = unix.required_path("path", problems);
-        let mode = unix.optional(
-            "mode",
-            problems,
-            "permissions as octal text, such as \"0660\"",
-            |value| {
-                u32::from_str_radix(value.as_str()?, 8)
-                    .ok()
-                    .filter(|mode| *mode <= 0o777)
-            },
-        );
-        Some(UnixListenerSettings {
-            path: path?,
-            mode: mode.unwrap_or(0o600),
-        })
+        let mode = unix.mode("mode", problems, 0o600);
+        Some(UnixListenerSettings { path: path?, mode })
     });
     unix.finish(problems);
     let tls_settings = tls.at().and_then(|_| read_tls(&mut tls, problems));

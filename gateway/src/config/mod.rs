@@ -8,8 +8,10 @@ mod listeners;
 mod members;
 mod policy;
 mod reader;
+mod telemetry;
 
 pub use document::Problem;
+pub use telemetry::{OtlpSettings, OtlpTlsSettings, PrometheusAddress, TelemetrySettings};
 
 use crate::{
     keys::change::Windows,
@@ -43,6 +45,8 @@ pub struct Settings {
     pub audit_file: PathBuf,
     /// How the process logs.
     pub log: LogSettings,
+    /// Where traces and metrics go.
+    pub telemetry: TelemetrySettings,
     /// The domain that members must hold.
     pub domain: DomainSettings,
     /// The HSM members.
@@ -321,6 +325,14 @@ impl Settings {
             let lists = lists.map(|path| ("listen.tls.revocation_lists".to_owned(), path));
             for (setting, path) in authorities.into_iter().chain(domains).chain(lists) {
                 check(setting, path, Secrecy::Public);
+            }
+        }
+        if let Some(tls) = self.telemetry.otlp.as_ref().and_then(|otlp| otlp.tls.as_ref()) {
+            let setting = |key: &str| format!("telemetry.{key}");
+            check(setting("otlp_authorities"), &tls.authorities, Secrecy::Public);
+            if let Some((certificate, private_key)) = &tls.identity {
+                check(setting("otlp_certificate"), certificate, Secrecy::Public);
+                check(setting("otlp_private_key"), private_key, Secrecy::Secret);
             }
         }
         for member in &self.members {

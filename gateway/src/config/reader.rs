@@ -6,6 +6,7 @@ use super::{
     listeners::read_listeners,
     members::read_members,
     policy::read_policy,
+    telemetry::read_telemetry,
 };
 use crate::keys::change::Windows;
 use crate::quota::Quota;
@@ -20,6 +21,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
     let audit_file = audit.required_path("file", problems);
     audit.finish(problems);
     let log = read_log(&mut root, problems);
+    let telemetry = read_telemetry(&mut root, problems);
     let domain = read_domain(&mut root, problems);
     let members = read_members(&mut root, problems);
     let cluster = read_cluster(&mut root, problems);
@@ -34,6 +36,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
         tls,
         audit_file: audit_file?,
         log,
+        telemetry,
         domain: domain?,
         members,
         cluster,

@@ -17,6 +17,7 @@ use crate::{
     cluster::{Cluster, ClusterError, Key, operation::Claim},
     policy::KeyFacts,
     store::{Listed, Store, StoreError},
+    telemetry,
 };
 use moka::future::Cache;
 use portcullis_hsm::{
@@ -231,11 +232,16 @@ impl KeyDirectory {
 
     /// A key by its name. Only the first use reads the database.
     pub async fn key(&self, name: &KeyName, deadline: Instant) -> Result<Arc<KeyRecord>, DirectoryError> {
-        if let Some(record) = self.records.get(name).await {
+        let cached = self.records.get(name).await;
+        self.cluster.telemetry().metrics().directory_lookup(cached.is_some());
+        if let Some(record) = cached {
+            telemetry::note_key(record.key.uid);
             return Ok(record);
         }
         let _lock = self.locks.lock(name, deadline).await?;
-        self.key_under_lock(name, deadline).await
+        let record = self.key_under_lock(name, deadline).await?;
+        telemetry::note_key(record.key.uid);
+        Ok(record)
     }
 
     /// A key whose lock is held.
@@ -292,6 +298,11 @@ impl KeyDirectory {
     /// How often versions were used.
     pub fn uses(&self) -> &UseCounts {
         &self.uses
+    }
+
+    /// About how many records are in memory.
+    pub fn size(&self) -> u64 {
+        self.records.entry_count()
     }
 
     /// At most `limit` keys of a ring, after one.

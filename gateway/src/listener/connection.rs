@@ -1,7 +1,7 @@
 //! An accepted connection of an identified peer, and all that are open.
 
 use super::{places::Place, trust::Trust};
-use crate::identity::Peer;
+use crate::{identity::Peer, telemetry::OpenConnection};
 use std::{
     collections::HashMap,
     io,
@@ -34,6 +34,7 @@ pub struct Connection {
     _closed: DropGuard,
     _entry: Option<Entry>,
     _place: Place,
+    _open: OpenConnection,
 }
 
 /// What is known of a connection outside of it.
@@ -52,7 +53,13 @@ pub(super) enum Stream {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, peer: Arc<Peer>, entry: Option<Entry>, place: Place) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        peer: Arc<Peer>,
+        entry: Option<Entry>,
+        place: Place,
+        open: OpenConnection,
+    ) -> Self {
         let handle = Handle {
             closed: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -66,6 +73,7 @@ impl Connection {
             farewell: None,
             _entry: entry,
             _place: place,
+            _open: open,
         }
     }
 

@@ -39,6 +39,8 @@ pub struct TlsState {
     pub(super) config: Arc<ServerConfig>,
     /// Whom to believe.
     pub(super) trust: Arc<Trust>,
+    /// When the certificate to show expires.
+    pub(super) expires: Option<SystemTime>,
 }
 
 impl TlsState {
@@ -52,12 +54,17 @@ impl TlsState {
             problems.push(problem("listen.tls.private_key", &settings.private_key, message));
         });
         let trust = Arc::new(Trust::read(settings, &mut problems));
+        let expires = certificates.first().and_then(|shown| {
+            let shown = Certificate::from_der(shown).ok()?;
+            Some(shown.tbs_certificate().validity().not_after.to_system_time())
+        });
         if let (true, Ok(key)) = (problems.is_empty(), key) {
             match server_config(certificates, key, &trust) {
                 Ok(config) => {
                     return Ok(Self {
                         config: Arc::new(config),
                         trust,
+                        expires,
                     });
                 }
                 Err(error) => {

@@ -10,7 +10,7 @@ use std::{
 use tokio::net::UnixListener;
 
 /// Binds the socket; one that a dead gateway left behind is replaced, one that answers is not.
-pub(super) fn open(settings: &UnixListenerSettings) -> Result<UnixListener, ListenError> {
+pub(crate) fn open(settings: &UnixListenerSettings) -> Result<UnixListener, ListenError> {
     let path = &settings.path;
     let failed = |reason: String| ListenError::Unix {
         path: path.clone(),

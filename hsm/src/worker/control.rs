@@ -5,7 +5,7 @@ use super::{
     perform::{malformed, new_key},
     protocol::{
         AttemptResult, Attempts, ChangePin, CloneStep, CloneStepBody, DestroyResident, Domain, DomainFound, Empty,
-        Failure, FailureKind, InitialiseToken, Open, Opened, ReplyBody, RequestBody, WrapTo,
+        Failure, FailureKind, InitialiseToken, Open, Opened, Probed, ReplyBody, RequestBody, WrapTo,
     },
     reply::failure,
     transfer,
@@ -141,7 +141,18 @@ impl Control {
                     known_answer: member.probe()?.to_vec(),
                 }))
             }
-            RequestBody::Probe(_) => Ok(ReplyBody::Bytes(self.member()?.probe()?.to_vec())),
+            RequestBody::Probe(_) => {
+                let member = self.member()?;
+                let known_answer = member.probe()?.to_vec();
+                let keys = member.loaded_keys();
+                Ok(ReplyBody::Probed(Probed {
+                    known_answer,
+                    key_hits: keys.hits,
+                    key_loads: keys.loads,
+                    key_evictions: keys.evictions,
+                    loaded_keys: keys.loaded,
+                }))
+            }
             RequestBody::GenerateResident(request) => {
                 let new = new_key(request, Storage::Resident)?;
                 let member = self.member()?;

@@ -4,7 +4,7 @@ use super::{
     control::{Control, Started},
     hardening,
     protocol::{Empty, FailureKind, ReplyBody, Request, RequestBody, read_frame},
-    reply::{Replies, failure},
+    reply::{Replies, Timing, failure},
     session_thread::{self, Job},
 };
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -69,20 +69,28 @@ pub fn run(socket: UnixStream, unconfined: Option<String>) -> io::Result<()> {
         };
         let id = request.id;
         match request.body {
-            None => replies.send(id, Err(failure(FailureKind::Refused, "the request is empty"))),
+            None => {
+                let empty = failure(FailureKind::Refused, "the request is empty");
+                replies.send_at_once(id, ReplyBody::Failure(empty));
+            }
             Some(RequestBody::Stop(_)) => {
                 drop((control, changes));
                 control_threads.into_iter().for_each(join);
                 if let Some(queue) = queue.get() {
                     queue.finish();
                 }
-                replies.send(id, Ok(ReplyBody::Done(Empty {})));
+                replies.send_at_once(id, ReplyBody::Done(Empty {}));
                 return Ok(());
             }
             Some(body) => {
-                let start_by =
-                    (request.time_left_us > 0).then(|| Instant::now() + Duration::from_micros(request.time_left_us));
-                let job = Job { id, start_by, body };
+                let came = Instant::now();
+                let start_by = (request.time_left_us > 0).then(|| came + Duration::from_micros(request.time_left_us));
+                let job = Job {
+                    id,
+                    came,
+                    start_by,
+                    body,
+                };
                 let refused = if is_queued(&job.body) {
                     match queue.get() {
                         None => Some(failure(FailureKind::Refused, "the worker has not opened its token")),
@@ -94,7 +102,7 @@ pub fn run(socket: UnixStream, unconfined: Option<String>) -> io::Result<()> {
                     thread.try_send(job).err().map(|_| busy())
                 };
                 if let Some(failure) = refused {
-                    replies.send(id, Err(failure));
+                    replies.send_at_once(id, ReplyBody::Failure(failure));
                 }
             }
         }
@@ -146,9 +154,16 @@ impl Queue {
 }
 
 fn serve_control(mut control: Control, requests: &Receiver<Job>, queue: &OnceLock<Queue>, replies: &Replies) {
-    for Job { id, start_by, body } in requests {
+    for Job {
+        id,
+        came,
+        start_by,
+        body,
+    } in requests
+    {
+        let timing = Timing::begin(came);
         let result = match body {
-            _ if start_by.is_some_and(|start_by| Instant::now() >= start_by) => Err(session_thread::too_late()),
+            _ if start_by.is_some_and(|start_by| timing.began() >= start_by) => Err(session_thread::too_late()),
             RequestBody::Open(mut request) => control.open(&mut request).and_then(|(started, reply)| {
                 let started = Queue::start(started, replies)
                     .map_err(|error| failure(FailureKind::Fatal, format!("cannot start session threads: {error}")))?;
@@ -158,7 +173,7 @@ fn serve_control(mut control: Control, requests: &Receiver<Job>, queue: &OnceLoc
             }),
             mut body => control.answer(&mut body),
         };
-        replies.send(id, result);
+        replies.send(id, timing, result);
     }
 }
 

@@ -377,8 +377,14 @@ pub struct Reply {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What came of it.
-    #[prost(oneof = "ReplyBody", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22")]
+    #[prost(oneof = "ReplyBody", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 21, 22, 100")]
     pub body: Option<ReplyBody>,
+    /// How long the request waited for a thread, in microseconds.
+    #[prost(uint64, tag = "101")]
+    pub waited_us: u64,
+    /// How long the work took, in microseconds.
+    #[prost(uint64, tag = "102")]
+    pub worked_us: u64,
 }
 
 /// What came of a request.
@@ -421,6 +427,9 @@ pub enum ReplyBody {
     /// For `GenerateDataKey`.
     #[prost(message, tag = "22")]
     DataKey(DataKey),
+    /// For `Probe`.
+    #[prost(message, tag = "100")]
+    Probed(Probed),
 }
 
 /// Why a request failed.
@@ -516,6 +525,26 @@ pub struct DomainFound {
     /// What a probe answers, 32 bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub known_answer: Vec<u8>,
+}
+
+/// See [`ReplyBody::Probed`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Probed {
+    /// The known answer, 32 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub known_answer: Vec<u8>,
+    /// Uses of a key that was loaded, since the worker started.
+    #[prost(uint64, tag = "2")]
+    pub key_hits: u64,
+    /// Keys that were loaded, since the worker started.
+    #[prost(uint64, tag = "3")]
+    pub key_loads: u64,
+    /// Keys that were taken out for others, since the worker started.
+    #[prost(uint64, tag = "4")]
+    pub key_evictions: u64,
+    /// Keys that are loaded.
+    #[prost(uint64, tag = "5")]
+    pub loaded_keys: u64,
 }
 
 /// See [`ReplyBody::List`].

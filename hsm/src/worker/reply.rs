@@ -5,7 +5,30 @@ use crate::{Error, pkcs11::CallError, public_key::PublicKeyError, return_code::C
 use std::{
     os::unix::net::UnixStream,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
+
+/// When a request came and when the work on it began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    came: Instant,
+    began: Instant,
+}
+
+impl Timing {
+    /// Work that begins now on a request that came then.
+    pub(super) fn begin(came: Instant) -> Self {
+        Self {
+            came,
+            began: Instant::now(),
+        }
+    }
+
+    /// When the work began.
+    pub(super) fn began(self) -> Instant {
+        self.began
+    }
+}
 
 /// The worker's end of the socket for replies, shared by all threads.
 #[derive(Debug, Clone)]
@@ -16,17 +39,35 @@ impl Replies {
         Self(Arc::new(Mutex::new(stream)))
     }
 
-    /// Sends a reply. A gateway that is gone is noticed by the reader, which ends the process.
-    pub(super) fn send(&self, id: u64, result: Result<ReplyBody, Failure>) {
-        let reply = Reply {
+    /// Sends the reply to work that is done. A gateway that is gone is noticed by the reader, which ends the process.
+    pub(super) fn send(&self, id: u64, timing: Timing, result: Result<ReplyBody, Failure>) {
+        self.write(Reply {
             id,
             body: Some(result.unwrap_or_else(ReplyBody::Failure)),
-        };
+            waited_us: micros(timing.began.duration_since(timing.came)),
+            worked_us: micros(timing.began.elapsed()),
+        });
+    }
+
+    /// Sends the reply to a request that nothing was done for.
+    pub(super) fn send_at_once(&self, id: u64, body: ReplyBody) {
+        self.write(Reply {
+            id,
+            body: Some(body),
+            ..Reply::default()
+        });
+    }
+
+    fn write(&self, reply: Reply) {
         let mut stream = self.0.lock().unwrap_or_else(|lock| lock.into_inner());
         if let Err(error) = write_frame(&mut *stream, &reply) {
             tracing::debug!(%error, "a reply could not be sent");
         }
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A failure that is not an error of the HSM.

@@ -3,7 +3,7 @@
 use super::{
     perform::perform,
     protocol::{Failure, FailureKind, ReplyBody, RequestBody},
-    reply::{Replies, failure},
+    reply::{Replies, Timing, failure},
 };
 use crate::{
     Error,
@@ -17,6 +17,7 @@ use std::{sync::Arc, time::Instant};
 /// A request that waits for a session.
 pub(super) struct Job {
     pub(super) id: u64,
+    pub(super) came: Instant,
     pub(super) start_by: Option<Instant>,
     pub(super) body: RequestBody,
 }
@@ -25,12 +26,13 @@ pub(super) struct Job {
 pub(super) fn work(member: &Arc<Member>, queue: &Receiver<Job>, replies: &Replies) {
     let mut session = None;
     for job in queue {
-        let result = if job.start_by.is_some_and(|start_by| Instant::now() >= start_by) {
+        let timing = Timing::begin(job.came);
+        let result = if job.start_by.is_some_and(|start_by| timing.began() >= start_by) {
             Err(too_late())
         } else {
             run(member, &mut session, &job.body).map_err(|error| Failure::from(&error))
         };
-        replies.send(job.id, result);
+        replies.send(job.id, timing, result);
     }
 }
 

@@ -23,5 +23,6 @@ mod review;
 mod running;
 mod shutdown;
 mod table;
+mod telemetry;
 mod transfer;
 mod worker;

@@ -266,7 +266,7 @@ fn more_keys_than_stay_loaded_go_on_working() {
         .map(|round| worker.send(mac(&tokens[round % 12], true, b"data"), 0))
         .collect();
     for _ in &ids {
-        let Reply { id, body } = worker.receive();
+        let Reply { id, body, .. } = worker.receive();
         let at = ids.iter().position(|one| *one == id).expect("a known id") % 12;
         match body {
             Some(ReplyBody::Bytes(tag)) => assert_eq!(tag, tags[at]),
@@ -298,7 +298,7 @@ fn work_whose_time_is_up_is_not_started() {
     for _ in 0..3 {
         replies.push(worker.receive());
     }
-    for Reply { id, body } in replies {
+    for Reply { id, body, .. } in replies {
         match body {
             Some(ReplyBody::Bytes(_)) => assert!(busy.contains(&id)),
             Some(ReplyBody::Failure(failure)) => {

@@ -7,12 +7,12 @@ use super::{
     },
     CryptoRequest, perform,
 };
+use crate::telemetry;
 use portcullis_proto::v1;
 use prost::Message;
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 /// A batch of requests of one kind.
 pub(super) trait Batch: Message + Sized {
@@ -37,7 +37,7 @@ pub(super) async fn answer<B: Batch>(
     request: Request<B>,
 ) -> Result<Response<B::Response>, Status> {
     let mut caller = Caller::of(gateway, &request)?;
-    caller.batch = Some(Uuid::now_v7());
+    caller.batch = Some(caller.request);
     let batch = request.into_inner();
     let bytes = batch.encoded_len();
     let items = batch.items();
@@ -76,7 +76,7 @@ async fn perform_all<R: CryptoRequest>(gateway: &Arc<Gateway>, caller: &Caller, 
     let mut workers = JoinSet::new();
     for _ in 0..count.min(AT_ONCE) {
         let (gateway, caller, queue) = (Arc::clone(gateway), caller.clone(), Arc::clone(&queue));
-        workers.spawn(async move {
+        workers.spawn(telemetry::follow(async move {
             let mut done = Vec::new();
             loop {
                 // Apart from the loop's body, so that the lock is not held there.
@@ -85,7 +85,7 @@ async fn perform_all<R: CryptoRequest>(gateway: &Arc<Gateway>, caller: &Caller, 
                 let result = perform(&gateway, caller.clone(), request).await;
                 done.push((at, result));
             }
-        });
+        }));
     }
     let mut outcomes: Vec<Option<Outcome<R>>> = (0..count).map(|_| None).collect();
     while let Some(done) = workers.join_next().await {

@@ -46,9 +46,19 @@ trait CryptoRequest: Send + Sized + 'static {
 
 /// Does one thing for a caller; its audit entry is written when the answer is there.
 async fn perform<R: CryptoRequest>(gateway: &Arc<Gateway>, caller: Caller, request: R) -> Result<R::Response, Refused> {
-    let mut call = Call::of(gateway, caller, request.action())?;
-    let result = request.run(&mut call).await;
-    call.finish(result)
+    let is_one_of_several = caller.batch.is_some();
+    let result = match Call::of(gateway, caller, request.action()) {
+        Ok(mut call) => {
+            let result = request.run(&mut call).await;
+            call.finish(result)
+        }
+        Err(refused) => Err(refused),
+    };
+    // The end of a request is counted with its status; what is refused inside of one that ends well, here.
+    if is_one_of_several && let Err(refused) = &result {
+        gateway.telemetry.metrics().refused(refused.reason());
+    }
+    result
 }
 
 async fn answer<R: CryptoRequest>(

@@ -7,11 +7,11 @@
 use super::{
     super::{
         ApiError, Gateway, Reason, bare_status,
-        call::{Caller, LONGEST, Refused, peer_of, time_allowed},
+        call::{Caller, LONGEST, Refused, peer_of, request_id, time_allowed},
     },
     CryptoRequest, perform,
 };
-use crate::identity::Peer;
+use crate::{identity::Peer, telemetry};
 use portcullis_proto::v1::{self, pipeline_request::Request as Asked, pipeline_response::Response as Answer};
 use prost::Message;
 use std::{
@@ -36,14 +36,14 @@ pub(super) fn answer(
     let pipeline = Pipeline {
         gateway: Arc::clone(gateway),
         peer: peer_of(&request)?,
-        id: Uuid::now_v7(),
+        id: request_id(&request),
         deadline: time_allowed(request.metadata()).map(|allowed| Instant::now() + allowed),
         slots: Arc::new(Semaphore::new(gateway.limits().pipeline_operations as usize)),
         bytes: Arc::new(Semaphore::new(BYTES as usize)),
         ids: Arc::default(),
         answers,
     };
-    tokio::spawn(pipeline.run(request.into_inner()));
+    tokio::spawn(telemetry::follow(pipeline.run(request.into_inner())));
     Ok(ReceiverStream::new(stream))
 }
 
@@ -83,7 +83,7 @@ impl Pipeline {
                     break Some(self.status(error));
                 },
                 next = self.next(&mut requests, &mut waiting) => match next {
-                    Ok(Some(accepted)) => drop(work.spawn(self.operation(accepted))),
+                    Ok(Some(accepted)) => drop(work.spawn(telemetry::follow(self.operation(accepted)))),
                     Ok(None) => break None,
                     Err(status) => break Some(bare_status::explained(&status)),
                 },
@@ -157,6 +157,7 @@ impl Pipeline {
                     let caller = Caller {
                         peer,
                         deadline,
+                        request: stream,
                         batch: Some(stream),
                     };
                     perform_one(&gateway, caller, asked).await

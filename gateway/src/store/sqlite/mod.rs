@@ -11,11 +11,14 @@ mod rows;
 mod use_counts;
 
 use super::{Created, Idempotency, KeyChange, Listed, ResidentIntent, Store, StoreError, opening::Database};
-use crate::keys::{
-    document::{DocumentKey, DocumentRow},
-    name::{Id, KeyName},
-    record::{Restriction, RingRow, StoredKey, Tagged},
-    use_count::UseCountRow,
+use crate::{
+    keys::{
+        document::{DocumentKey, DocumentRow},
+        name::{Id, KeyName},
+        record::{Restriction, RingRow, StoredKey, Tagged},
+        use_count::UseCountRow,
+    },
+    telemetry::Telemetry,
 };
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -59,6 +62,11 @@ impl SqliteStore {
     /// A database that is damaged, empty, newer than this program or not to be written is refused. Before one of an older schema
     /// is upgraded, a copy is kept beside it.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_watched(directory, &Telemetry::off())
+    }
+
+    /// The same, and tells how long transactions and queries take.
+    pub fn open_watched(directory: &Path, telemetry: &Arc<Telemetry>) -> Result<Self, StoreError> {
         let Database { path, writer, reader } = Database::open(directory)?;
         let (change_sender, changes) = mpsc::channel(QUEUE);
         let (query_sender, mut queries) = mpsc::channel::<Query>(QUEUE);
@@ -68,13 +76,16 @@ impl SqliteStore {
                 .spawn(body)
                 .map_err(|error| StoreError::Database(format!("{}: {error}", directory.display())))
         };
+        let (of_writer, of_reader) = (Arc::clone(telemetry), Arc::clone(telemetry));
         let threads = vec![
-            spawn("store-writer", Box::new(move || write(writer, changes)))?,
+            spawn("store-writer", Box::new(move || write(writer, changes, &of_writer)))?,
             spawn(
                 "store-reader",
                 Box::new(move || {
                     while let Some(query) = queries.blocking_recv() {
+                        let begun = Instant::now();
                         query(&reader);
+                        of_reader.metrics().query(begun.elapsed());
                     }
                 }),
             )?,
@@ -337,9 +348,10 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 /// Runs changes until the channel closes: all that wait, up to a limit, in one transaction.
-fn write(connection: Connection, mut changes: mpsc::Receiver<Change>) {
+fn write(connection: Connection, mut changes: mpsc::Receiver<Change>, telemetry: &Telemetry) {
     let mut batch = Vec::new();
     while changes.blocking_recv_many(&mut batch, BATCH) > 0 {
+        let (size, started) = (batch.len(), Instant::now());
         let begun = connection
             .execute_batch("BEGIN IMMEDIATE")
             .map_err(|error| error.to_string());
@@ -361,6 +373,7 @@ fn write(connection: Connection, mut changes: mpsc::Receiver<Change>) {
             // Fails where no transaction is open, which is what is wanted.
             let _ = connection.execute_batch("ROLLBACK");
         }
+        telemetry.metrics().transaction(size, commit.is_ok(), started.elapsed());
         for confirm in confirmations {
             confirm(commit.clone());
         }

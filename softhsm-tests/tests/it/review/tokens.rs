@@ -41,7 +41,7 @@ fn tokens_that_cannot_be_unwrapped_do_not_disturb_keys_that_are_loaded() {
 
 fn answer(worker: &mut Worker, expected: &mut HashMap<u64, Option<usize>>, tags: &[Vec<u8>]) {
     while !expected.is_empty() {
-        let Reply { id, body } = worker.receive();
+        let Reply { id, body, .. } = worker.receive();
         let which = expected.remove(&id).expect("an answer to a request");
         match (which, body.expect("a body")) {
             (Some(at), ReplyBody::Bytes(tag)) => assert_eq!(tag, tags[at]),

@@ -1,0 +1,6 @@
+//! What the gateway tells those who run it, received by real receivers.
+
+mod documentation;
+mod rules;
+mod scrapes;
+mod traces;
