@@ -7,6 +7,7 @@ mod command_line;
 mod configuration;
 mod confusion;
 mod durability;
+mod examples;
 mod failover;
 mod failures;
 mod forbidden;
