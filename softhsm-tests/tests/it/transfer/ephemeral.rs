@@ -50,20 +50,15 @@ async fn other_client(cluster: &TestCluster, gateway: &Gateway, name: &str) -> C
 }
 
 fn allow(cluster: &TestCluster, name: &str, actions: &[&str], ring: &str) {
-    cluster.edit_config(|config| {
-        let mut rule = toml::Table::new();
-        rule.insert("name".to_owned(), format!("{name} in {ring}").into());
-        rule.insert(
-            "principals".to_owned(),
-            vec![format!("spiffe://portcullis.dev/{name}")].into(),
-        );
-        rule.insert("actions".to_owned(), actions.to_vec().into());
-        rule.insert("rings".to_owned(), vec![ring.to_owned()].into());
-        config["policy"]["rule"]
-            .as_array_mut()
-            .expect("rules")
-            .push(rule.into());
-    });
+    let actions: Vec<_> = actions.iter().map(|action| format!("Action::\"{action}\"")).collect();
+    let place = match ring {
+        "*" => "resource".to_owned(),
+        ring => format!("resource in KeyRing::\"{ring}\""),
+    };
+    cluster.add_policies(&format!(
+        "permit (principal == Principal::\"spiffe://portcullis.dev/{name}\", action in [{}], {place});",
+        actions.join(", ")
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -194,20 +194,14 @@ async fn what_may_not_leave_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn recipients_are_registered_by_those_who_may_and_shown_with_their_fingerprint() {
     let cluster = TestCluster::new();
-    cluster.edit_config(|config| {
-        let rule: toml::Table = r#"
+    cluster.grant(
+        r#"
             name = "exporters"
+            role = "exporter"
             principals = ["spiffe://portcullis.dev/exporter"]
-            actions = ["key.export", "recipient.read"]
             rings = ["*"]
-        "#
-        .parse()
-        .expect("a rule");
-        config["policy"]["rule"]
-            .as_array_mut()
-            .expect("rules")
-            .push(rule.into());
-    });
+        "#,
+    );
     let gateway = Gateway::start(&cluster);
     let client = gateway.unix_client().await;
     create_ring(&client, "ring").await;

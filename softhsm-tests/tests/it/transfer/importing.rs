@@ -318,20 +318,14 @@ async fn a_job_is_good_for_one_import_until_its_end_and_a_repetition_has_the_sam
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clear_import_needs_a_permission_of_its_own() {
     let cluster = TestCluster::new();
-    cluster.edit_config(|config| {
-        let rule: toml::Table = r#"
+    cluster.grant(
+        r#"
             name = "importers"
+            role = "importer"
             principals = ["spiffe://portcullis.dev/importer"]
-            actions = ["key.import", "key.read", "mac.sign"]
             rings = ["*"]
-        "#
-        .parse()
-        .expect("a rule");
-        config["policy"]["rule"]
-            .as_array_mut()
-            .expect("rules")
-            .push(rule.into());
-    });
+        "#,
+    );
     let gateway = Gateway::start(&cluster);
     let developer = gateway.unix_client().await;
     create_ring(&developer, "ring").await;
