@@ -191,7 +191,7 @@ impl Reading {
         for template in grant.role.templates() {
             for values in grant.values() {
                 let id = PolicyId::new(format!("grant {name} {} {}", template.id(), self.rules.len()));
-                match linked(&template, &id, &values) {
+                match linked(template, &id, &values) {
                     Ok(policy) => {
                         let link = Some((template.clone(), values));
                         self.rules.push(Arc::new(Rule::new(Arc::clone(&name), policy, link)));
@@ -203,7 +203,7 @@ impl Reading {
     }
 }
 
-/// A template with its slots filled in, if that is valid.
+/// A template with its slots filled in. Whatever fills them is of the kinds for which a test checks each role.
 fn linked(
     template: &cedar_policy::Template,
     id: &PolicyId,
@@ -213,10 +213,6 @@ fn linked(
     set.add_template(template.clone()).map_err(|error| error.to_string())?;
     set.link(template.id().clone(), id.clone(), values.clone())
         .map_err(|error| error.to_string())?;
-    let checked = Validator::new(schema().clone()).validate(&set, ValidationMode::Strict);
-    if let Some(error) = checked.validation_errors().next() {
-        return Err(told(error));
-    }
     // Invariant: it was linked under this id above.
     Ok(set.policy(id).expect("the linked policy is in its set").clone())
 }

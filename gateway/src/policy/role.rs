@@ -1,7 +1,7 @@
 //! The roles that come with the gateway: templates that a grant fills in with whom and where.
 
 use cedar_policy::{PolicyId, PolicySet, SlotId, Template};
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 macro_rules! roles {
     ($($name:literal,)*) => {
@@ -76,7 +76,11 @@ impl Role {
     }
 
     /// Its templates, under ids of their own.
-    pub(super) fn templates(self) -> Vec<Template> {
+    pub(super) fn templates(self) -> &'static [Template] {
+        &TEMPLATES[self.0]
+    }
+
+    fn read(self) -> Vec<Template> {
         // Invariant: the roles are part of the program, and a test reads them.
         let set: PolicySet = self.text().parse().expect("a role is valid Cedar");
         let renamed =
@@ -84,6 +88,8 @@ impl Role {
         set.templates().map(renamed).collect()
     }
 }
+
+static TEMPLATES: LazyLock<Vec<Vec<Template>>> = LazyLock::new(|| Role::all().map(Role::read).collect());
 
 impl fmt::Display for Role {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,8 @@
 //! What each role may do, over all actions.
 
 use super::*;
-use crate::policy::review;
+use crate::policy::{review, vocabulary::schema};
+use cedar_policy::{PolicyId, PolicySet, ValidationMode, Validator};
 use std::collections::BTreeSet;
 
 /// The actions of each role, by name; groups by their duty.
@@ -81,6 +82,40 @@ fn every_role_may_do_what_it_is_for_and_nothing_else() {
             );
         }
         assert!(role.description().len() > 20, "{role} does not say what it is for");
+    }
+}
+
+#[test]
+fn every_role_is_valid_for_every_kind_of_principal_and_place() {
+    let validator = Validator::new(schema().clone());
+    for role in Role::all() {
+        let places = [
+            Place::Everywhere,
+            Place::KeyRing(id("payments")),
+            Place::Key(name("keyRings/payments/keys/release")),
+        ];
+        let grant = Grant {
+            name: "a grant".to_owned(),
+            role,
+            principals: vec![pattern(TELLER), pattern("unix:uid=*"), pattern("*")],
+            places: if role.needs_place() {
+                places.to_vec()
+            } else {
+                Vec::new()
+            },
+        };
+        let mut set = PolicySet::new();
+        for template in role.templates() {
+            set.add_template(template.clone()).expect("a template");
+            for (number, values) in grant.values().into_iter().enumerate() {
+                let link = PolicyId::new(format!("{} {number}", template.id()));
+                set.link(template.id().clone(), link, values).expect("a link");
+            }
+        }
+        assert!(set.num_of_policies() >= 3, "{role}");
+        let checked = validator.validate(&set, ValidationMode::Strict);
+        let errors: Vec<String> = checked.validation_errors().map(ToString::to_string).collect();
+        assert_eq!(errors, Vec::<String>::new(), "{role}");
     }
 }
 
