@@ -207,13 +207,7 @@ impl Core {
             .filter(|index| !attempts.has_tried(MemberIndex(*index)))
             .collect();
         let candidates = if fresh.is_empty() { free } else { fresh };
-        let first = candidates[self.random.random_range(0..candidates.len())];
-        let second = candidates[self.random.random_range(0..candidates.len())];
-        let chosen = if self.members[second].load() < self.members[first].load() {
-            second
-        } else {
-            first
-        };
+        let chosen = self.less_loaded_of_two(&candidates);
         attempts.note(MemberIndex(chosen));
         let member = &mut self.members[chosen];
         member.outstanding += 1;
@@ -221,6 +215,22 @@ impl Core {
             member: MemberIndex(chosen),
             epoch: member.epoch,
         })
+    }
+
+    /// Of two different candidates at random, the one with less to do.
+    fn less_loaded_of_two(&mut self, candidates: &[usize]) -> usize {
+        let first = self.random.random_range(0..candidates.len());
+        if candidates.len() == 1 {
+            return candidates[first];
+        }
+        let others = self.random.random_range(1..candidates.len());
+        let second = (first + others) % candidates.len();
+        let (first, second) = (candidates[first], candidates[second]);
+        if self.members[second].load() < self.members[first].load() {
+            second
+        } else {
+            first
+        }
     }
 
     /// Takes a grant back and learns from how the attempt ended.

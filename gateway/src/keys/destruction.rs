@@ -5,13 +5,16 @@
 //! overwritten in the store, and members that have it loaded are told to unload it. Only then it is DESTROYED.
 
 use super::{
-    change::{ChangeError, Changes, Plan},
+    change::{ChangeError, Changes, Plan, find_version},
     directory::{BACKGROUND_DEADLINE, KeyRecord, VersionRecord},
     name::KeyName,
     record::{Protection, Remains, now},
     state::VersionState,
 };
-use crate::audit::{AuditLog, Entry};
+use crate::{
+    audit::{AuditLog, Entry},
+    cluster::{ClusterError, core::Needs},
+};
 use std::{sync::Arc, time::Instant};
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -45,59 +48,66 @@ impl Changes {
         time: OffsetDateTime,
         audit: &AuditLog,
     ) -> Result<(), ChangeError> {
-        let deadline = Instant::now() + BACKGROUND_DEADLINE;
-        let _lock = self.directory.locks.lock(name, deadline).await?;
-        let mut record = self.directory.key_under_lock(name, deadline).await?;
-        let due = |version: &&VersionRecord| {
-            version.state() == VersionState::Destroying
-                || (version.state() == VersionState::DestroyScheduled
-                    && version.row.history.destroy.is_some_and(|destroy| destroy <= time))
-        };
-        let numbers: Vec<_> = record.versions.iter().filter(due).map(|one| one.row.number).collect();
-        for number in numbers {
+        let record = self.directory.key(name, Instant::now() + BACKGROUND_DEADLINE).await?;
+        for version in record.versions.iter().filter(|version| is_due(version, time)) {
+            let number = version.row.number;
+            if version.state() == VersionState::Destroying && !self.members_serve(&record, version) {
+                // It was said when it began. It goes on when they serve.
+                continue;
+            }
             let mut entry = Entry::gateway("key_version.destroy", "INTENT");
             entry.resource = name.version(number);
             audit.append_synced(&entry).await?;
-            let destroyed = self.destroy_version(&mut record, number, deadline).await;
+            let destroyed = self.destroy_version(name, number, time).await;
             entry.outcome = match &destroyed {
-                Ok(()) => "OK",
+                Ok(Destruction::Done) => "OK",
+                Ok(Destruction::Cancelled) => "DESTRUCTION_CANCELLED",
                 Err(_) => "DESTRUCTION_UNFINISHED",
             }
             .to_owned();
             audit.append_synced(&entry).await?;
-            destroyed?;
-            tracing::info!(version = name.version(number), "a key version is destroyed");
+            if destroyed? == Destruction::Done {
+                tracing::info!(version = name.version(number), "a key version is destroyed");
+            }
         }
         Ok(())
     }
 
+    /// Destroys a version. The key's lock is held for the two changes of its rows and not while members work on it, so that
+    /// a member that hangs holds up nothing else of the key: no verb leads out of DESTROYING.
     async fn destroy_version(
         &self,
-        record: &mut Arc<KeyRecord>,
+        name: &KeyName,
         number: u32,
-        deadline: Instant,
-    ) -> Result<(), ChangeError> {
-        let version = super::change::find_version(record, number)?;
-        if version.state() != VersionState::Destroying {
-            let reason = version.row.history.reason.clone();
-            let next = version.row.entering(VersionState::Destroying, &reason, now());
-            *record = self.commit(record, rows(next), None, deadline).await?;
-        }
-        let version = super::change::find_version(record, number)?;
-        if record.key.protection == Protection::Resident && version.material.is_some() {
-            for member in &version.row.members {
-                let index = self.cluster.member(member).ok_or_else(|| {
-                    let message = format!("the member {member}, which holds it, is not configured");
-                    crate::cluster::ClusterError::Refused(message)
-                })?;
-                self.cluster
-                    .destroy_resident(record.key.uid, number, index, deadline)
-                    .await?;
+        time: OffsetDateTime,
+    ) -> Result<Destruction, ChangeError> {
+        let deadline = Instant::now() + BACKGROUND_DEADLINE;
+        let record = {
+            let _lock = self.directory.locks.lock(name, deadline).await?;
+            let record = self.directory.key_under_lock(name, deadline).await?;
+            let version = find_version(&record, number)?;
+            match version.state() {
+                VersionState::Destroying => record,
+                _ if !is_due(version, time) => return Ok(Destruction::Cancelled),
+                _ => {
+                    let reason = version.row.history.reason.clone();
+                    let next = version.row.entering(VersionState::Destroying, &reason, now());
+                    self.commit(&record, rows(next), None, deadline).await?
+                }
             }
+        };
+        let version = find_version(&record, number)?;
+        for member in objects_on(&record, version) {
+            let index = self.cluster.member(member).ok_or_else(|| not_configured(member))?;
+            self.cluster
+                .destroy_resident(record.key.uid, number, index, deadline)
+                .await?;
         }
-        let mut next = version
-            .row
-            .entering(VersionState::Destroyed, &version.row.history.reason, now());
+        let _lock = self.directory.locks.lock(name, deadline).await?;
+        let record = self.directory.key_under_lock(name, deadline).await?;
+        let version = find_version(&record, number)?;
+        let reason = &version.row.history.reason;
+        let mut next = version.row.entering(VersionState::Destroyed, reason, now());
         next.history.destroy = Some(now());
         if let Some(material) = &version.material {
             self.cluster.unload(&material.handle, deadline).await;
@@ -108,9 +118,50 @@ impl Changes {
             });
         }
         next.token = Vec::new();
-        *record = self.commit(record, rows(next), None, deadline).await?;
-        Ok(())
+        self.commit(&record, rows(next), None, deadline).await?;
+        Ok(Destruction::Done)
     }
+
+    /// Whether every member that holds objects of a version can work on them now.
+    fn members_serve(&self, record: &KeyRecord, version: &VersionRecord) -> bool {
+        objects_on(record, version).iter().all(|member| {
+            self.cluster.member(member).is_some_and(|index| {
+                let needs = Needs {
+                    only: Some(vec![index]),
+                    ..Needs::default()
+                };
+                self.cluster.choose(&needs).is_ok()
+            })
+        })
+    }
+}
+
+/// What became of a destruction that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Destruction {
+    Done,
+    /// Somebody was faster, and cancelled it.
+    Cancelled,
+}
+
+fn is_due(version: &VersionRecord, time: OffsetDateTime) -> bool {
+    match version.state() {
+        VersionState::Destroying => true,
+        VersionState::DestroyScheduled => version.row.history.destroy.is_some_and(|destroy| destroy <= time),
+        _ => false,
+    }
+}
+
+/// The members whose token objects a destruction has to destroy.
+fn objects_on<'a>(record: &KeyRecord, version: &'a VersionRecord) -> &'a [String] {
+    match (record.key.protection, &version.material) {
+        (Protection::Resident, Some(_)) => &version.row.members,
+        _ => &[],
+    }
+}
+
+fn not_configured(member: &str) -> ClusterError {
+    ClusterError::Refused(format!("the member {member}, which holds it, is not configured"))
 }
 
 fn rows(row: super::record::VersionRow) -> Plan {

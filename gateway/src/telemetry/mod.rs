@@ -33,7 +33,7 @@ use method::Methods;
 use opentelemetry::{
     Context, KeyValue,
     context::FutureExt,
-    metrics::{Meter, MeterProvider},
+    metrics::{Meter, MeterProvider, NoopMeterProvider},
     trace::{TraceContextExt, TracerProvider},
 };
 use opentelemetry_sdk::{
@@ -90,7 +90,8 @@ pub struct Telemetry {
     metrics: Metrics,
     methods: Methods,
     meter: Meter,
-    meters: SdkMeterProvider,
+    // Absent where nobody reads metrics.
+    meters: Option<SdkMeterProvider>,
     // Absent where no traces are exported.
     tracing: Option<(SdkTracerProvider, SdkTracer)>,
     started: Instant,
@@ -114,7 +115,8 @@ impl Telemetry {
             tracers = Some(tracer_provider(spans, resource, settings.trace_sample_ratio));
         }
         let Some(address) = &settings.prometheus else {
-            return Ok(Arc::new(Self::new(meters.build(), tracers)));
+            let meters = settings.otlp.is_some().then(|| meters.build());
+            return Ok(Arc::new(Self::new(meters, tracers)));
         };
         let registry = prometheus::Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
@@ -122,7 +124,7 @@ impl Telemetry {
             .scope_info_enabled(false)
             .build()
             .map_err(|error| TelemetryError::Metrics(error.to_string()))?;
-        let telemetry = Self::new(meters.with_reader(exporter).build(), tracers);
+        let telemetry = Self::new(Some(meters.with_reader(exporter).build()), tracers);
         let endpoint = scrape::Endpoint::open(address, registry)
             .await
             .map_err(|source| TelemetryError::Listen {
@@ -136,11 +138,15 @@ impl Telemetry {
 
     /// Tells nobody anything.
     pub fn off() -> Arc<Self> {
-        Arc::new(Self::new(SdkMeterProvider::builder().build(), None))
+        Arc::new(Self::new(None, None))
     }
 
-    fn new(meters: SdkMeterProvider, tracers: Option<SdkTracerProvider>) -> Self {
-        let meter = meters.meter(SCOPE);
+    fn new(meters: Option<SdkMeterProvider>, tracers: Option<SdkTracerProvider>) -> Self {
+        // A provider that nobody reads from calls each instrument that is asked a failure.
+        let meter = match &meters {
+            Some(meters) => meters.meter(SCOPE),
+            None => NoopMeterProvider::new().meter(SCOPE),
+        };
         let tracing = tracers.map(|provider| {
             let tracer = provider.tracer(SCOPE);
             (provider, tracer)
@@ -182,7 +188,9 @@ impl Telemetry {
             {
                 tracing::debug!(%error, "the last spans may be lost");
             }
-            if let Err(error) = self.meters.shutdown_with_timeout(EXPORT_LIMIT) {
+            if let Some(meters) = &self.meters
+                && let Err(error) = meters.shutdown_with_timeout(EXPORT_LIMIT)
+            {
                 tracing::debug!(%error, "the last metrics may be lost");
             }
         });

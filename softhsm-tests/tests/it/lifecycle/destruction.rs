@@ -5,11 +5,11 @@ use portcullis_client::{
     Code,
     v1::{
         CreateKeyRequest, CreateKeyRingRequest, Key, KeyDestruction, KeyRing, KeyVersionState, PublicKeyFormat,
-        ScheduleKeyVersionDestructionRequest,
+        RotateKeyRequest, ScheduleKeyVersionDestructionRequest,
     },
 };
 use portcullis_softhsm_tests::{
-    Adversary, AuditLog, Database, Gateway, KeySpec, TestCluster, create_key, create_ring, encrypt, key_request,
+    Adversary, AuditLog, Database, Gateway, KeySpec, LONG, TestCluster, create_key, create_ring, encrypt, key_request,
     public_key, refusal, sign,
 };
 use prost_types::Duration;
@@ -75,24 +75,47 @@ async fn a_destroyed_wrapped_key_is_gone_from_the_store_and_its_public_half_stay
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resident_key_is_destroyed_on_its_member_even_if_that_takes_a_while() {
     let cluster = TestCluster::new();
+    // The frozen worker is to live until it is thawed.
+    cluster.set_in_cluster("probe_interval", "10m");
     let gateway = Gateway::start(&cluster);
-    let client = gateway.unix_client().await;
+    let client = gateway.unix_client().await.with_deadline(LONG);
     create_ring(&client, "ring").await;
     let request = CreateKeyRequest {
         member: "members/b".to_owned(),
         ..key_request("ring", "key", KeySpec::ED25519_RESIDENT)
     };
     let key = client.keys().create_key(request).await.expect("a key").into_inner();
+    let rotation = RotateKeyRequest {
+        name: key.name.clone(),
+        allow_single_replica: true,
+        member: "members/b".to_owned(),
+        ..Default::default()
+    };
+    client.keys().rotate_key(rotation).await.expect("a second version");
     let name = format!("{}/versions/1", key.name);
     let objects = Adversary::at(&cluster, "b").resident_keys().len();
     gateway.freeze_worker("b");
+    // A signature that waits for the frozen member keeps whatever another member can do away from it.
+    let second = format!("{}/versions/2", key.name);
+    let waiting = {
+        let (client, name) = (client.clone(), second.clone());
+        tokio::spawn(async move { sign(&client, &name, b"message").await })
+    };
+    while gateway.member("b").await.outstanding == 0 {
+        tokio::task::yield_now().await;
+    }
     schedule(&client, &name, 1).await.expect("scheduled");
     wait_for_state(&client, &name, KeyVersionState::Destroying).await;
+    // Neither this version nor another one of its key waits for the member.
     let refused = refusal(apply(&client, &name, Verb::CancelDestruction).await);
     assert_eq!(refused.reason, "KEY_STATE_FORBIDS_OPERATION");
+    let other = apply(&client, &second, Verb::Disable).await;
+    assert_eq!(other.expect("disabled").state(), KeyVersionState::Disabled);
+    assert_eq!(version(&client, &name).await.state(), KeyVersionState::Destroying);
     gateway.thaw_worker("b");
     let destroyed = wait_for_state(&client, &name, KeyVersionState::Destroyed).await;
     assert_eq!(destroyed.destruction(), KeyDestruction::HsmObject);
+    waiting.await.expect("no panic").expect("a signature");
     assert_eq!(Adversary::at(&cluster, "b").resident_keys().len(), objects - 1);
 }
 

@@ -47,3 +47,17 @@ async fn a_hangup_does_not_end_the_gateway() {
     let key = create_key(&client, "ring", "key", KeySpec::EC_P256).await.name;
     sign(&client, &key, b"a message").await.expect("a signature");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_as_it_comes_has_nothing_to_complain_about() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let key = create_key(&client, "ring", "key", KeySpec::EC_P256).await;
+    sign(&client, &key.name, b"message").await.expect("a signature");
+    drop(client);
+    let ended = gateway.stop();
+    let complaint = ended.log.lines().find(|line| line.contains(" ERROR "));
+    assert_eq!(complaint, None);
+}
