@@ -3,25 +3,25 @@
 //! What the database holds is believed only after the domain's mac key confirmed the tags of the key's row, of each
 //! version's row and of each key token, and after the three agree with each other.
 
+mod key_record;
+
+pub use key_record::{KeyRecord, Material, VersionRecord};
+
 use super::{
     locks::Locks,
     name::{Id, KeyName},
-    record::{
-        DEFAULT_DESTROY_WINDOW, KeyProfile, KeyRow, Protection, Restriction, RingRow, Row, StoredKey, Tagged,
-        VersionRow,
-    },
+    record::{DEFAULT_DESTROY_WINDOW, KeyProfile, Protection, RingRow, Row, StoredKey, Tagged},
     state::VersionState,
-    use_count::{UseCounter, UseCounts},
+    use_count::UseCounts,
 };
 use crate::{
     cluster::{Cluster, ClusterError, Key, operation::Claim},
-    policy::KeyFacts,
     store::{Listed, Store, StoreError},
     telemetry,
 };
 use moka::future::Cache;
 use portcullis_hsm::{
-    key_token::{KeyToken, Origin, Storage},
+    key_token::{KeyToken, Storage},
     record::RecordKind,
 };
 use std::{
@@ -31,115 +31,6 @@ use std::{
     },
     time::{Duration, Instant},
 };
-
-/// A checked key.
-#[derive(Debug, Clone)]
-pub struct KeyRecord {
-    /// The key.
-    pub key: KeyRow,
-    /// What every version of it is.
-    pub profile: KeyProfile,
-    /// Its versions, by number.
-    pub versions: Vec<VersionRecord>,
-}
-
-/// A checked version.
-#[derive(Debug, Clone)]
-pub struct VersionRecord {
-    /// The version.
-    pub row: VersionRow,
-    /// Its key material, if it has any.
-    pub material: Option<Material>,
-    /// What was taken from it while no HSM could authenticate that.
-    pub restriction: Option<Restriction>,
-    /// How often it was used.
-    pub uses: Arc<UseCounter>,
-}
-
-/// The key material of a version.
-#[derive(Debug, Clone)]
-pub struct Material {
-    /// What its token says.
-    pub token: KeyToken,
-    /// The token, for the cluster.
-    pub handle: Key,
-}
-
-impl KeyRecord {
-    /// What a policy may know of the key.
-    pub fn facts(&self) -> KeyFacts<'_> {
-        KeyFacts {
-            name: &self.key.name,
-            labels: &self.key.labels,
-            purpose: self.key.purpose,
-            key_type: self.profile.key_type,
-            protection: self.key.protection,
-            exportable: self.profile.exportable,
-        }
-    }
-
-    /// A version by its number.
-    pub fn version(&self, number: u32) -> Option<&VersionRecord> {
-        self.versions.iter().find(|version| version.row.number == number)
-    }
-
-    /// The primary version.
-    pub fn primary(&self) -> &VersionRecord {
-        // Invariant: `assemble` accepts only keys whose primary version exists.
-        self.version(self.key.primary_version)
-            .expect("a checked key has its primary version")
-    }
-}
-
-impl VersionRecord {
-    /// Where the version is in its life.
-    pub fn state(&self) -> VersionState {
-        match &self.restriction {
-            Some(restriction) => restriction.state,
-            None => self.row.state,
-        }
-    }
-
-    /// The revision that callers see: a restriction counts, so that an etag from before it is stale.
-    pub fn revision(&self) -> u64 {
-        self.row.revision + u64::from(self.restriction.is_some())
-    }
-
-    /// The row with the restriction, if there is one, as part of it.
-    pub fn folded(&self) -> VersionRow {
-        match &self.restriction {
-            Some(restriction) => self
-                .row
-                .entering(restriction.state, &restriction.reason, restriction.time),
-            None => self.row.clone(),
-        }
-    }
-
-    /// SubjectPublicKeyInfo in DER; empty for secret keys and before an import.
-    pub fn public_key(&self) -> &[u8] {
-        match (&self.material, &self.row.history.remains) {
-            (Some(material), _) => &material.token.public_key,
-            (None, Some(remains)) => &remains.public_key,
-            (None, None) => &[],
-        }
-    }
-
-    /// Where the key material came from, if there was any.
-    pub fn origin(&self) -> Option<Origin> {
-        match (&self.material, &self.row.history.remains) {
-            (Some(material), _) => Some(material.token.origin),
-            (None, remains) => remains.as_ref().map(|remains| remains.origin),
-        }
-    }
-
-    /// The domain epoch under which it is, or was, sealed.
-    pub fn epoch(&self) -> Option<u32> {
-        match (&self.material, &self.row.history.remains) {
-            (Some(material), _) => Some(material.token.epoch),
-            (None, remains) => remains.as_ref().map(|remains| remains.epoch),
-        }
-    }
-}
 
 /// Why there is no record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
