@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,20 +30,25 @@ pub fn start(gateway: &Arc<Gateway>, destruction_interval: Duration, stop: &Canc
     tasks
 }
 
-/// Works now and whenever another member serves.
+/// Works now, whenever another member serves, and, on what waits for the members' time, now and then.
 async fn when_members_serve(gateway: Arc<Gateway>, mut readiness: watch::Receiver<Readiness>, stop: CancellationToken) {
     let mut ready = 0;
     loop {
         let now = readiness.borrow_and_update().ready;
         if now > ready {
             gateway.materials.clear_interrupted(&gateway.audit).await;
-            if let Err(error) = gateway.changes.fold_restrictions().await {
-                tracing::warn!(%error, "restrictions without a tag stay so for now");
-            }
+        }
+        if now > 0
+            && let Err(error) = gateway.changes.fold_restrictions().await
+        {
+            tracing::warn!(%error, "restrictions without a tag stay so for now");
         }
         ready = now;
-        match stop.run_until_cancelled(readiness.changed()).await {
-            Some(Ok(())) => {}
+        match stop
+            .run_until_cancelled(timeout(FOLD_INTERVAL, readiness.changed()))
+            .await
+        {
+            Some(Ok(Ok(())) | Err(_)) => {}
             _ => return,
         }
     }
@@ -81,4 +86,6 @@ pub async fn finish(gateway: &Gateway) {
     }
 }
 
+/// How often restrictions without a tag are looked for.
+const FOLD_INTERVAL: Duration = Duration::from_secs(15);
 const LAST_FLUSH: Duration = Duration::from_secs(5);

@@ -214,10 +214,21 @@ impl Changes {
     pub(super) async fn commit(
         &self,
         record: &KeyRecord,
-        mut plan: Plan,
+        plan: Plan,
         once: Option<Idempotency>,
         deadline: Instant,
     ) -> Result<Arc<KeyRecord>, ChangeError> {
+        let authentic = self.authenticate(record, plan, deadline).await?;
+        self.keep(record, authentic, once, deadline).await
+    }
+
+    /// Lets an HSM authenticate new rows of a key.
+    pub(super) async fn authenticate(
+        &self,
+        record: &KeyRecord,
+        mut plan: Plan,
+        deadline: Instant,
+    ) -> Result<Authentic, ChangeError> {
         if plan.key.is_none() && record.key.profile.is_none() {
             // A key of the first layout learns what it is before its only token may go.
             plan.key = Some(next_key(record, record.profile.clone()));
@@ -239,6 +250,17 @@ impl Changes {
                 .map(|row| Ok(Tagged::new(row.clone(), tagged()?)))
                 .collect::<Result<_, ClusterError>>()?,
         };
+        Ok(Authentic { plan, change })
+    }
+
+    /// Stores new rows of a key whose lock is held, and keeps the new record.
+    pub(super) async fn keep(
+        &self,
+        record: &KeyRecord,
+        Authentic { plan, change }: Authentic,
+        once: Option<Idempotency>,
+        deadline: Instant,
+    ) -> Result<Arc<KeyRecord>, ChangeError> {
         let _changing = self.directory.changing();
         match self.store.by(deadline).change_key(change, once).await {
             Ok(Created::New) => {
@@ -279,6 +301,12 @@ impl Changes {
             .await?;
         Ok(tags.try_into().map_err(|_| ClusterError::Protocol)?)
     }
+}
+
+/// New rows of a key with their tags.
+pub(super) struct Authentic {
+    plan: Plan,
+    change: KeyChange,
 }
 
 /// How long a destruction may wait.

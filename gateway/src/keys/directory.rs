@@ -164,9 +164,9 @@ impl KeyDirectory {
         self.assemble(stored)
     }
 
-    /// A key of which something is to be taken away: checked, unless no HSM can check it.
+    /// A key of which something is to be taken away: checked, unless no HSM can check it or has the time.
     pub async fn key_to_restrict(&self, name: &KeyName, deadline: Instant) -> Result<Arc<KeyRecord>, DirectoryError> {
-        match self.key(name, deadline).await {
+        match self.key(name, restriction_patience(deadline)).await {
             Err(DirectoryError::Cluster(error)) if error.is_for_want_of_a_member() => {
                 let _lock = self.locks.lock(name, Instant::now() + BACKGROUND_DEADLINE).await?;
                 self.key_unchecked(name, Instant::now() + BACKGROUND_DEADLINE).await
@@ -502,4 +502,11 @@ fn row_claim<T: Row>(tagged: &Tagged<T>) -> Claim {
 }
 
 /// How long background work on records may take.
+/// Until when something that only takes away waits for an HSM: the rest of its time is for doing it without one.
+pub(super) fn restriction_patience(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + (deadline.saturating_duration_since(now) / 2).min(RESTRICTION_PATIENCE)
+}
+
+const RESTRICTION_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) const BACKGROUND_DEADLINE: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use super::{
     change::{ChangeError, Changes, Mode, Plan, Terms, Windows, find_version, planned, require_revision},
-    directory::{BACKGROUND_DEADLINE, DirectoryError, KeyRecord},
+    directory::{BACKGROUND_DEADLINE, DirectoryError, KeyRecord, restriction_patience},
     name::KeyName,
     record::{Restriction, now},
     state::Verb,
@@ -29,7 +29,8 @@ pub struct Move {
 }
 
 impl Changes {
-    /// Moves a version to another state. What only takes something away also works while no HSM is reachable.
+    /// Moves a version to another state. What only takes something away also works while no HSM is reachable, or none has
+    /// the time for it.
     pub async fn move_version(
         &self,
         wanted: Move,
@@ -37,7 +38,11 @@ impl Changes {
         windows: Windows,
     ) -> Result<Arc<KeyRecord>, ChangeError> {
         let _lock = self.directory.locks.lock(&wanted.key, terms.deadline).await?;
-        let record = match self.directory.key_under_lock(&wanted.key, terms.deadline).await {
+        let patience = match wanted.verb.only_restricts() {
+            true => restriction_patience(terms.deadline),
+            false => terms.deadline,
+        };
+        let record = match self.directory.key_under_lock(&wanted.key, patience).await {
             Err(DirectoryError::Cluster(error)) if wanted.verb.only_restricts() && error.is_for_want_of_a_member() => {
                 let unchecked = self.directory.key_unchecked(&wanted.key, terms.deadline).await?;
                 return self.restrict(&unchecked, &wanted, terms, Kept::No).await;
@@ -53,15 +58,16 @@ impl Changes {
         if terms.mode == Mode::Check {
             return Ok(self.directory.assemble(planned(&record, &plan))?);
         }
-        match self.commit(&record, plan, terms.once.clone(), terms.deadline).await {
+        match self.authenticate(&record, plan, patience).await {
+            Ok(authentic) => self.keep(&record, authentic, terms.once, terms.deadline).await,
             Err(ChangeError::Cluster(error)) if wanted.verb.only_restricts() && error.is_for_want_of_a_member() => {
                 self.restrict(&record, &wanted, terms, Kept::Yes).await
             }
-            outcome => outcome,
+            Err(error) => Err(error),
         }
     }
 
-    /// Makes restrictions part of the rows that they restrict. Called when members serve again.
+    /// Makes restrictions part of the rows that they restrict. Called when members serve again, and now and then.
     pub async fn fold_restrictions(&self) -> Result<(), ChangeError> {
         for name in self.store.restricted_keys().await? {
             let deadline = Instant::now() + BACKGROUND_DEADLINE;
@@ -167,7 +173,7 @@ impl Changes {
                     return Err(error.into());
                 }
             }
-            tracing::warn!(version = name(), state = %to, "restricted while no HSM member serves");
+            tracing::warn!(version = name(), state = %to, "restricted before an HSM member could authenticate it");
             if kept == Kept::Yes {
                 self.directory.remember(&restricted).await;
             }

@@ -128,6 +128,41 @@ async fn a_version_in_use_is_disabled_when_all_members_die() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_disabled_while_no_member_has_the_time_for_it() {
+    let cluster = TestCluster::new();
+    // Members that do not answer are to stay in service.
+    cluster.set_in_cluster("probe_interval", "10m");
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.tls_client().await;
+    create_ring(&client, "ring").await;
+    let used = create_key(&client, "ring", "used", KeySpec::EC_P256).await;
+    create_key(&client, "ring", "unread", KeySpec::EC_P256).await;
+    drop(client);
+    gateway.stop();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.tls_client().await;
+    sign(&client, &used.name, b"message").await.expect("a signature");
+    for member in MEMBERS {
+        gateway.freeze_worker(member);
+    }
+    for id in ["used", "unread"] {
+        let name = format!("keyRings/ring/keys/{id}/versions/1");
+        let disabled = apply(&client, &name, Verb::Disable).await.expect("disabled");
+        assert_eq!(disabled.state(), KeyVersionState::Disabled);
+    }
+    let refused = refusal(sign(&client, &used.name, b"message").await);
+    assert_eq!(refused.reason, "KEY_STATE_FORBIDS_OPERATION");
+    for member in MEMBERS {
+        gateway.thaw_worker(member);
+    }
+    wait_for_no_restrictions(&cluster).await;
+    for id in ["used", "unread"] {
+        let name = format!("keyRings/ring/keys/{id}/versions/1");
+        assert_eq!(version(&client, &name).await.state(), KeyVersionState::Disabled);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restriction_that_somebody_put_into_the_database_gives_nothing() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
