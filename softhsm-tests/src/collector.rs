@@ -221,13 +221,17 @@ impl Collector {
 
     /// Whether these bytes are anywhere in what it received.
     pub fn saw(&self, needle: &[u8]) -> bool {
+        self.everything().windows(needle.len()).any(|window| window == needle)
+    }
+
+    /// All that it received, encoded.
+    pub fn everything(&self) -> Vec<u8> {
         let (traces, metrics) = (lock(&self.received.traces), lock(&self.received.metrics));
         let all = traces
             .iter()
             .map(Message::encode_to_vec)
             .chain(metrics.iter().map(Message::encode_to_vec));
-        let all: Vec<u8> = all.flatten().collect();
-        all.windows(needle.len()).any(|window| window == needle)
+        all.flatten().collect()
     }
 }
 

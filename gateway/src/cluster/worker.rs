@@ -1,7 +1,8 @@
 //! A worker process and the socket to it.
 
-use portcullis_hsm::worker::protocol::{
-    MAX_FRAME, Reply, ReplyBody, Request, RequestBody, decode_message, encode_frame, frame_length,
+use portcullis_hsm::worker::{
+    frame_buffer::FrameBuffer,
+    protocol::{MAX_FRAME, Reply, ReplyBody, Request, RequestBody, encode_frame},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -186,37 +187,32 @@ async fn send_frames(mut writer: OwnedWriteHalf, mut queue: mpsc::UnboundedRecei
 }
 
 /// Reads replies until the socket closes or carries something that is no reply.
-async fn receive_replies(reader: OwnedReadHalf, pending: &Mutex<Pending>) {
-    let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
-    let mut frame = Zeroizing::new(Vec::new());
-    let mut head = [0; 4];
-    while reader.read_exact(&mut head).await.is_ok() {
-        let Ok(length) = frame_length(head) else { return };
-        if frame.capacity() < length {
-            // Not grown in place, which would leave a copy behind that nobody wipes.
-            frame = Zeroizing::new(Vec::with_capacity(length.next_power_of_two()));
-        }
-        frame.clear();
-        frame.resize(length, 0);
-        if reader.read_exact(&mut frame).await.is_err() {
-            return;
-        }
-        let Ok(Reply {
-            id,
-            body: Some(body),
-            waited_us,
-            worked_us,
-        }) = decode_message(&frame)
-        else {
-            return;
-        };
-        let waiting = lock(pending).0.as_mut().and_then(|waiting| waiting.remove(&id));
-        if let Some(sender) = waiting {
-            let _ = sender.send(Answer {
-                body,
-                waited: Duration::from_micros(waited_us),
-                worked: Duration::from_micros(worked_us),
-            });
+async fn receive_replies(mut reader: OwnedReadHalf, pending: &Mutex<Pending>) {
+    let mut buffer = FrameBuffer::new();
+    while let Ok(1..) = reader.read(buffer.room()).await.inspect(|count| buffer.came(*count)) {
+        loop {
+            let reply = match buffer.take() {
+                Ok(Some(reply)) => reply,
+                Ok(None) => break,
+                Err(_) => return,
+            };
+            let Reply {
+                id,
+                body: Some(body),
+                waited_us,
+                worked_us,
+            } = reply
+            else {
+                return;
+            };
+            let waiting = lock(pending).0.as_mut().and_then(|waiting| waiting.remove(&id));
+            if let Some(sender) = waiting {
+                let _ = sender.send(Answer {
+                    body,
+                    waited: Duration::from_micros(waited_us),
+                    worked: Duration::from_micros(worked_us),
+                });
+            }
         }
     }
 }
@@ -251,5 +247,4 @@ fn lock(pending: &Mutex<Pending>) -> std::sync::MutexGuard<'_, Pending> {
 
 const LONGEST_LINE: u64 = 4096;
 const FRAMES_AT_ONCE: usize = 64;
-const READ_BUFFER: usize = 64 * 1024;
 const EXIT_GRACE: Duration = Duration::from_millis(20);

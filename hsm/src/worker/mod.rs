@@ -6,11 +6,13 @@
 //! bounded queue. It is told everything over its socket, the PIN included, and it dies when the socket closes.
 //!
 //! - [`protocol`]: the messages and their frames.
+//! - [`frame_buffer`]: what came over the socket and is no message yet.
 //! - [`run`]: the process's life.
 //! - [`hardening`]: what the process gives up before it reads the PIN.
 //! - [`sandbox`]: where it may write, if the configuration says.
 
 mod control;
+pub mod frame_buffer;
 pub mod hardening;
 mod perform;
 mod process;

