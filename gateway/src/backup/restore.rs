@@ -8,8 +8,10 @@ use super::{
 use crate::{
     audit::{AuditLog, Entry},
     config::Settings,
+    policy::Action,
     store::{self, StateLock},
 };
+use portcullis_hsm::algorithm::Mechanism;
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,6 +30,9 @@ pub struct Restored {
     /// Changes that were confirmed after the backup, as far as the audit files tell: action and resource. Those that were made while
     /// the backup was may be in it.
     pub lost: Vec<String>,
+    /// How many AES-GCM encryptions each version made after the backup, as far as the audit files tell. The restored counts do not
+    /// have them.
+    pub uncounted: BTreeMap<String, u64>,
 }
 
 /// Checks a backup and puts its database in place, whole or not at all. Refuses to take the place of a database, and a backup of
@@ -60,11 +65,9 @@ pub async fn restore(settings: &Settings, file: &Path) -> Result<Restored, Backu
     let last_entry = AuditLog::noted_end(&settings.audit_head())
         .map_err(at(&settings.audit_head()))?
         .map(|head| head.next - 1);
-    let lost = changes_after(
-        &settings.audit_file,
-        manifest.audit.as_ref().map_or(0, |audit| audit.sequence),
-    )
-    .map_err(at(&settings.audit_file))?;
+    let backed_up = manifest.audit.as_ref().map_or(0, |audit| audit.sequence);
+    let Since { changes, encryptions } =
+        Since::entry(backed_up, &settings.audit_file).map_err(at(&settings.audit_file))?;
 
     let audit = AuditLog::open(&settings.audit_file, &settings.audit_head())?;
     let mut entry = Entry::gateway("store.restore", "INTENT");
@@ -74,13 +77,21 @@ pub async fn restore(settings: &Settings, file: &Path) -> Result<Restored, Backu
     };
     audit.append_synced(&entry).await?;
     let placed = place(file, &manifest, &database);
+    if !encryptions.is_empty() {
+        let count: u64 = encryptions.values().sum();
+        entry.reason = Some(format!(
+            "{count} AES-GCM encryptions by {} versions were made after the backup and are not counted",
+            encryptions.len()
+        ));
+    }
     entry.outcome = if placed.is_ok() { "OK" } else { "FAILED" }.to_owned();
     audit.append_synced(&entry).await?;
     placed?;
     Ok(Restored {
         manifest,
         last_entry,
-        lost,
+        lost: changes,
+        uncounted: encryptions,
     })
 }
 
@@ -111,34 +122,77 @@ struct Line {
     action: String,
     #[serde(default)]
     resource: String,
+    #[serde(default)]
+    also: Vec<Also>,
+    #[serde(default)]
+    mechanism: String,
     outcome: String,
 }
 
-/// The changes that succeeded after an entry, by what the audit file and the files rotated away from beside it say. A change is what
-/// had an intent.
-fn changes_after(audit_file: &Path, entry: u64) -> io::Result<Vec<String>> {
-    let mut intents: HashMap<String, u64> = HashMap::new();
-    let mut outcomes: BTreeMap<u64, (String, String)> = BTreeMap::new();
-    for file in audit_files(audit_file)? {
-        for line in BufReader::new(File::open(file)?).split(b'\n') {
-            // What is no entry is found by `portcullisd audit verify`.
-            let Ok(line) = serde_json::from_slice::<Line>(&line?) else {
-                continue;
-            };
-            match line.phase.as_str() {
-                _ if line.request.is_empty() => {}
-                "intent" => drop(intents.insert(line.request, line.seq)),
-                "outcome" if line.seq > entry && line.outcome == "OK" => {
-                    outcomes.insert(line.seq, (line.request, format!("{} {}", line.action, line.resource)));
+/// A second permission of a call.
+#[derive(Deserialize)]
+struct Also {
+    action: String,
+    #[serde(default)]
+    resource: String,
+}
+
+/// What succeeded after an entry, by what the audit file and the files rotated away from beside it say.
+#[derive(Default)]
+struct Since {
+    /// Action and resource of what had an intent.
+    changes: Vec<String>,
+    /// How often each version encrypted by AES-GCM.
+    encryptions: BTreeMap<String, u64>,
+}
+
+impl Since {
+    fn entry(entry: u64, audit_file: &Path) -> io::Result<Self> {
+        let mut since = Self::default();
+        let mut intents: HashMap<String, u64> = HashMap::new();
+        let mut outcomes: BTreeMap<u64, (String, String)> = BTreeMap::new();
+        for file in audit_files(audit_file)? {
+            for line in BufReader::new(File::open(file)?).split(b'\n') {
+                // What is no entry is found by `portcullisd audit verify`.
+                let Ok(line) = serde_json::from_slice::<Line>(&line?) else {
+                    continue;
+                };
+                match line.phase.as_str() {
+                    _ if line.request.is_empty() => {}
+                    "intent" => drop(intents.insert(line.request, line.seq)),
+                    "outcome" if line.seq > entry && line.outcome == "OK" => {
+                        if let Some(version) = line.encrypted_with() {
+                            *since.encryptions.entry(version.to_owned()).or_default() += 1;
+                        }
+                        outcomes.insert(line.seq, (line.request, format!("{} {}", line.action, line.resource)));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
+        let changes = outcomes.into_values();
+        since.changes = changes
+            .filter(|(request, _)| intents.contains_key(request))
+            .map(|(_, change)| change)
+            .collect();
+        Ok(since)
     }
-    let lost = outcomes
-        .into_values()
-        .filter(|(request, _)| intents.contains_key(request));
-    Ok(lost.map(|(_, change)| change).collect())
+}
+
+impl Line {
+    /// The version under which something was encrypted by AES-GCM, if that is what was done.
+    fn encrypted_with(&self) -> Option<&str> {
+        let action = Action::ALL.iter().find(|action| action.name() == self.action)?;
+        match action {
+            Action::Encrypt if self.mechanism == Mechanism::AesGcm.name() => Some(&self.resource),
+            Action::GenerateDataKey | Action::GenerateSealedDataKey => Some(&self.resource),
+            Action::ReEncryptFrom => {
+                let to = self.also.iter().find(|also| also.action == Action::ReEncryptTo.name());
+                to.map(|to| to.resource.as_str())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The audit file and what begins with its name and is not compressed.

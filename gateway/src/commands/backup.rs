@@ -14,6 +14,8 @@ use portcullis_gateway::{
 };
 use portcullis_hsm::worker::hardening;
 use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
     io::{stderr, stdout},
     path::PathBuf,
 };
@@ -171,7 +173,28 @@ async fn restore_backup(RestoreArguments { file, config }: &RestoreArguments) ->
         let more = restored.lost.len() - MOST_SHOWN;
         say(&mut stdout(), &format!("  and {more} more, which the audit log names"));
     }
+    say_uncounted(&restored.uncounted);
     Ok(())
+}
+
+/// Says how many encryptions the restored counts lack, the greatest numbers first.
+fn say_uncounted(uncounted: &BTreeMap<String, u64>) {
+    if uncounted.is_empty() {
+        return;
+    }
+    let mut counts: Vec<_> = uncounted.iter().collect();
+    counts.sort_by_key(|(version, count)| (Reverse(**count), *version));
+    say(
+        &mut stdout(),
+        "not counted any more: AES-GCM encryptions after the backup; rotate a key whose number is not small beside 2^32",
+    );
+    for (version, count) in counts.iter().take(MOST_SHOWN) {
+        say(&mut stdout(), &format!("  {count} by {version}"));
+    }
+    if counts.len() > MOST_SHOWN {
+        let more = counts.len() - MOST_SHOWN;
+        say(&mut stdout(), &format!("  and fewer by {more} more versions"));
+    }
 }
 
 fn content(manifest: &Manifest) -> String {

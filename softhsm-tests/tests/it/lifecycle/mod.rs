@@ -4,6 +4,7 @@ mod aliases;
 mod counts;
 mod destruction;
 mod many;
+mod moving;
 mod restriction;
 mod rotation;
 mod states;

@@ -18,7 +18,7 @@ fn rotation(name: &str) -> RotateKeyRequest {
     }
 }
 
-async fn rotate(client: &Client, name: &str) -> Key {
+pub(super) async fn rotate(client: &Client, name: &str) -> Key {
     client
         .keys()
         .rotate_key(rotation(name))

@@ -5,6 +5,7 @@ mod denial;
 mod files;
 mod hidden;
 mod page;
+mod reload;
 
 use portcullis_client::Client;
 use portcullis_softhsm_tests::{Gateway, TestCluster, Wish};

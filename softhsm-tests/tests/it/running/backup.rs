@@ -2,7 +2,10 @@
 
 use portcullis_client::{
     Client, Code,
-    v1::{Alias, CreateAliasRequest, GetKeyRequest, Key, Mechanism, PublicKeyFormat},
+    v1::{
+        Alias, CreateAliasRequest, GenerateDataKeyRequest, GetKeyRequest, Key, Mechanism, PublicKeyFormat,
+        ReEncryptRequest,
+    },
 };
 use portcullis_softhsm_tests::{
     AuditLog, Gateway, KeySpec, Output, TestCluster, create_key, create_ring, decrypt, encrypt, key_request,
@@ -71,6 +74,7 @@ async fn what_was_backed_up_works_after_a_restore_and_what_came_later_is_gone_an
 
     create_key(&client, "ring", "later", KeySpec::EC_P256).await;
     create_ring(&client, "later").await;
+    encrypt_afterwards(&client).await;
     gateway.stop();
     fs::remove_dir_all(cluster.database_file().parent().expect("the state directory")).expect("the disk is lost");
 
@@ -79,6 +83,16 @@ async fn what_was_backed_up_works_after_a_restore_and_what_came_later_is_gone_an
     assert!(restored.contains("key.create keyRings/ring/keys/later"), "{restored}");
     assert!(restored.contains("key_ring.create keyRings/later"), "{restored}");
     assert!(!restored.contains("keyRings/ring/keys/ec"), "{restored}");
+    // One by itself, one of a data key, one of a re-encryption; that before the backup is counted.
+    let uncounted = "  3 by keyRings/ring/keys/aes/versions/1";
+    assert!(restored.lines().any(|line| line == uncounted), "{restored}");
+    let log = AuditLog::read(&cluster.audit_file());
+    let told = log.entries.iter().filter(|entry| entry["action"] == "store.restore");
+    let reasons: Vec<_> = told.filter_map(|entry| entry["reason"].as_str()).collect();
+    assert_eq!(
+        reasons,
+        ["3 AES-GCM encryptions by 1 versions were made after the backup and are not counted"]
+    );
     assert_eq!(
         fs::metadata(cluster.database_file())
             .expect("the database")
@@ -389,6 +403,28 @@ async fn a_backup_of_a_killed_gateway_is_whole() {
     let made = create(&cluster, &backup, &[]).succeeded();
     assert!(made.text().contains(&format!("{answered} keys")), "{made}");
     verify(&backup, Some(&cluster)).succeeded();
+}
+
+/// Encrypts in every way that counts, and in one that does not.
+async fn encrypt_afterwards(client: &Client) {
+    let name = "keyRings/ring/keys/aes".to_owned();
+    let made = encrypt(client, &name, b"more", b"").await.expect("a ciphertext");
+    let request = ReEncryptRequest {
+        source_name: name.clone(),
+        ciphertext: made.ciphertext.clone(),
+        destination_name: name.clone(),
+        ..Default::default()
+    };
+    client.crypto().re_encrypt(request).await.expect("a ciphertext");
+    let request = GenerateDataKeyRequest {
+        name: name.clone(),
+        length_bytes: 32,
+        ..Default::default()
+    };
+    client.crypto().generate_data_key(request).await.expect("a data key");
+    decrypt(client, &name, &made.ciphertext, b"")
+        .await
+        .expect("the plaintext");
 }
 
 fn create(cluster: &TestCluster, output: &Path, more: &[&str]) -> Output {
