@@ -312,6 +312,7 @@ fn needs_restart(started: &Settings, new: &Settings) -> Vec<&'static str> {
         ("domain", same(&started.domain, &new.domain)),
         ("member", same(&started.members, &new.members)),
         ("cluster", same(&started.cluster, &new.cluster)),
+        ("shutdown", same(&started.shutdown, &new.shutdown)),
         (
             "limits.cached_keys",
             started.limits.cached_keys == new.limits.cached_keys,

@@ -1,7 +1,7 @@
 //! Puts the gateway together, serves, and shuts down without losing what is under way.
 
 use crate::{
-    api::{self, Gateway, bare_status, ending::EndingLayer, receiving::Receiving},
+    api::{self, Gateway, bare_status, deadline::DeadlineLayer, ending::EndingLayer, receiving::Receiving},
     audit::{AuditError, AuditLog, Entry},
     cluster::{Cluster, shell::Readiness},
     config::Settings,
@@ -97,6 +97,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let policy = Arc::new(Policy::load(&settings.policy)?);
     let connections = settings.limits.connections;
+    let drain = settings.shutdown.drain;
     let manager = Arc::new(ServiceManager::from_environment());
     let lock = StateLock::take(&settings.state_directory)?;
     let telemetry = Telemetry::start(&settings.telemetry).await?;
@@ -170,12 +171,16 @@ pub async fn serve(
     report_health(&reporter, members_ready > 0).await;
     let reporting = tokio::spawn(keep_health(reporter, readiness));
     let mut routes: RoutesBuilder = api::routes(&gateway);
-    routes.add_service(health).add_service(
+    let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?,
-    );
+    };
+    routes
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        // What gRPC's own clients for Python and older tools ask for.
+        .add_service(reflection().build_v1alpha()?);
     let ready = Ready {
         unix: listeners.unix.clone(),
         tls: listeners.tls,
@@ -198,15 +203,16 @@ pub async fn serve(
     manager.tell(Notice::Ready);
     let following = tokio::spawn(Arc::clone(&manager).follow(cluster.readiness(), members, stop.clone()));
     let living = tokio::spawn(Arc::clone(&manager).keep_alive(Arc::clone(&cluster), Arc::clone(&audit)));
-    let receiving = Receiving::new();
+    let receiving = Receiving::new(&stop);
     let server = Server::builder()
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
         // Outermost, so that it sees what the caller sees.
         .layer(WatchCalls::new(&telemetry))
+        .layer(DeadlineLayer)
         .layer(MapResponseLayer::new(bare_status::explain))
-        .layer(EndingLayer)
+        .layer(EndingLayer::new(&stop))
         .layer(MapRequestLayer::new(move |request: http::Request<Body>| {
             receiving.bound(request).map(Body::new)
         }));
@@ -220,7 +226,7 @@ pub async fn serve(
     });
     tokio::select! {
         () = serving => {}
-        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => {
+        () = async { stop.cancelled().await; tokio::time::sleep(drain).await } => {
             tracing::warn!("connections were still open at the end of the shutdown");
         }
     }
@@ -231,7 +237,7 @@ pub async fn serve(
         let _ = fs::remove_file(socket);
     }
     // What is under way is finished; what waits for its time is not begun.
-    while timeout(DRAIN_LIMIT, housekeeping.join_next())
+    while timeout(HOUSEKEEPING_LIMIT, housekeeping.join_next())
         .await
         .is_ok_and(|ended| ended.is_some())
     {}
@@ -348,5 +354,5 @@ const SLOW_MEMBERS: Duration = Duration::from_secs(5);
 /// How long what is under way may take when its caller is no longer known.
 const ENDING_GRACE: Duration = Duration::from_secs(5);
 const CLOCK_LOOK: Duration = Duration::from_secs(10);
-const DRAIN_LIMIT: Duration = Duration::from_secs(15);
+const HOUSEKEEPING_LIMIT: Duration = Duration::from_secs(15);
 const AUDIT_LIMIT: Duration = Duration::from_secs(5);

@@ -231,4 +231,9 @@ impl Identity {
     pub fn private_key(&self) -> PathBuf {
         self.directory.path().join("client.key")
     }
+
+    /// The authorities that vouch for the gateway.
+    pub fn trust_bundle(&self) -> &Path {
+        &self.trust_bundle
+    }
 }

@@ -8,6 +8,7 @@
 //!   code of the gateway; `refusal` checks how the gateway says no.
 //! - [`Material`] (`material`) is a key made outside of any HSM, with key wrapping that no code of the gateway does.
 //! - [`Wire`] (`wire`) speaks gRPC with bytes instead of messages, for requests that no client sends.
+//! - [`Http2`] (`http2`) begins requests and does not end them, and hears nothing.
 //! - [`Database`] (`database`) and [`AuditLog`] (`audit`) read the gateway's files, and change the former.
 //! - [`Collector`] (`collector`) receives traces and metrics by OTLP; [`Scrape`] (`scrape`) reads metrics as Prometheus does.
 //! - [`Adversary`] (`adversary`) runs the program `adversary`, which attacks a member by PKCS#11 alone.
@@ -25,6 +26,7 @@ mod cluster;
 mod collector;
 mod database;
 mod gateway;
+mod http2;
 mod identity;
 mod material;
 mod program;
@@ -45,6 +47,7 @@ pub use cluster::{MEMBERS, TestCluster};
 pub use collector::{Collector, ReceivedSpan};
 pub use database::Database;
 pub use gateway::{Ended, Gateway, Launch};
+pub use http2::{Begun, Http2, framed, tls};
 pub use identity::{Authority, Identity, Wish};
 pub use material::{Material, OaepHash, kw_unwrap, kwp_unwrap, kwp_wrap, rsa_aes_unwrap, rsa_aes_wrap};
 pub use program::{

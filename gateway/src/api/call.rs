@@ -1,6 +1,6 @@
 //! One request: who asks, whether it is allowed, what came of it. Everything ends in one audit entry before the reply.
 
-use super::{ApiError, Gateway, Reason};
+use super::{ApiError, Gateway, Reason, deadline::time_allowed};
 use crate::{
     audit::{Entry, Permission, Phase},
     cluster::core::MemberIndex,
@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 use time::OffsetDateTime;
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 /// Who asks, and until when. Several calls have one caller where they came in one batch or stream.
@@ -93,7 +93,8 @@ impl Refused {
 
 /// A request under way.
 ///
-/// [`Call::conclude`] writes the audit entry. A call that is dropped before, because its caller went away, writes that.
+/// [`Call::conclude`] writes the audit entry. A call that is dropped before, because its caller went away or its time was over,
+/// writes that.
 #[derive(Debug)]
 pub(super) struct Call {
     gateway: Arc<Gateway>,
@@ -422,52 +423,19 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some(mut entry) = self.entry.take() {
-            entry.outcome = "CANCELLED".to_owned();
+            // Whether its caller or its deadline ended it. Changes run to their end and do not come here.
+            entry.outcome = if Instant::now() < self.deadline {
+                "CANCELLED"
+            } else {
+                Reason::DeadlineExceeded.name()
+            }
+            .to_owned();
             if let Err(error) = self.gateway.audit.append(&entry) {
-                tracing::error!(%error, request = %self.request_id, "a cancelled call is not in the audit log");
+                tracing::error!(%error, request = %self.request_id, "a call that was given up is not in the audit log");
             }
         }
     }
 }
 
-/// The time that the caller allows (gRPC over HTTP/2, `grpc-timeout`), less what the way back may take: an answer that says
-/// why is worth more than a deadline that passes in silence.
-pub(super) fn time_allowed(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let amount: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    let allowed = match unit {
-        "H" => Duration::from_secs(amount * 3600),
-        "M" => Duration::from_secs(amount * 60),
-        "S" => Duration::from_secs(amount),
-        "m" => Duration::from_millis(amount),
-        "u" => Duration::from_micros(amount),
-        "n" => Duration::from_nanos(amount),
-        _ => return None,
-    };
-    Some(allowed.saturating_sub((allowed / 10).min(WAY_BACK)))
-}
-
-const WAY_BACK: Duration = Duration::from_millis(20);
 /// No operation waits longer, whatever its caller allows.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_callers_time_is_read_and_a_little_is_kept_for_the_way_back() {
-        let read = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().expect("ASCII"));
-            time_allowed(&metadata)
-        };
-        assert_eq!(read("1S"), Some(Duration::from_millis(980)));
-        assert_eq!(read("100m"), Some(Duration::from_millis(90)));
-        assert_eq!(read("2H"), Some(Duration::from_secs(7200) - WAY_BACK));
-        for wrong in ["", "S", "1", "1x", "-1S", "123456789S"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-    }
-}

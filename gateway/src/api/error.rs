@@ -330,6 +330,7 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::NotAuthentic { name, .. } => {
                 Self::new(Reason::RecordNotAuthentic, message).with("resource", name)
             }
+            DirectoryError::Late => StoreError::Late.into(),
             DirectoryError::Store(_) => store_unavailable(&message),
             DirectoryError::Cluster(error) => error.into(),
         }
@@ -353,6 +354,8 @@ impl From<StoreError> for ApiError {
                 .retry_after(AT_ONCE),
             StoreError::RequestIdReused => Self::new(Reason::RequestIdReused, message),
             StoreError::Malformed(name) => Self::new(Reason::RecordNotAuthentic, message).with("resource", name),
+            // The deadline ended it, not the database: that has its own words.
+            StoreError::Late => Self::new(Reason::DeadlineExceeded, message),
             StoreError::Database(_) => store_unavailable(&message),
         }
     }
@@ -416,6 +419,7 @@ impl From<UseError> for ApiError {
         match error {
             UseError::Exhausted => Self::new(Reason::KeyUsageLimit, message),
             UseError::NotAuthentic => Self::new(Reason::RecordNotAuthentic, message),
+            UseError::Late => StoreError::Late.into(),
             UseError::Store(_) => store_unavailable(&message),
             UseError::Cluster(error) => error.into(),
         }

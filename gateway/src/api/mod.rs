@@ -9,7 +9,8 @@
 //! - `not_available`: calls that this gateway does not serve yet.
 //! - `convert`: between the API's messages and the gateway's types.
 //! - `receiving`: bounds on requests that are still arriving.
-//! - `ending`: streams end with their caller's certificate.
+//! - `ending`: streams end with their caller's certificate, and with the gateway.
+//! - `deadline`: calls end at their callers' deadlines, wherever they are.
 //! - `bare_status`: gives statuses that the transport made their reason.
 
 pub(crate) mod bare_status;
@@ -18,6 +19,7 @@ mod changing;
 mod cluster_service;
 mod convert;
 mod crypto;
+pub(crate) mod deadline;
 pub(crate) mod ending;
 mod error;
 mod in_ring;
@@ -126,5 +128,7 @@ pub fn routes(gateway: &Arc<Gateway>) -> RoutesBuilder {
     routes
 }
 
+/// The methods whose requests are streams, and which end them by themselves.
+const STREAMS: [&str; 1] = ["/portcullis.v1.CryptoService/Pipeline"];
 /// Longer messages are refused before they are read. Payloads have limits of their own below this.
 const MAX_MESSAGE: usize = 2 * MAX_PAYLOAD;

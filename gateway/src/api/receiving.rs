@@ -3,8 +3,11 @@
 //!
 //! A request of one message is bounded as a whole. A stream is bounded message by message: it may be idle for as long as it
 //! likes, but not in the middle of a message.
+//!
+//! When the gateway stops, nothing is under way for a request that has not arrived: it is refused, unless its rest comes at once.
 
-use crate::identity::Peer;
+use super::{STREAMS, ending::stopping};
+use crate::{identity::Peer, telemetry::RequestId};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
@@ -17,24 +20,34 @@ use std::{
     time::Duration,
 };
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use uuid::Uuid;
 
 /// How many bytes of requests may be arriving.
 #[derive(Debug, Clone)]
 pub(crate) struct Receiving {
     all: Arc<AtomicUsize>,
+    stop: CancellationToken,
 }
 
 impl Receiving {
-    /// Nothing is arriving yet.
-    pub(crate) fn new() -> Self {
-        Self { all: Arc::default() }
+    /// Nothing is arriving yet; `stop` is cancelled when the gateway stops.
+    pub(crate) fn new(stop: &CancellationToken) -> Self {
+        Self {
+            all: Arc::default(),
+            stop: stop.clone(),
+        }
     }
 
     /// Puts a request's body under the bounds.
     pub(crate) fn bound<B: Body + Unpin>(&self, request: http::Request<B>) -> http::Request<Arriving<B>> {
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
         let messages = STREAMS.contains(&request.uri().path()).then(Messages::default);
+        let id = request
+            .extensions()
+            .get::<RequestId>()
+            .map_or_else(Uuid::now_v7, |id| id.0);
         request.map(|body| Arriving {
             body,
             held: Held {
@@ -44,6 +57,9 @@ impl Receiving {
             },
             messages,
             patience: Box::pin(sleep(PATIENCE)),
+            stop: self.stop.clone(),
+            stopped: None,
+            request: id,
         })
     }
 }
@@ -55,6 +71,10 @@ pub(crate) struct Arriving<B> {
     // Where one message ends and the next begins, if there may be many.
     messages: Option<Messages>,
     patience: Pin<Box<Sleep>>,
+    stop: CancellationToken,
+    request: Uuid,
+    // Made when the body first has to wait: most never do.
+    stopped: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// Follows the length-prefixed messages of a body (gRPC over HTTP/2, "Length-Prefixed-Message").
@@ -151,6 +171,25 @@ impl Drop for Held {
 }
 
 impl<B> Arriving<B> {
+    /// Why no more of the body is waited for.
+    fn poll_given_up(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        if self.patience.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Status::deadline_exceeded("the request did not arrive in time"));
+        }
+        let stopped = self.stopped.get_or_insert_with(|| {
+            let stop = self.stop.clone();
+            Box::pin(async move {
+                stop.cancelled().await;
+                sleep(LAST_BYTES).await;
+            })
+        });
+        let request = self.request;
+        stopped
+            .as_mut()
+            .poll(context)
+            .map(|()| stopping().into_status(&request.to_string()))
+    }
+
     /// Counts bytes that came, and no longer those of messages that are complete.
     fn note(&mut self, data: &Bytes) -> Result<(), Status> {
         let Some(messages) = &mut self.messages else {
@@ -184,13 +223,7 @@ where
         let frame = match Pin::new(&mut this.body).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending if this.messages.as_ref().is_some_and(Messages::is_between) => return Poll::Pending,
-            Poll::Pending => {
-                return this
-                    .patience
-                    .as_mut()
-                    .poll(context)
-                    .map(|()| Some(Err(Status::deadline_exceeded("the request did not arrive in time"))));
-            }
+            Poll::Pending => return this.poll_given_up(context).map(|status| Some(Err(status))),
         };
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
@@ -210,8 +243,8 @@ where
     }
 }
 
-/// The methods whose requests are streams.
-const STREAMS: [&str; 1] = ["/portcullis.v1.CryptoService/Pipeline"];
+/// How long after the gateway was told to stop bytes may come that were on their way.
+const LAST_BYTES: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_OF_A_CONNECTION: usize = 32 << 20;
 const MOST_IN_ALL: usize = 256 << 20;
@@ -221,6 +254,7 @@ mod tests {
     use super::*;
     use crate::identity::{AuthenticationMethod, Principal, SpiffeId};
     use std::{collections::VecDeque, future::poll_fn};
+    use tonic_types::StatusExt;
 
     /// A body of so many pieces of a megabyte, after which nothing comes.
     struct Pieces(VecDeque<Bytes>);
@@ -262,7 +296,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_holds_so_much_and_gives_it_back() {
-        let (receiving, peer) = (Receiving::new(), peer());
+        let (receiving, peer) = (Receiving::new(&CancellationToken::new()), peer());
         let mut first = receiving.bound(request(&peer, 20)).into_body();
         for _ in 0..20 {
             next(&mut first).await.expect("within the bound");
@@ -315,7 +349,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_may_be_idle_between_messages_and_not_inside_one() {
-        let (receiving, peer) = (Receiving::new(), peer());
+        let (receiving, peer) = (Receiving::new(&CancellationToken::new()), peer());
         let message = |length: u32| [&[0][..], &length.to_be_bytes(), &vec![0; length as usize]].concat();
         let mut pieces: VecDeque<_> = (0..100).map(|_| Bytes::from(message(1 << 20))).collect();
         pieces.push_back(Bytes::from(message(1000)[..500].to_vec()));
@@ -346,9 +380,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_does_not_arrive_is_given_up() {
-        let mut body = Receiving::new().bound(request(&peer(), 1)).into_body();
+        let receiving = Receiving::new(&CancellationToken::new());
+        let mut body = receiving.bound(request(&peer(), 1)).into_body();
         next(&mut body).await.expect("a piece");
         let refused = next(&mut body).await.expect_err("nothing more comes");
         assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_has_not_arrived_when_the_gateway_stops_is_refused_a_moment_later() {
+        let stop = CancellationToken::new();
+        let mut body = Receiving::new(&stop).bound(request(&peer(), 2)).into_body();
+        next(&mut body).await.expect("a piece");
+        stop.cancel();
+        next(&mut body).await.expect("a piece that was on its way");
+        let begun = Instant::now();
+        let refused = next(&mut body).await.expect_err("nothing more comes");
+        assert_eq!(
+            (refused.code(), begun.elapsed() < PATIENCE / 10),
+            (tonic::Code::Unavailable, true)
+        );
+        let reason = refused.get_details_error_info().map(|info| info.reason);
+        assert_eq!(reason.as_deref(), Some("GATEWAY_STOPPING"));
     }
 }

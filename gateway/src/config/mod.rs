@@ -57,6 +57,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How changed files are noticed.
     pub reload: ReloadSettings,
+    /// How the gateway stops.
+    pub shutdown: ShutdownSettings,
     /// How keys are kept.
     pub keys: KeySettings,
     /// Who may do what.
@@ -169,6 +171,13 @@ pub struct ClusterSettings {
 pub struct ReloadSettings {
     /// How often the files are looked at.
     pub interval: Duration,
+}
+
+/// How the gateway stops.
+#[derive(Debug, Clone, Copy)]
+pub struct ShutdownSettings {
+    /// How long what is under way may take to end.
+    pub drain: Duration,
 }
 
 /// What requests may ask for.

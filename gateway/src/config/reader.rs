@@ -1,7 +1,7 @@
 //! From a document to settings, table by table.
 
 use super::{
-    ClusterSettings, DomainSettings, KeySettings, Limits, LogSettings, ReloadSettings, Settings,
+    ClusterSettings, DomainSettings, KeySettings, Limits, LogSettings, ReloadSettings, Settings, ShutdownSettings,
     document::{Problems, Section},
     listeners::read_listeners,
     members::read_members,
@@ -27,6 +27,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
     let cluster = read_cluster(&mut root, problems);
     let limits = read_limits(&mut root, problems);
     let reload = read_reload(&mut root, problems);
+    let shutdown = read_shutdown(&mut root, problems);
     let keys = read_keys(&mut root, problems);
     let policy = read_policy(&mut root, problems);
     root.finish(problems);
@@ -42,6 +43,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
         cluster,
         limits,
         reload,
+        shutdown,
         keys,
         policy,
     })
@@ -136,6 +138,15 @@ fn read_reload(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ReloadSet
         interval: reload.duration("interval", problems, Duration::from_secs(5)),
     };
     reload.finish(problems);
+    settings
+}
+
+fn read_shutdown(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ShutdownSettings {
+    let mut shutdown = root.section("shutdown", problems);
+    let settings = ShutdownSettings {
+        drain: shutdown.duration("drain", problems, Duration::from_secs(15)),
+    };
+    shutdown.finish(problems);
     settings
 }
 

@@ -49,6 +49,9 @@ pub enum DirectoryError {
         /// Which part of it.
         what: String,
     },
+    /// The store did not answer before the deadline.
+    #[error("{}", StoreError::Late)]
+    Late,
     /// The store failed.
     #[error("{0}")]
     Store(String),
@@ -464,6 +467,7 @@ impl From<StoreError> for DirectoryError {
                 name,
                 what: "a field".to_owned(),
             },
+            StoreError::Late => Self::Late,
             error => Self::Store(error.to_string()),
         }
     }

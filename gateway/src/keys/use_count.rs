@@ -55,6 +55,9 @@ pub enum UseError {
     /// What is stored was changed.
     #[error("the stored use count is not authentic: the gateway refuses to use it")]
     NotAuthentic,
+    /// The store did not answer before the deadline.
+    #[error("{}", StoreError::Late)]
+    Late,
     /// The store failed.
     #[error("{0}")]
     Store(String),
@@ -308,6 +311,7 @@ impl From<StoreError> for UseError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Malformed(_) => Self::NotAuthentic,
+            StoreError::Late => Self::Late,
             error => Self::Store(error.to_string()),
         }
     }

@@ -93,6 +93,14 @@ impl Connection {
         }
         Ok(())
     }
+
+    /// What came of writing; a peer that reads nothing does not keep the connection from being cut.
+    fn unless_cut<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_pending() {
+            self.poll_cut(context)?;
+        }
+        written
+    }
 }
 
 impl Connected for Connection {
@@ -174,17 +182,21 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let written = match &mut this.stream {
             Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        };
+        this.unless_cut(written, context)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let flushed = match &mut this.stream {
             Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
+        };
+        this.unless_cut(flushed, context)
     }
 
     /// Closes in order: what the peer still sends is read for a moment. Closing a socket with unread bytes in it would reset the
@@ -192,10 +204,11 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.farewell.is_none() {
-            ready!(match &mut this.stream {
+            let shut = match &mut this.stream {
                 Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
                 Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
-            })?;
+            };
+            ready!(this.unless_cut(shut, context))?;
         }
         let farewell = this.farewell.get_or_insert_with(|| Box::pin(sleep(FAREWELL)));
         if farewell.as_mut().poll(context).is_ready() {
@@ -223,10 +236,12 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let written = match &mut this.stream {
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
-        }
+        };
+        this.unless_cut(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -99,6 +99,9 @@ pub enum StoreError {
     /// A row cannot be read as what it should be.
     #[error("the stored record of {0} is malformed")]
     Malformed(String),
+    /// The caller's deadline passed first; whatever the database would have said, it had not said it.
+    #[error("the gateway's database did not answer before the deadline; nothing was changed")]
+    Late,
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(String),

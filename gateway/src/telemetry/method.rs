@@ -18,6 +18,7 @@ impl Methods {
             FILE_DESCRIPTOR_SET,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
         ];
         for set in sets {
             // Invariant: the sets are made by the build; a test reads them.
@@ -58,6 +59,7 @@ mod tests {
             "portcullis.v1.CryptoService/Pipeline",
             "grpc.health.v1.Health/Check",
             "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         ] {
             assert_eq!(methods.named(&format!("/{known}")).as_str(), known);
         }

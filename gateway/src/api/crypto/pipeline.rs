@@ -7,7 +7,9 @@
 use super::{
     super::{
         ApiError, Gateway, Reason, bare_status,
-        call::{Caller, LONGEST, Refused, peer_of, request_id, time_allowed},
+        call::{Caller, LONGEST, Refused, peer_of, request_id},
+        deadline::time_allowed,
+        ending::stopping,
     },
     CryptoRequest, perform,
 };
@@ -127,13 +129,22 @@ impl Pipeline {
 
     /// Ends when the stream must, with why.
     async fn told_to_end(&self) -> ApiError {
+        let deadline = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = self.gateway.stopping.cancelled() => {}
             () = self.peer.until_ended() => if let Some(reason) = self.peer.ended() {
                 return reason.into();
             },
+            () = deadline => {
+                return ApiError::new(Reason::DeadlineExceeded, "the stream's deadline has passed");
+            }
         }
-        ApiError::new(Reason::GatewayStopping, "the gateway stops").retry_after(Duration::from_secs(1))
+        stopping()
     }
 
     /// Does an operation, in a task that owns what it needs.

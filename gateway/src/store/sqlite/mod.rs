@@ -112,7 +112,7 @@ impl SqliteStore {
             let taken = Arc::clone(&taken);
             move |transaction| {
                 let result = match transaction {
-                    _ if taken.swap(true, Ordering::SeqCst) => Err(late()),
+                    _ if taken.swap(true, Ordering::SeqCst) => Err(StoreError::Late),
                     Ok(connection) => in_savepoint(connection, body),
                     Err(reason) => Err(StoreError::Database(reason.to_owned())),
                 };
@@ -132,7 +132,7 @@ impl SqliteStore {
         match in_time.await {
             Some(answer) => answer,
             None if taken.swap(true, Ordering::SeqCst) => receiver.await.map_err(|_| closed())?,
-            None => Err(late()),
+            None => Err(StoreError::Late),
         }
     }
 
@@ -168,7 +168,7 @@ impl SqliteStore {
             reader.send(query).await.map_err(|_| closed())?;
             receiver.await.map_err(|_| closed())?
         });
-        in_time.await.unwrap_or_else(|| Err(late()))
+        in_time.await.unwrap_or_else(|| Err(StoreError::Late))
     }
 
     /// What comes of something before the deadline; `None` if nothing did.
@@ -394,10 +394,6 @@ fn in_savepoint<T>(
     };
     connection.execute_batch(end)?;
     result
-}
-
-fn late() -> StoreError {
-    StoreError::Database("it did not answer before the caller's deadline; nothing was changed".to_owned())
 }
 
 fn closed() -> StoreError {

@@ -1,5 +1,6 @@
 //! What goes wrong, and how the gateway says so and goes on.
 
+mod deadlines;
 mod disk;
 mod members;
 mod requests;

@@ -154,32 +154,6 @@ async fn what_does_not_exist_is_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_that_has_passed_is_kept() {
-    let cluster = TestCluster::new();
-    let gateway = Gateway::start(&cluster);
-    let client = gateway.unix_client().await;
-    create_ring(&client, "ring").await;
-    let mut request = tonic::Request::new(key_of_four_thousand_bits());
-    // A 4096-bit key takes a second or more.
-    request.set_timeout(std::time::Duration::from_millis(20));
-    let Err(status) = client.keys().create_key(request).await else {
-        panic!("a key was made too fast for this test")
-    };
-    assert!(
-        matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled),
-        "{status:?}"
-    );
-    let name = create_key(&client, "ring", "ec", KeySpec::EC_P256).await.name;
-    sign(&client, &name, b"a message").await.expect("the gateway goes on");
-}
-
-fn key_of_four_thousand_bits() -> portcullis_client::v1::CreateKeyRequest {
-    use portcullis_client::v1::{KeyOperation::Sign, KeyType, Mechanism};
-    const SPEC: KeySpec = KeySpec::wrapped(KeyType::Rsa4096, &[(Sign, Mechanism::RsaPssSha256)]);
-    portcullis_softhsm_tests::key_request("ring", "large", SPEC)
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn unknown_numbers_are_refused_and_unknown_fields_are_not() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);

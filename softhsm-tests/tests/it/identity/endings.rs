@@ -5,9 +5,12 @@ use portcullis_client::{
     Client, Code,
     v1::{GenerateRandomRequest, PipelineRequest, pipeline_request::Request, pipeline_response::Response},
 };
-use portcullis_softhsm_tests::{Authority, Gateway, LONG, TestCluster, Wish, refusal};
+use portcullis_softhsm_tests::{
+    Authority, Gateway, Http2, LONG, Scrape, TestCluster, Wish, framed, refusal, tls, wait_until,
+};
+use prost::Message;
 use std::time::{Duration, Instant};
-use tokio::time::timeout;
+use tokio::{io::AsyncWriteExt, time::timeout};
 
 /// Calls until the caller is refused for good; every call before was answered or refused for this reason.
 async fn until_refused(
@@ -180,3 +183,97 @@ async fn a_pipeline_answers_what_it_read_and_ends_with_its_callers_certificate()
     refusal(Err::<(), _>(end)).is(Code::Unauthenticated, "CERTIFICATE_REVOKED");
     asking.await.expect("nobody takes requests any more");
 }
+
+/// An identity whose certificate is good for a few seconds.
+fn short_lived(cluster: &TestCluster) -> portcullis_softhsm_tests::Identity {
+    let wish = Wish {
+        lasts: Some(Duration::from_secs(4)),
+        ..Wish::DEVELOPER
+    };
+    cluster.authority().client(wish, &cluster.pki("ca.pem"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_hear_that_it_has_ended_is_refused_and_then_cut_off() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let identity = short_lived(&cluster);
+    let connection = Http2::that_does_not_hear(gateway.tls(), &identity).await;
+    let request = GenerateRandomRequest { length_bytes: 8 }.encode_to_vec();
+    let call = async || {
+        connection
+            .call("portcullis.v1.CryptoService/GenerateRandom", &request, None)
+            .await
+    };
+    assert_eq!(call().await.expect("a status").code(), Code::Ok);
+    // Each call is answered until the certificate has expired, and refused from then on.
+    let begun = Instant::now();
+    let mut ended = None;
+    let refused = loop {
+        assert!(begun.elapsed() < LONG, "the connection stays open");
+        match call().await {
+            Ok(status) if status.code() == Code::Ok => assert!(ended.is_none(), "a call after the end is answered"),
+            Ok(status) => {
+                refusal(Err::<(), _>(status)).is(Code::Unauthenticated, "CERTIFICATE_EXPIRED");
+                ended.get_or_insert_with(Instant::now);
+            }
+            Err(_) => break ended.expect("refusals before the connection was closed"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let took = refused.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    connection.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_nothing_is_cut_off_when_it_has_ended() {
+    let cluster = TestCluster::new();
+    let metrics = cluster.serve_metrics();
+    let gateway = Gateway::start(&cluster);
+    let identity = short_lived(&cluster);
+    let mut deaf = tls(gateway.tls(), &identity, Some(4096)).await;
+    // More is asked for than fits into any buffer on the way, and nothing is read.
+    let windows = [&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4][..], &MOST.to_be_bytes()].concat();
+    let window = [&[0, 0, 4, 8, 0, 0, 0, 0, 0][..], &(MOST - 65_535).to_be_bytes()].concat();
+    let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &windows, &window].concat();
+    deaf.write_all(&preface).await.expect("a preface");
+    let message = framed(&GenerateRandomRequest { length_bytes: 1 << 16 }.encode_to_vec());
+    for number in 0..300_u32 {
+        deaf.write_all(&request(2 * number + 1, &message))
+            .await
+            .expect("a request");
+    }
+    deaf.flush().await.expect("requests");
+    let open = || Scrape::of(&metrics).sum("portcullis_connections_open", &[("portcullis_listener", "tls")]);
+    tokio::task::block_in_place(|| {
+        assert_eq!(open(), Some(1.0));
+        wait_until("the end of the connection", LONG, || {
+            (open() == Some(0.0)).then_some(())
+        });
+    });
+}
+
+/// The frames of a call of GenerateRandom (RFC 9113, sections 6.1 and 6.2), with fields that are written out (RFC 7541, 6.2.2).
+fn request(stream: u32, message: &[u8]) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).expect("short")][..], text.as_bytes()].concat();
+    // From the static table: POST, http.
+    let mut fields = vec![0x83, 0x86];
+    for (name, value) in [
+        (":path", "/portcullis.v1.CryptoService/GenerateRandom"),
+        (":authority", "localhost"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ] {
+        fields.push(0);
+        fields.extend(text(name));
+        fields.extend(text(value));
+    }
+    let frame = |kind: u8, flags: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    [frame(1, 4, &fields), frame(0, 1, message)].concat()
+}
+
+const MOST: u32 = (1 << 31) - 1;

@@ -1,13 +1,14 @@
 //! Databases that are damaged, locked, full, not to be written, or somebody else's: said clearly, and nothing confirmed is lost.
 
 use portcullis_client::{
-    Client, Code,
-    v1::{GetKeyRequest, Key},
+    Code,
+    v1::{GetKeyRequest, Key, UpdateKeyRequest},
 };
 use portcullis_softhsm_tests::{
-    Gateway, KeySpec, LONG, Launch, Refusal, TestCluster, create_key, create_ring, key_request, refusal, sign,
-    temporary_directory,
+    Begun, Gateway, Http2, KeySpec, LONG, Launch, Refusal, TestCluster, create_key, create_ring, framed, key_request,
+    refusal, sign, temporary_directory,
 };
+use prost::Message;
 use rusqlite::Connection;
 use std::{
     fs,
@@ -134,31 +135,40 @@ async fn a_database_that_is_locked_under_the_gateway_is_answered_for_within_the_
 
     let holder = Connection::open(cluster.database_file()).expect("the database");
     holder.execute_batch("BEGIN IMMEDIATE").expect("the writers' lock");
-    let allowed = Duration::from_millis(800);
-    let hurried = client.clone().with_deadline(allowed);
-    let started = Instant::now();
-    let answers = futures(&hurried, 8).await;
-    assert!(
-        started.elapsed() < 2 * allowed,
-        "answered after {:?}",
-        started.elapsed()
-    );
+    // Without a client that has a clock of its own.
+    let connection = Http2::over_socket(gateway.unix()).await;
+    let answers = hurried_creates(&connection, 8).await;
+    // The database had not said anything yet: their deadlines ended these.
     for answer in answers {
-        let answer = answer.is(Code::Unavailable, "STORE_UNAVAILABLE");
-        assert!(answer.retry_after.is_some());
+        answer.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     }
     // Whoever waits longer is answered when SQLite has given up.
     let patient = client.clone().with_deadline(LONG);
-    refusal(
-        patient
-            .keys()
-            .create_key(key_request("ring", "patient", KeySpec::EC_P256))
-            .await,
-    )
-    .is(Code::Unavailable, "STORE_UNAVAILABLE");
+    let request = key_request("ring", "patient", KeySpec::EC_P256);
+    let answer = refusal(patient.keys().create_key(request).await).is(Code::Unavailable, "STORE_UNAVAILABLE");
+    assert!(answer.retry_after.is_some());
+    // So it is for whoever waits for another's change of the same key: it has a deadline of its own, and another cause.
+    let relabel = UpdateKeyRequest {
+        key: Some(Key {
+            name: "keyRings/ring/keys/key-2".to_owned(),
+            labels: [("colour".to_owned(), "blue".to_owned())].into(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["labels".to_owned()],
+        }),
+        ..Default::default()
+    };
+    let first = tokio::spawn({
+        let (patient, relabel) = (patient.clone(), relabel.clone());
+        async move { refusal(patient.keys().update_key(relabel).await) }
+    });
+    let waiter = hurried(&connection, "UpdateKey", &relabel).await;
+    waiter.is(Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
+    first.await.expect("a task").is(Code::Unavailable, "STORE_UNAVAILABLE");
     // What is in memory, and what is only read, goes on.
-    sign(&hurried, known, b"a message").await.expect("a signature");
-    sign(&hurried, "keyRings/ring/keys/key-1", b"a message")
+    sign(&client, known, b"a message").await.expect("a signature");
+    sign(&client, "keyRings/ring/keys/key-1", b"a message")
         .await
         .expect("a signature");
 
@@ -176,16 +186,40 @@ async fn a_database_that_is_locked_under_the_gateway_is_answered_for_within_the_
 }
 
 /// The refusals of creates at once.
-async fn futures(client: &Client, number: usize) -> Vec<Refusal> {
-    let mut creates = tokio::task::JoinSet::new();
-    for number in 0..number {
-        let client = client.clone();
-        creates.spawn(async move {
-            let request = key_request("ring", &format!("hurried-{number}"), KeySpec::EC_P256);
-            refusal(client.keys().create_key(request).await)
-        });
+async fn hurried_creates(connection: &Http2, number: usize) -> Vec<Refusal> {
+    let requests: Vec<_> = (0..number)
+        .map(|number| key_request("ring", &format!("hurried-{number}"), KeySpec::EC_P256))
+        .collect();
+    let mut calls = Vec::new();
+    for request in &requests {
+        let mut call = begin_hurried(connection, "CreateKey").await;
+        call.send(&framed(&request.encode_to_vec()), true);
+        calls.push(call);
     }
-    creates.join_all().await
+    let mut refusals = Vec::new();
+    for call in calls {
+        refusals.push(refusal(Err::<(), _>(call.status().await.expect("a status"))));
+    }
+    refusals
+}
+
+/// The refusal of a call that is answered when its deadline has passed.
+async fn hurried(connection: &Http2, method: &str, request: &impl Message) -> Refusal {
+    let begun = Instant::now();
+    let mut call = begin_hurried(connection, method).await;
+    call.send(&framed(&request.encode_to_vec()), true);
+    let refused = refusal(Err::<(), _>(call.status().await.expect("a status")));
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "answered after {:?}",
+        begun.elapsed()
+    );
+    refused
+}
+
+async fn begin_hurried(connection: &Http2, method: &str) -> Begun {
+    let method = format!("portcullis.v1.KeyService/{method}");
+    connection.begin(&method, Some("800m")).await.expect("a call")
 }
 
 #[tokio::test(flavor = "multi_thread")]
