@@ -20,9 +20,7 @@ class Fault(Exception):
     """
 
     def __init__(self, error: grpc.RpcError) -> None:
-        # These programs cancel nothing. It is what the gateway's transport says when the deadline passes there first.
-        passed = error.code() == grpc.StatusCode.CANCELLED
-        self.code: grpc.StatusCode = grpc.StatusCode.DEADLINE_EXCEEDED if passed else error.code()
+        self.code: grpc.StatusCode = error.code()
         self.message: str = error.details()
         self.reason: str | None = None
         self.facts: dict[str, str] = {}

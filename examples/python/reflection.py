@@ -9,10 +9,8 @@ import sys
 import grpc
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.descriptor_database import DescriptorDatabase
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from connection import add_arguments, connect
 from fault import Fault, call
@@ -27,14 +25,16 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     with connect(arguments) as channel:
         try:
-            pool = DescriptorPool(Reflection(channel))
+            served = ProtoReflectionDescriptorDatabase(channel)
+            pool = DescriptorPool(served)
             if arguments.method is None:
-                list_methods(channel, pool)
+                list_methods(served, pool)
             else:
                 service, _, name = arguments.method.partition("/")
                 method = pool.FindServiceByName(service).methods_by_name[name]
                 print(json_format.MessageToJson(invoke(channel, method, arguments.request)))
-        except Fault as fault:
+        except (Fault, grpc.RpcError) as error:
+            fault = error if isinstance(error, Fault) else Fault(error)
             print(f"error: {fault}\n{fault.message}\nwhat to do: {fault.advice}", file=sys.stderr)
             raise SystemExit(1) from None
         except KeyError:
@@ -43,8 +43,8 @@ def main() -> None:
             raise SystemExit(f"not a request of {arguments.method}: {error}") from None
 
 
-def list_methods(channel: grpc.Channel, pool: DescriptorPool) -> None:
-    for service in Reflection(channel).services():
+def list_methods(served: ProtoReflectionDescriptorDatabase, pool: DescriptorPool) -> None:
+    for service in sorted(served.get_services()):
         for method in pool.FindServiceByName(service).methods:
             print(f"{service}/{method.name}({method.input_type.full_name}) returns {method.output_type.full_name}")
 
@@ -60,45 +60,6 @@ def invoke(channel: grpc.Channel, method: MethodDescriptor, request: str) -> obj
         response_deserializer=answer_class.FromString,
     )
     return call(callable_, json_format.Parse(request, request_class()))
-
-
-class Reflection(DescriptorDatabase):
-    """Descriptors by grpc.reflection.v1, whose messages have the bytes of those of v1alpha, which the package brings."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        super().__init__()
-        self._ask = channel.stream_stream(
-            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-            request_serializer=ServerReflectionRequest.SerializeToString,
-            response_deserializer=ServerReflectionResponse.FromString,
-        )
-
-    def services(self) -> list[str]:
-        """The names of the services."""
-        answer = self._answer(ServerReflectionRequest(list_services="*"))
-        return sorted(service.name for service in answer.list_services_response.service)
-
-    def FindFileByName(self, name: str) -> FileDescriptorProto:
-        return self._file(ServerReflectionRequest(file_by_filename=name))
-
-    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptorProto:
-        return self._file(ServerReflectionRequest(file_containing_symbol=symbol))
-
-    def _file(self, request: ServerReflectionRequest) -> FileDescriptorProto:
-        answer = self._answer(request)
-        return FileDescriptorProto.FromString(answer.file_descriptor_response.file_descriptor_proto[0])
-
-    def _answer(self, request: ServerReflectionRequest) -> ServerReflectionResponse:
-        try:
-            [answer] = self._ask(iter([request]), timeout=10.0)
-        except grpc.RpcError as error:
-            fault = Fault(error)
-            if fault.code != grpc.StatusCode.NOT_FOUND:
-                raise fault from None
-            raise KeyError(fault.message) from None
-        if answer.HasField("error_response"):
-            raise KeyError(answer.error_response.error_message)
-        return answer
 
 
 if __name__ == "__main__":

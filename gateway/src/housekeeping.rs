@@ -1,10 +1,14 @@
 //! What the gateway does by itself: it clears what interrupted creates left on members, makes restrictions part of their rows
-//! when members serve again, destroys what is due, and stores use counts.
+//! when members serve again, destroys what is due, removes import jobs that are over, and stores use counts.
 
 use crate::{
     api::Gateway,
     cluster::shell::Readiness,
-    keys::use_count::{FLUSH_INTERVAL, Reserves},
+    config::KeySettings,
+    keys::{
+        import_expiry::remove_expired,
+        use_count::{FLUSH_INTERVAL, Reserves},
+    },
 };
 use std::{
     sync::Arc,
@@ -18,14 +22,23 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// The tasks, until `stop` is cancelled.
-pub fn start(gateway: &Arc<Gateway>, destruction_interval: Duration, stop: &CancellationToken) -> JoinSet<()> {
+pub fn start(gateway: &Arc<Gateway>, settings: KeySettings, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(when_members_serve(
         Arc::clone(gateway),
         gateway.cluster.readiness(),
         stop.clone(),
     ));
-    tasks.spawn(destroy(Arc::clone(gateway), destruction_interval, stop.clone()));
+    tasks.spawn(destroy(
+        Arc::clone(gateway),
+        settings.destruction_interval,
+        stop.clone(),
+    ));
+    tasks.spawn(end_imports(
+        Arc::clone(gateway),
+        settings.import_job_retention,
+        stop.clone(),
+    ));
     tasks.spawn(count(Arc::clone(gateway), stop.clone()));
     tasks
 }
@@ -63,6 +76,19 @@ async fn destroy(gateway: Arc<Gateway>, every: Duration, stop: CancellationToken
     }
 }
 
+/// Removes import jobs that have been over for long enough, again and again.
+async fn end_imports(gateway: Arc<Gateway>, retention: Duration, stop: CancellationToken) {
+    // To be late by a part of the time for which they are kept anyway is no harm.
+    let mut ticks = interval((retention / 8).clamp(LEAST_PAUSE, MOST_PAUSE));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let removed = remove_expired(&gateway.documents, &gateway.cluster, &gateway.audit, retention);
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "expired import jobs are removed later");
+        }
+    }
+}
+
 /// Stores use counts now and then, and at the end.
 async fn count(gateway: Arc<Gateway>, stop: CancellationToken) {
     let mut ticks = interval(FLUSH_INTERVAL);
@@ -88,4 +114,6 @@ pub async fn finish(gateway: &Gateway) {
 
 /// How often restrictions without a tag are looked for.
 const FOLD_INTERVAL: Duration = Duration::from_secs(15);
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+const MOST_PAUSE: Duration = Duration::from_secs(600);
 const LAST_FLUSH: Duration = Duration::from_secs(5);

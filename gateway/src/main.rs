@@ -5,7 +5,9 @@
 mod commands;
 
 use clap::{Parser, Subcommand};
-use commands::{ConfigFile, audit, backup, config, console, dev, member, policy, principal, serve, worker};
+use commands::{
+    ConfigFile, audit, backup, config, console, dev, environment, member, policy, principal, serve, worker,
+};
 use std::{alloc::System, process::ExitCode};
 use zeroizing_alloc::ZeroAlloc;
 
@@ -53,14 +55,14 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::HsmWorker(arguments) => worker::run(&arguments),
-        Command::Serve(file) => serve::run(&file),
+        Command::Serve(file) => environment::without_telemetry_variables().and_then(|()| serve::run(&file)),
         Command::Config(command) => config::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Backup(command) => backup::run(&command),
         Command::Member(command) => member::run(&command),
         Command::Principal(arguments) => principal::run(&arguments),
         Command::Policy(command) => policy::run(command),
-        Command::Dev(arguments) => dev::run(arguments),
+        Command::Dev(arguments) => environment::without_telemetry_variables().and_then(|()| dev::run(arguments)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -165,7 +165,7 @@ pub async fn serve(
     let mut readiness = cluster.readiness();
     wait_for_members(&mut readiness, &stop).await;
     let members_ready = readiness.borrow().ready;
-    let mut housekeeping = housekeeping::start(&gateway, settings.keys.destruction_interval, &stop);
+    let mut housekeeping = housekeeping::start(&gateway, settings.keys, &stop);
 
     let (reporter, health) = tonic_health::server::health_reporter();
     report_health(&reporter, members_ready > 0).await;

@@ -23,8 +23,8 @@ pub(crate) fn explain<B>(mut response: http::Response<B>) -> http::Response<B> {
     response
 }
 
-/// The status with its `google.rpc.ErrorInfo`.
-pub(super) fn explained(status: &Status) -> Status {
+/// What a status of the transport means.
+pub(super) fn meaning(status: &Status) -> ApiError {
     let (reason, words) = match status.code() {
         Code::OutOfRange => (Reason::RequestTooLarge, "the request is longer than any may be"),
         Code::Unimplemented => (Reason::MethodNotAvailable, "the gateway has no such method"),
@@ -40,7 +40,14 @@ pub(super) fn explained(status: &Status) -> Status {
     } else {
         status.message()
     };
-    let explained = ApiError::new(reason, words).into_status(&Uuid::now_v7().to_string());
+    ApiError::new(reason, words)
+}
+
+/// The status with its `google.rpc.ErrorInfo`.
+fn explained(status: &Status) -> Status {
+    let meaning = meaning(status);
+    let reason = meaning.reason();
+    let explained = meaning.into_status(&Uuid::now_v7().to_string());
     let code = if reason == Reason::Internal {
         status.code()
     } else {

@@ -46,6 +46,55 @@ impl Caller {
             batch: None,
         })
     }
+
+    /// The id of a call of this caller's, and its entry, which has no outcome yet.
+    fn entry(&self, action: &'static str) -> (Uuid, Entry) {
+        // Of several calls in one request, each has an id of its own.
+        let request_id = if self.batch.is_some() {
+            Uuid::now_v7()
+        } else {
+            self.request
+        };
+        let entry = Entry {
+            phase: Phase::Outcome,
+            request: Some(request_id.to_string()),
+            batch: self.batch.map(|batch| batch.to_string()),
+            principal: Some(self.peer.principal.to_string()),
+            method: Some(self.peer.method.name()),
+            peer: Some(self.peer.address.clone()),
+            action,
+            resource: String::new(),
+            rule: None,
+            also: Vec::new(),
+            mechanism: None,
+            context: BTreeMap::new(),
+            reason: None,
+            member: None,
+            outcome: String::new(),
+        };
+        (request_id, entry)
+    }
+
+    /// Refuses what is no request that a call could begin with; `action` says what it would have been, as far as that is known.
+    /// It counts among the principal's calls and is in the audit log like any call that is refused, so that it is bounded like them.
+    pub(super) fn refuse(&self, gateway: &Gateway, action: &'static str, error: ApiError) -> Refused {
+        let (request_id, mut entry) = self.entry(action);
+        let quota = gateway.limits().principal;
+        let admitted = gateway
+            .quotas
+            .admit(self.peer.principal.as_str(), quota, Instant::now());
+        let error = match (self.peer.ended(), admitted) {
+            (Some(reason), _) => reason.into(),
+            (None, Err(exceeded)) => exceeded.into(),
+            (None, Ok(_)) => error,
+        };
+        entry.outcome = error.reason().name().to_owned();
+        let error = match gateway.audit.append(&entry) {
+            Ok(()) => error,
+            Err(unwritten) => unwritten.into(),
+        };
+        Refused::new(error, request_id)
+    }
 }
 
 /// The id that a request has in the log, in traces and for its caller.
@@ -119,36 +168,12 @@ impl Call {
     /// Begins a call of a caller who is known, unless that caller's certificate has come to its end, or the caller asks for
     /// more than its share.
     pub(super) fn of(gateway: &Arc<Gateway>, caller: Caller, action: Action) -> Result<Self, Refused> {
-        let Caller {
-            peer,
-            deadline,
-            request,
-            batch,
-        } = caller;
-        // Of several calls in one request, each has an id of its own.
-        let request_id = if batch.is_some() { Uuid::now_v7() } else { request };
-        let entry = Entry {
-            phase: Phase::Outcome,
-            request: Some(request_id.to_string()),
-            batch: batch.map(|batch| batch.to_string()),
-            principal: Some(peer.principal.to_string()),
-            method: Some(peer.method.name()),
-            peer: Some(peer.address.clone()),
-            action: action.name(),
-            resource: String::new(),
-            rule: None,
-            also: Vec::new(),
-            mechanism: None,
-            context: BTreeMap::new(),
-            reason: None,
-            member: None,
-            outcome: String::new(),
-        };
+        let (request_id, entry) = caller.entry(action.name());
         let mut call = Self {
             gateway: Arc::clone(gateway),
-            peer,
+            peer: caller.peer,
             request_id,
-            deadline,
+            deadline: caller.deadline,
             action,
             authorised: false,
             place: None,

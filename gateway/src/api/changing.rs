@@ -45,6 +45,7 @@ pub(super) fn once(call: &Call, request_id: &str, request: &impl Message) -> Res
         principal: call.principal().to_owned(),
         request_id,
         request_hash: hash.finalize().into(),
+        version: None,
     }))
 }
 
@@ -70,7 +71,11 @@ pub(super) fn expected(etag: &str) -> Result<Option<u64>, ApiError> {
         "" => Ok(None),
         etag => match etag.parse() {
             Ok(revision) => Ok(Some(revision)),
-            Err(_) => Err(ApiError::field("etag", "it is not the etag of such a resource")),
+            Err(_) => {
+                let shown: String = etag.chars().take(60).collect();
+                let message = format!("expected the etag that the resource was read with, or none, found \"{shown}\"");
+                Err(ApiError::field("etag", message))
+            }
         },
     }
 }
@@ -79,7 +84,10 @@ pub(super) fn expected(etag: &str) -> Result<Option<u64>, ApiError> {
 pub(super) fn paths(mask: Option<FieldMask>) -> Result<Vec<String>, ApiError> {
     let paths = mask.map(|mask| mask.paths).unwrap_or_default();
     if paths.is_empty() {
-        return Err(ApiError::field("update_mask", "expected the fields to change"));
+        return Err(ApiError::field(
+            "update_mask",
+            "expected the fields to change, found none",
+        ));
     }
     Ok(paths)
 }

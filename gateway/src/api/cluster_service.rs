@@ -38,8 +38,12 @@ impl ClusterService for Api {
                 .members()
                 .into_iter()
                 .find(|view| view.name == name.as_str());
-            view.map(member)
-                .ok_or_else(|| ApiError::new(Reason::MemberNotFound, format!("there is no member {name}")))
+            view.map(member).ok_or_else(|| {
+                ApiError::new(
+                    Reason::MemberNotFound,
+                    format!("there is no member {name}: ListMembers has their names"),
+                )
+            })
         });
         call.conclude(result)
     }
@@ -53,7 +57,11 @@ impl ClusterService for Api {
 
 fn member_name(text: &str) -> Result<Id, ApiError> {
     let id = text.strip_prefix("members/").and_then(|id| Id::parse(id).ok());
-    id.ok_or_else(|| ApiError::new(Reason::InvalidName, "expected a member name: members/{member}"))
+    id.ok_or_else(|| {
+        let shown: String = text.chars().take(60).collect();
+        let message = format!("expected the name of a member, members/{{member}}, found \"{shown}\"");
+        ApiError::new(Reason::InvalidName, message)
+    })
 }
 
 fn member(view: MemberView) -> v1::Member {

@@ -104,7 +104,7 @@ pub(super) fn key_type(number: i32) -> Result<KeyType, ApiError> {
     u16::try_from(number)
         .ok()
         .and_then(KeyType::from_number)
-        .ok_or_else(|| ApiError::field("key.type", format!("expected a key type, found {number}")))
+        .ok_or_else(|| ApiError::field("key.type", format!("expected a KeyType, found {number}")))
 }
 
 /// A purpose; none when unspecified.
@@ -114,7 +114,7 @@ pub(super) fn purpose(number: i32) -> Result<Option<Purpose>, ApiError> {
         (_, Some(purpose)) => Ok(Some(purpose)),
         (_, None) => Err(ApiError::field(
             "key.purpose",
-            format!("expected a purpose, found {number}"),
+            format!("expected a KeyPurpose, or none, found {number}"),
         )),
     }
 }
@@ -124,7 +124,7 @@ pub(super) fn protection(number: i32) -> Result<Protection, ApiError> {
     match number {
         0 => Ok(Protection::Wrapped),
         number => Protection::from_number(number.into())
-            .ok_or_else(|| ApiError::field("key.protection", format!("expected a protection, found {number}"))),
+            .ok_or_else(|| ApiError::field("key.protection", format!("expected a KeyProtection, found {number}"))),
     }
 }
 
@@ -141,7 +141,7 @@ pub(super) fn permitted_uses(uses: &[v1::PermittedUse]) -> Result<Vec<PermittedU
                 let found = format!("operation {}, mechanism {}", one.operation, one.mechanism);
                 ApiError::field(
                     "key.permitted_uses",
-                    format!("expected an operation and a mechanism, found {found}"),
+                    format!("expected a KeyOperation and a Mechanism, found {found}"),
                 )
             })
         })
@@ -156,7 +156,7 @@ pub(super) fn mechanism(number: i32) -> Result<Option<Mechanism>, ApiError> {
             Some(mechanism) => Ok(Some(mechanism)),
             None => Err(ApiError::field(
                 "mechanism",
-                format!("expected a mechanism, found {number}"),
+                format!("expected a Mechanism, found {number}"),
             )),
         },
     }
@@ -169,7 +169,7 @@ pub(super) fn encoding(number: i32) -> Result<Encoding, ApiError> {
         Ok(v1::SignatureEncoding::P1363) => Ok(Encoding::P1363),
         Err(_) => Err(ApiError::field(
             "encoding",
-            format!("expected an encoding, found {number}"),
+            format!("expected a SignatureEncoding, found {number}"),
         )),
     }
 }
@@ -186,7 +186,13 @@ pub(super) fn request_id(text: &str) -> Result<Option<Uuid>, ApiError> {
         "" => Ok(None),
         text => match Uuid::parse_str(text) {
             Ok(id) if !id.is_nil() => Ok(Some(id)),
-            _ => Err(ApiError::field("request_id", "expected a UUID")),
+            _ => {
+                let shown: String = text.chars().take(60).collect();
+                Err(ApiError::field(
+                    "request_id",
+                    format!("expected a UUID that is not zero, or none, found \"{shown}\""),
+                ))
+            }
         },
     }
 }
@@ -220,7 +226,10 @@ pub(super) fn duration(field: &'static str, duration: prost_types::Duration) -> 
         (Ok(seconds), 0) if seconds <= LONGEST_DURATION => Ok(Duration::from_secs(seconds)),
         _ => Err(ApiError::field(
             field,
-            "expected a duration of whole seconds that is not negative",
+            format!(
+                "expected a duration of 0 to {LONGEST_DURATION} whole seconds, found {} s and {} ns",
+                duration.seconds, duration.nanos
+            ),
         )),
     }
 }

@@ -181,6 +181,11 @@ impl ApiError {
         Self::new(Reason::FieldInvalid, format!("{field}: {message}")).with("field", field)
     }
 
+    /// A field that a request must have, and has not.
+    pub fn missing(field: &'static str) -> Self {
+        Self::field(field, "expected a value, found none: it is required")
+    }
+
     /// The same error with a fact that programs can read.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {

@@ -14,7 +14,7 @@ pub(super) fn refuse<T, R>(
 ) -> Result<Response<R>, Status> {
     let (mut call, _) = Call::begin(gateway, Action::Unavailable, request)?;
     call.uses(method.to_owned(), None);
-    let message = format!("this gateway does not serve {method} yet");
+    let message = format!("this gateway does not serve {method} yet: ask for it at one that does");
     call.conclude(Err(
         ApiError::new(Reason::MethodNotAvailable, message).with("method", method)
     ))

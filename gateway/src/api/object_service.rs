@@ -79,7 +79,7 @@ async fn create(call: &mut Call, request: v1::CreateObjectRequest) -> Result<v1:
     let name = InRing::new::<StoredObject>(ring_of(&request.parent)?, Id::parse(&request.object_id)?);
     call.authorise_ring(name.to_string(), &name.ring)?;
     let once = once(call, &request.request_id, &request)?;
-    let wanted = request.object.ok_or_else(|| ApiError::field("object", "is missing"))?;
+    let wanted = request.object.ok_or_else(|| ApiError::missing("object"))?;
     let object = StoredObject {
         label: wanted.label.to_vec(),
         object_id: wanted.object_id.to_vec(),
@@ -161,10 +161,7 @@ async fn list(call: &mut Call, request: v1::ListObjectsRequest) -> Result<v1::Li
 }
 
 async fn update(call: &mut Call, request: v1::UpdateObjectRequest) -> Result<v1::StoredObject, ApiError> {
-    let wanted = request
-        .object
-        .clone()
-        .ok_or_else(|| ApiError::field("object", "is missing"))?;
+    let wanted = request.object.clone().ok_or_else(|| ApiError::missing("object"))?;
     let name = InRing::parse::<StoredObject>(&wanted.name)?;
     call.authorise_ring(name.to_string(), &name.ring)?;
     let terms = terms(call, &wanted.etag, &request.request_id, request.validate_only, &request)?;
@@ -254,15 +251,18 @@ fn changed(
                 object.content = content(wanted.content.clone(), &[])?;
             }
             ("certificate" | "chain", Content::Data { .. }, _) => {
-                return Err(ApiError::field("update_mask", "a data object stays one"));
+                let message =
+                    format!("a data object stays one, and has no {path}: create another object for a certificate");
+                return Err(ApiError::field("update_mask", message));
             }
             ("data", Content::Certificate { .. }, _) => {
-                return Err(ApiError::field("update_mask", "a certificate stays one"));
+                let message = "a certificate stays one, and has no data: create another object for data";
+                return Err(ApiError::field("update_mask", message));
             }
             ("certificate" | "data", ..) => {
                 return Err(ApiError::field(
                     "object",
-                    format!("{path} is to be changed and is missing"),
+                    format!("update_mask names {path}, and the object has none: set it, or leave it out of the mask"),
                 ));
             }
             (path, ..) => {
@@ -276,14 +276,18 @@ fn changed(
 /// The content of a new object.
 fn content(content: Option<stored_object::Content>, chain: &[prost::bytes::Bytes]) -> Result<Content, ApiError> {
     match content {
-        None => Err(ApiError::field("object.content", "expected a certificate or data")),
+        None => Err(ApiError::field(
+            "object.content",
+            "expected a certificate or data, found neither",
+        )),
         Some(stored_object::Content::Certificate(certificate)) => Ok(Content::Certificate {
             certificate: certificate.to_vec(),
             chain: chain.iter().map(|one| one.to_vec()).collect(),
         }),
-        Some(stored_object::Content::Data(_)) if !chain.is_empty() => {
-            Err(ApiError::field("object.chain", "data is certified by nobody"))
-        }
+        Some(stored_object::Content::Data(_)) if !chain.is_empty() => Err(ApiError::field(
+            "object.chain",
+            "a chain belongs to a certificate, and the content is data: leave it out",
+        )),
         Some(stored_object::Content::Data(data)) => Ok(Content::Data {
             application: data.application,
             oid: data.oid.to_vec(),
@@ -329,7 +333,7 @@ async fn check(call: &mut Call, name: &InRing, object: &StoredObject) -> Result<
     {
         return Err(ApiError::field(
             "object.key",
-            format!("the certificate is not one of the public key of {key}"),
+            format!("the certificate is not one of the public key of {key}: name the version that it is of, or none"),
         ));
     }
     Ok(())

@@ -16,6 +16,7 @@ pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod console;
 pub(crate) mod dev;
+pub(crate) mod environment;
 pub(crate) mod member;
 pub(crate) mod policy;
 pub(crate) mod principal;

@@ -206,6 +206,8 @@ pub struct KeySettings {
     pub windows: Windows,
     /// How often the gateway looks for what is to be destroyed.
     pub destruction_interval: Duration,
+    /// How long an import job is kept when its time is over.
+    pub import_job_retention: Duration,
 }
 
 /// Why a configuration cannot be used.

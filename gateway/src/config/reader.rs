@@ -174,6 +174,7 @@ fn read_keys(root: &mut Section<'_>, problems: &mut Problems<'_>) -> KeySettings
     let settings = KeySettings {
         windows,
         destruction_interval: keys.duration("destruction_interval", problems, Duration::from_secs(10)),
+        import_job_retention: keys.duration("import_job_retention", problems, DAY),
     };
     keys.finish(problems);
     settings

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     audit::AuditError,
     cluster::{Cluster, ClusterError},
-    store::{Created, Idempotency, KeyChange, Store, StoreError},
+    store::{Created, Earlier, Idempotency, KeyChange, Store, StoreError},
 };
 use portcullis_hsm::record::Tag;
 use std::{collections::BTreeMap, sync::Arc, time::Duration, time::Instant};
@@ -283,9 +283,18 @@ impl Changes {
         once: Option<&Idempotency>,
         deadline: Instant,
     ) -> Result<bool, ChangeError> {
+        Ok(self.earlier(once, deadline).await?.is_some())
+    }
+
+    /// What is known of the same request, if it made its change before.
+    pub(super) async fn earlier(
+        &self,
+        once: Option<&Idempotency>,
+        deadline: Instant,
+    ) -> Result<Option<Earlier>, ChangeError> {
         match once {
-            Some(once) => Ok(self.store.by(deadline).earlier(once).await?.is_some()),
-            None => Ok(false),
+            Some(once) => Ok(self.store.by(deadline).earlier(once).await?),
+            None => Ok(None),
         }
     }
 

@@ -171,6 +171,34 @@ impl Documents {
         Ok(page)
     }
 
+    /// The rings that have documents of a kind.
+    pub async fn rings_with<D: Document>(&self, deadline: Instant) -> Result<Vec<Id>, DocumentError> {
+        let rings = self.store.by(deadline).document_rings(D::KIND).await?;
+        // An id that is none is in a row that was changed.
+        Ok(rings.iter().filter_map(|ring| Id::parse(ring).ok()).collect())
+    }
+
+    /// The ids of a ring's documents whose content is of some sort. Their tags are not checked: this says only at which a closer
+    /// look is worth while.
+    pub async fn likely<D: Document>(
+        &self,
+        ring: &Id,
+        is_wanted: impl Fn(&D) -> bool,
+        deadline: Instant,
+    ) -> Result<Vec<String>, DocumentError> {
+        let mut likely = Vec::new();
+        let mut after = None;
+        loop {
+            let store = self.store.by(deadline);
+            let page = store.documents(D::KIND, ring.as_str(), after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { return Ok(likely) };
+            after = Some(last.id.clone());
+            let readable = page.into_iter().filter_map(|listed| listed.row.ok());
+            let wanted = readable.filter(|row| parse(&row.row).is_ok_and(|found| is_wanted(&found.content)));
+            likely.extend(wanted.map(|row| row.row.key.id));
+        }
+    }
+
     /// Adds a document, or returns the one that the same request added before.
     pub async fn create<D: Document>(
         &self,
@@ -342,6 +370,9 @@ pub enum DocumentError {
 
 /// The same request made the change before.
 struct Repeated;
+
+/// So many are read at once.
+const PAGE: u32 = 500;
 
 /// The name of a document.
 pub fn name_of<D: Document>(ring: &str, id: &str) -> String {

@@ -56,10 +56,10 @@ pub enum EphemeralError {
     #[error("the key token belongs to another principal")]
     NotOwner,
     /// Its time is over.
-    #[error("the key token has expired")]
+    #[error("the key token has expired: create another ephemeral key")]
     Expired,
     /// It was revoked.
-    #[error("the key token was revoked")]
+    #[error("the key token was revoked: create another ephemeral key")]
     Revoked,
     /// The check could not be made.
     #[error(transparent)]

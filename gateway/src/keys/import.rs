@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, ClusterError, core::MemberIndex, operation::KeySpecification, transfer::Material},
-    store::{Created, StoreError},
+    store::{Created, Earlier, Idempotency, StoreError},
 };
 use portcullis_hsm::key_token::Origin;
 use std::{sync::Arc, time::Instant};
@@ -52,12 +52,22 @@ impl Target {
     }
 }
 
-/// The version that an earlier import of the same request made: the last one that was imported.
-pub fn last_imported(record: &KeyRecord) -> Option<&VersionRecord> {
+/// The last version that was imported.
+fn last_imported(record: &KeyRecord) -> Option<&VersionRecord> {
     let imported =
         |version: &&VersionRecord| matches!(version.origin(), Some(Origin::ImportedWrapped | Origin::ImportedClear));
     record.versions.iter().rev().find(imported)
 }
+
+/// The version that an earlier, equal import made. What was noted before versions were is taken for the last one.
+fn number_of(earlier: Earlier, record: &KeyRecord) -> Option<u32> {
+    earlier
+        .version
+        .or_else(|| last_imported(record).map(|version| version.row.number))
+}
+
+/// A key with the number of the version that was imported.
+pub type Imported = (Arc<KeyRecord>, u32);
 
 impl Imports {
     /// Works on these.
@@ -75,8 +85,25 @@ impl Imports {
         }
     }
 
-    /// Imports key material as a version of a key. When this returns a record, the version is on disk and in use; when it
-    /// fails, nothing of the key material is left.
+    /// The key with the number of the version that the same request imported before; `None` if it is new.
+    pub async fn repeated(
+        &self,
+        name: &KeyName,
+        once: Option<&Idempotency>,
+        deadline: Instant,
+    ) -> Result<Option<Imported>, ChangeError> {
+        let Some(earlier) = self.changes.earlier(once, deadline).await? else {
+            return Ok(None);
+        };
+        // Under the lock, because what made it may not have kept its record yet.
+        let _lock = self.directory.locks.lock(name, deadline).await?;
+        let record = self.directory.key_under_lock(name, deadline).await?;
+        let number = number_of(earlier, &record).ok_or_else(|| ChangeError::NoVersion(name.to_string()))?;
+        Ok(Some((record, number)))
+    }
+
+    /// Imports key material as a version of a key. When this returns the key and the version's number, the version is on disk
+    /// and in use; when it fails, nothing of the key material is left.
     pub async fn version(
         &self,
         name: &KeyName,
@@ -84,7 +111,7 @@ impl Imports {
         material: Material,
         member: Option<MemberIndex>,
         terms: Terms,
-    ) -> Result<Arc<KeyRecord>, ChangeError> {
+    ) -> Result<Imported, ChangeError> {
         let record = self.directory.key(name, terms.deadline).await?;
         let profile = &record.profile;
         let specification = KeySpecification {
@@ -97,7 +124,7 @@ impl Imports {
         let needs = material.needs(&specification, member);
         if terms.mode == Mode::Check {
             self.cluster.choose(&needs)?;
-            return Ok(record);
+            return Ok((record, target.number()));
         }
         let (protection, deadline) = (record.key.protection, terms.deadline);
         let produce = |on| self.produce(&specification, &material, on, deadline);
@@ -125,11 +152,12 @@ impl Imports {
         target: Target,
         made: Made,
         terms: Terms,
-    ) -> Result<(Arc<KeyRecord>, Created), ChangeError> {
+    ) -> Result<(Imported, Created), ChangeError> {
         let _lock = self.directory.locks.lock(name, terms.deadline).await?;
         let record = self.directory.key_under_lock(name, terms.deadline).await?;
-        if self.changes.is_repetition(terms.once.as_ref(), terms.deadline).await? {
-            return Ok((record, Created::Before));
+        if let Some(earlier) = self.changes.earlier(terms.once.as_ref(), terms.deadline).await? {
+            let number = number_of(earlier, &record).ok_or_else(|| ChangeError::NoVersion(name.to_string()))?;
+            return Ok(((record, number), Created::Before));
         }
         require_revision(terms.expected, record.key.revision, || name.to_string())?;
         if Target::of(&record) != target {
@@ -160,7 +188,11 @@ impl Imports {
                 }
             }
         };
-        let record = self.changes.commit(&record, plan, terms.once, terms.deadline).await?;
-        Ok((record, Created::New))
+        let once = terms.once.map(|once| Idempotency {
+            version: Some(target.number()),
+            ..once
+        });
+        let record = self.changes.commit(&record, plan, once, terms.deadline).await?;
+        Ok(((record, target.number()), Created::New))
     }
 }

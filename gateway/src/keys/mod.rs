@@ -9,7 +9,7 @@
 //! - [`material`]: key material made on a member and committed, or not there at all.
 //! - [`creation`]: how rings, keys and new versions come to be.
 //! - [`change`]: how they are changed; [`life`]: the verbs of the state machine; [`destruction`]: the end.
-//! - [`import_job`], [`import`]: key material from outside. [`recipient`]: those to whom keys may be exported.
+//! - [`import_job`], [`import`], [`import_expiry`]: key material from outside. [`recipient`]: those to whom keys may be exported.
 //! - [`ephemeral`]: keys that are not stored; [`revocation`]: their end. [`object`]: certificates and data objects.
 //! - [`use_count`]: how often versions are used.
 //! - [`filter`]: what lists leave out. [`jwk`]: public keys as JSON web keys.
@@ -24,6 +24,7 @@ pub mod document;
 pub mod ephemeral;
 pub mod filter;
 pub mod import;
+pub mod import_expiry;
 pub mod import_job;
 pub mod jwk;
 pub mod life;

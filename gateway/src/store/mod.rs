@@ -36,6 +36,15 @@ pub struct Idempotency {
     pub request_id: Uuid,
     /// SHA-256 of the request.
     pub request_hash: [u8; 32],
+    /// The version that the request makes, once that is known: a repetition is answered with it.
+    pub version: Option<u32>,
+}
+
+/// What is known of an earlier, equal request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    /// The version that it made, where that was noted.
+    pub version: Option<u32>,
 }
 
 /// What became of a change.
@@ -143,8 +152,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// At most `limit` keys of a ring by id, after one. A row that cannot be read is an error in its place.
     async fn keys(&self, ring: &Id, after: Option<&[u8]>, limit: u32) -> Result<Vec<Listed<StoredKey>>, StoreError>;
 
-    /// What an earlier request with this id was, if there was one in the last 24 hours: whether it was the same.
-    async fn earlier(&self, once: &Idempotency) -> Result<Option<Created>, StoreError>;
+    /// What is known of an earlier request with this id, if there was one in the last 24 hours. One that was not the same is an error.
+    async fn earlier(&self, once: &Idempotency) -> Result<Option<Earlier>, StoreError>;
 
     /// Notes that a resident key is about to be created.
     async fn begin_resident(&self, intent: Tagged<ResidentIntent>) -> Result<(), StoreError>;
@@ -197,6 +206,9 @@ pub trait Store: fmt::Debug + Send + Sync {
         after: Option<&[u8]>,
         limit: u32,
     ) -> Result<Vec<Listed<Tagged<DocumentRow>>>, StoreError>;
+
+    /// The rings that have documents of a kind.
+    async fn document_rings(&self, kind: &'static str) -> Result<Vec<String>, StoreError>;
 
     /// Removes a document that has still this revision.
     async fn delete_document(

@@ -107,6 +107,10 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (kind, ring_id, id)
     ) STRICT;
     ",
+    // 3: the version that a request made, for the answer to its repetition.
+    "
+    ALTER TABLE requests ADD COLUMN version INTEGER;
+    ",
 ];
 
 /// Why a database cannot be used.

@@ -27,7 +27,10 @@ impl CryptoRequest for v1::AsymmetricDecryptRequest {
         if !record.profile.key_type.is_asymmetric() {
             return Err(ApiError::field(
                 "name",
-                format!("a key of type {} decrypts by Decrypt", record.profile.key_type),
+                format!(
+                    "expected an RSA key, found one of type {}: call Decrypt for it",
+                    record.profile.key_type
+                ),
             ));
         }
         require_length("ciphertext", &self.ciphertext, call.gateway().limits().payload)?;

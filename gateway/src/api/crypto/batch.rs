@@ -51,14 +51,14 @@ pub(super) async fn answer<B: Batch>(
 
 fn require_limits(gateway: &Gateway, items: usize, bytes: usize) -> Result<(), ApiError> {
     if items == 0 {
-        return Err(ApiError::field("items", "expected at least one"));
+        return Err(ApiError::field("items", "expected at least one, found none"));
     }
     for (what, found, limit) in [
         ("items", items, gateway.limits().batch_items as usize),
         ("bytes", bytes, gateway.limits().batch_bytes),
     ] {
         if found > limit {
-            let message = format!("the batch has {found} {what}; at most {limit} were expected");
+            let message = format!("the batch has {found} {what}; at most {limit} were expected: send several batches");
             return Err(ApiError::new(Reason::PayloadTooLarge, message)
                 .with("limit", limit.to_string())
                 .with("actual", found.to_string())

@@ -127,7 +127,7 @@ impl CryptoRequest for v1::DecryptRequest {
             if !self.initialization_vector.is_empty() {
                 return Err(ApiError::field(
                     "initialization_vector",
-                    "AES_GCM has it in the ciphertext",
+                    "AES_GCM has it in the ciphertext: leave it out",
                 ));
             }
             let (version, parts) = version_of(call, &record, number, parts)?;
@@ -259,7 +259,9 @@ fn require_bare(mechanism: Mechanism, nothing_given: bool) -> Result<(), ApiErro
     }
     Err(ApiError::field(
         "associated_data",
-        format!("{mechanism} authenticates nothing, so it takes neither associated data nor an encryption context"),
+        format!(
+            "{mechanism} authenticates nothing, so it takes neither associated data nor an encryption context: leave them out, or choose AES_GCM"
+        ),
     ))
 }
 

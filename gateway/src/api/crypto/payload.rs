@@ -55,7 +55,7 @@ pub(super) fn verify_checksum(what: &'static str, bytes: &[u8], expected: Option
         Some(expected) if expected == crc32c(bytes) => Ok(true),
         Some(_) => Err(ApiError::new(
             Reason::ChecksumMismatch,
-            format!("the {what} does not have the CRC32C that came with it: it was garbled on the way"),
+            format!("the {what} does not have the CRC32C that came with it: it was garbled on the way, send it again"),
         )
         .with("field", what)),
     }
@@ -125,7 +125,7 @@ pub(super) fn verify_associated_data(
         (Authenticated::Context(_), None) => Ok(false),
         (Authenticated::Context(_), Some(_)) => Err(ApiError::new(
             Reason::FieldInvalid,
-            format!("{field}_crc32c: an encryption context has no checksum"),
+            format!("{field}_crc32c: an encryption context has no checksum: leave it out"),
         )
         .with("field", format!("{field}_crc32c"))),
     }

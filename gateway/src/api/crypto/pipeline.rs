@@ -13,7 +13,7 @@ use super::{
     },
     CryptoRequest, perform,
 };
-use crate::{identity::Peer, telemetry};
+use crate::{identity::Peer, policy::Action, telemetry};
 use portcullis_proto::v1::{self, pipeline_request::Request as Asked, pipeline_response::Response as Answer};
 use prost::Message;
 use std::{
@@ -87,7 +87,7 @@ impl Pipeline {
                 next = self.next(&mut requests, &mut waiting) => match next {
                     Ok(Some(accepted)) => drop(work.spawn(telemetry::follow(self.operation(accepted)))),
                     Ok(None) => break None,
-                    Err(status) => break Some(bare_status::explained(&status)),
+                    Err(status) => break Some(self.unreadable(&status)),
                 },
             }
         };
@@ -150,31 +150,50 @@ impl Pipeline {
     /// Does an operation, in a task that owns what it needs.
     fn operation(&self, Accepted { request, place }: Accepted) -> impl Future<Output = ()> + Send + 'static {
         let v1::PipelineRequest { id, timeout, request } = request;
-        let deadline = self.deadline(timeout);
+        let deadline = timeout
+            .map(|timeout| {
+                let found = format!("{} s and {} ns", timeout.seconds, timeout.nanos);
+                let wrong = |_| {
+                    ApiError::field(
+                        "timeout",
+                        format!("expected a duration that is not negative, found {found}"),
+                    )
+                };
+                Duration::try_from(timeout).map_err(wrong)
+            })
+            .transpose()
+            .map(|allowed| self.deadline(allowed));
         let is_new = self.ids().insert(id);
         let (gateway, peer, stream) = (Arc::clone(&self.gateway), Arc::clone(&self.peer), self.id);
         let (ids, answers) = (Arc::clone(&self.ids), self.answers.clone());
+        let longest = self.deadline(None);
         async move {
+            let caller = |deadline| Caller {
+                peer,
+                deadline,
+                request: stream,
+                batch: Some(stream),
+            };
             let prepared = if is_new {
                 deadline
             } else {
                 Err(ApiError::field(
                     "id",
-                    format!("{id} is in use by an operation of this stream"),
+                    format!(
+                        "{id} is in use by an operation of this stream: expected one that is new, or whose answer has come"
+                    ),
                 ))
             };
             let response = match (prepared, request) {
-                (Ok(deadline), Some(asked)) => {
-                    let caller = Caller {
-                        peer,
-                        deadline,
-                        request: stream,
-                        batch: Some(stream),
-                    };
-                    perform_one(&gateway, caller, asked).await
+                (Ok(deadline), Some(asked)) => perform_one(&gateway, caller(deadline), asked).await,
+                (Ok(deadline), None) => {
+                    let error = ApiError::field("request", "expected an operation, found none that this gateway knows");
+                    unbegun(&gateway, &caller(deadline), NO_ACTION, error)
                 }
-                (Ok(_), None) => unbegun(stream, ApiError::field("request", "expected an operation")),
-                (Err(error), _) => unbegun(stream, error),
+                (Err(error), asked) => {
+                    let action = asked.as_ref().map_or(NO_ACTION, |asked| action_of(asked).name());
+                    unbegun(&gateway, &caller(longest), action, error)
+                }
             };
             if is_new {
                 // Before the answer leaves: whoever has it may use the id again.
@@ -190,15 +209,27 @@ impl Pipeline {
         }
     }
 
-    /// When an operation must be done.
-    fn deadline(&self, timeout: Option<prost_types::Duration>) -> Result<Instant, ApiError> {
-        let allowed = match timeout {
-            None => self.gateway.cluster.default_deadline(),
-            Some(timeout) => Duration::try_from(timeout)
-                .map_err(|_| ApiError::field("timeout", "expected a duration that is not negative"))?,
-        };
+    /// When an operation must be done that may take so long.
+    fn deadline(&self, allowed: Option<Duration>) -> Instant {
+        let allowed = allowed.unwrap_or_else(|| self.gateway.cluster.default_deadline());
         let deadline = Instant::now() + allowed.min(LONGEST);
-        Ok(self.deadline.map_or(deadline, |stream| stream.min(deadline)))
+        self.deadline.map_or(deadline, |stream| stream.min(deadline))
+    }
+
+    /// The end of a stream that brought something else than a message. That is the caller's doing, and stands in the audit log
+    /// like an operation that is refused; a transport that failed does not.
+    fn unreadable(&self, status: &Status) -> Status {
+        let error = bare_status::meaning(status);
+        if !matches!(error.reason(), Reason::RequestMalformed | Reason::RequestTooLarge) {
+            return self.status(error);
+        }
+        let caller = Caller {
+            peer: Arc::clone(&self.peer),
+            deadline: self.deadline(None),
+            request: self.id,
+            batch: None,
+        };
+        caller.refuse(&self.gateway, NO_ACTION, error).into_status()
     }
 
     fn ids(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
@@ -239,15 +270,37 @@ async fn one<R: CryptoRequest>(
     }
 }
 
-/// The answer to what was never begun; the log knows it by the stream's id.
-fn unbegun(stream: Uuid, error: ApiError) -> Answer {
-    Answer::Error(Refused::new(error, stream).into_operation_error())
+/// The answer to what was never begun.
+fn unbegun(gateway: &Gateway, caller: &Caller, action: &'static str, error: ApiError) -> Answer {
+    let refused = caller.refuse(gateway, action, error);
+    // The stream's own status says nothing of it.
+    gateway.telemetry.metrics().refused(refused.reason());
+    Answer::Error(refused.into_operation_error())
+}
+
+/// What an operation would have asked the policy for.
+fn action_of(asked: &Asked) -> Action {
+    match asked {
+        Asked::Sign(request) => request.action(),
+        Asked::Verify(request) => request.action(),
+        Asked::Encrypt(request) => request.action(),
+        Asked::Decrypt(request) => request.action(),
+        Asked::ReEncrypt(request) => request.action(),
+        Asked::GenerateDataKey(request) => request.action(),
+        Asked::MacSign(request) => request.action(),
+        Asked::MacVerify(request) => request.action(),
+        Asked::AsymmetricDecrypt(request) => request.action(),
+        Asked::DeriveSharedSecret(request) => request.action(),
+        Asked::GenerateRandom(request) => request.action(),
+    }
 }
 
 fn lock(ids: &Mutex<HashSet<u64>>) -> std::sync::MutexGuard<'_, HashSet<u64>> {
     ids.lock().unwrap_or_else(|lock| lock.into_inner())
 }
 
+/// What the audit log calls something that came in a stream and is no operation.
+const NO_ACTION: &str = "pipeline";
 /// Answers that wait for the transport.
 const ANSWERS: usize = 32;
 /// The bytes of requests that a stream may have under way: a few of the longest.

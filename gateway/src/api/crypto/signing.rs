@@ -49,10 +49,11 @@ async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignRespo
     let input = signing_input(call, mechanism, request.input.as_ref().map(sign_input))?;
     let verified = verify_checksum("input", raw(input), request.input_crc32c)?;
     if mechanism == Mechanism::RsaRaw && !rsa::is_below_modulus(version.public_key(), raw(input)) {
-        return Err(ApiError::field(
-            "message",
-            "expected as many bytes as the modulus has, and a number below it",
-        ));
+        let found = raw(input).len();
+        let message = format!(
+            "{mechanism} signs a number below the modulus in as many bytes as that has; found {found} bytes that are no such number"
+        );
+        return Err(ApiError::field("message", message));
     }
     let material = target::require_state(call, &record, version, Operation::Sign, "")?;
     let encodes = matches!(record.profile.key_type.family(), Family::Ec);
@@ -147,7 +148,10 @@ fn verify_input(input: &v1::verify_request::Input) -> Input<'_> {
 /// Checks what is to be signed: a digest has its hash's length, a message is not too long.
 fn signing_input<'a>(call: &Call, mechanism: Mechanism, input: Option<Input<'a>>) -> Result<Input<'a>, ApiError> {
     match (input, mechanism.signature_hash()) {
-        (None, _) => Err(ApiError::field("input", "expected a digest or a message")),
+        (None, _) => Err(ApiError::field(
+            "input",
+            "expected a digest or a message, found neither",
+        )),
         (Some(Input::Digest(_)), None) => {
             let message = format!("{mechanism} signs messages, not digests: send the message");
             Err(ApiError::new(Reason::AlgorithmMismatch, message))

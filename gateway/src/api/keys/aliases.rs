@@ -52,10 +52,7 @@ pub(super) async fn create(call: &mut Call, request: v1::CreateAliasRequest) -> 
 }
 
 pub(super) async fn update(call: &mut Call, request: v1::UpdateAliasRequest) -> Result<v1::Alias, ApiError> {
-    let alias = request
-        .alias
-        .clone()
-        .ok_or_else(|| ApiError::field("alias", "is missing"))?;
+    let alias = request.alias.clone().ok_or_else(|| ApiError::missing("alias"))?;
     let name = AliasName::parse(&alias.name)?;
     call.authorise_ring(name.to_string(), &name.ring)?;
     let terms = terms(call, &alias.etag, &request.request_id, request.validate_only, &request)?;

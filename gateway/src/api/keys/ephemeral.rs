@@ -91,10 +91,10 @@ pub(super) async fn revoke(
     let ring = ring_of(&request.parent)?;
     call.authorise_ring(format!("keyRings/{ring}"), &ring)?;
     if request.principal.is_empty() || request.principal.len() > LONGEST_PRINCIPAL {
-        return Err(ApiError::field(
-            "principal",
-            "expected the principal whose keys are revoked",
-        ));
+        let found = request.principal.len();
+        let message =
+            format!("expected the principal whose keys are revoked, in 1 to {LONGEST_PRINCIPAL} bytes, found {found}");
+        return Err(ApiError::field("principal", message));
     }
     let time = micros(now());
     let not_before = match request.not_before {
@@ -128,7 +128,10 @@ fn lifetime(asked: Option<prost_types::Duration>) -> Result<Duration, ApiError> 
     if lifetime.is_zero() || lifetime > LONGEST_LIFETIME {
         return Err(ApiError::field(
             "lifetime",
-            "expected more than nothing and at most 24 h",
+            format!(
+                "expected more than nothing and at most 24 h, found {} s",
+                lifetime.as_secs()
+            ),
         ));
     }
     Ok(lifetime)

@@ -46,7 +46,7 @@ pub(super) async fn export_version(
     let version = find_version(&record, name.version)?;
     let material = exportable(&record, version)?;
     let (recipient, mechanism) = match &request.recipient {
-        None => return Err(ApiError::field("recipient", "is missing")),
+        None => return Err(ApiError::missing("recipient")),
         Some(To::WrappingKey(named)) => {
             let mechanism = choose(chosen, Mechanism::AesKwp, Mechanism::AesKw)?;
             (Chosen::Key(wrapping_key(call, named, mechanism).await?), mechanism)
@@ -140,7 +140,7 @@ async fn wrapping_key(call: &mut Call, named: &str, mechanism: Mechanism) -> Res
     let material = require_state(call, &record, version, Operation::Wrap, "")?;
     if material.token.origin != Origin::Generated || material.token.storage == Storage::Portable {
         let message = format!(
-            "{} was imported or is exportable itself, so it may be known outside of HSMs",
+            "{} was imported or is exportable itself, so it may be known outside of HSMs: wrap under a key that was generated here and is not exportable",
             record.key.name.version(version.row.number)
         );
         return Err(ApiError::new(Reason::ExportRefused, message));
@@ -168,9 +168,7 @@ pub(super) async fn create_recipient(
     let name = InRing::new::<Recipient>(ring_of(&request.parent)?, Id::parse(&request.recipient_id)?);
     call.authorise_ring(name.to_string(), &name.ring)?;
     let once = once(call, &request.request_id, &request)?;
-    let wanted = request
-        .recipient
-        .ok_or_else(|| ApiError::field("recipient", "is missing"))?;
+    let wanted = request.recipient.ok_or_else(|| ApiError::missing("recipient"))?;
     let recipient = Recipient {
         public_key: wanted.public_key.to_vec(),
         description: wanted.description,

@@ -18,9 +18,8 @@ use crate::{
     crypto::checksum::crc32c,
     keys::{
         change::Terms,
-        directory::{KeyRecord, VersionRecord},
         document::{DocumentError, Stored, name_of},
-        import::{Target, last_imported},
+        import::Target,
         import_job::ImportJob,
         name::{Id, KeyName},
         record::{micros, now},
@@ -57,7 +56,7 @@ impl Method {
             Ok(v1::ImportMethod::Clear) => Ok(Self::Clear),
             _ => Err(ApiError::field(
                 "method",
-                format!("expected an import method, found {number}"),
+                format!("expected an ImportMethod, found {number}"),
             )),
         }
     }
@@ -72,7 +71,7 @@ pub(super) async fn create_job(
     let Method::Job(mechanism) = Method::read(request.method)? else {
         return Err(ApiError::field(
             "method",
-            "only keys that are wrapped by RSA-OAEP need an import job",
+            "expected RSA_OAEP_SHA1_AES_KWP or RSA_OAEP_SHA256_AES_KWP: the other methods need no import job",
         ));
     };
     let key_type = match request.wrapping_key_type {
@@ -80,7 +79,10 @@ pub(super) async fn create_job(
         number => convert::key_type(number)?,
     };
     if !matches!(key_type.family(), Family::Rsa(_)) {
-        return Err(ApiError::field("wrapping_key_type", "expected an RSA type"));
+        return Err(ApiError::field(
+            "wrapping_key_type",
+            format!("expected an RSA type, found {key_type}"),
+        ));
     }
     let lifetime = match request.lifetime {
         None => USUAL_LIFETIME,
@@ -89,7 +91,10 @@ pub(super) async fn create_job(
     if lifetime.is_zero() || lifetime > LONGEST_LIFETIME {
         return Err(ApiError::field(
             "lifetime",
-            "expected more than nothing and at most 7 days",
+            format!(
+                "expected more than nothing and at most 7 days, found {} s",
+                lifetime.as_secs()
+            ),
         ));
     }
     let once = once(call, &request.request_id, &request)?;
@@ -168,18 +173,10 @@ pub(super) async fn import_version(
     let terms = import_terms(call, &request)?;
     let gateway = Arc::clone(call.gateway());
     let member = member(&gateway, &request.member)?;
-    if gateway
-        .documents
-        .is_repetition(terms.once.as_ref(), call.deadline())
-        .await?
-    {
-        let version = last_imported(&record).ok_or_else(|| {
-            ApiError::new(
-                Reason::KeyVersionNotFound,
-                "the version that this request imported is gone",
-            )
-        })?;
-        return Ok(convert::version(&record, version));
+    let repeated = gateway.imports.repeated(&name, terms.once.as_ref(), call.deadline());
+    if let Some((record, number)) = repeated.await? {
+        call.uses(name.version(number), None);
+        return Ok(convert::version(&record, find_version(&record, Some(number))?));
     }
     let target = Target::of(&record);
     let version_name = name.version(target.number());
@@ -216,15 +213,15 @@ pub(super) async fn import_version(
     if let (Err(_), Some(job), false) = (&imported, &job, validate_only) {
         give_back_job(&gateway, job, &terms).await;
     }
-    let record = imported?;
+    let (record, number) = imported?;
     if validate_only {
         return Ok(v1::KeyVersion {
             name: version_name,
-            version: target.number(),
+            version: number,
             ..v1::KeyVersion::default()
         });
     }
-    Ok(convert::version(&record, imported_version(&record, target)?))
+    Ok(convert::version(&record, find_version(&record, Some(number))?))
 }
 
 /// What accompanies an import. A repetition is recognised without the key material itself: by its digest.
@@ -248,12 +245,12 @@ fn check_payload(request: &v1::ImportKeyVersionRequest) -> Result<(), ApiError> 
         }
     }
     if request.wrapped_key.is_empty() {
-        return Err(ApiError::field("wrapped_key", "is missing"));
+        return Err(ApiError::missing("wrapped_key"));
     }
     match request.wrapped_key_crc32c {
         Some(expected) if expected != crc32c(&request.wrapped_key) => Err(ApiError::new(
             Reason::ChecksumMismatch,
-            "wrapped_key does not have the checksum that came with it",
+            "wrapped_key does not have the CRC32C that came with it: it was garbled on the way, send it again",
         )),
         _ => Ok(()),
     }
@@ -306,7 +303,10 @@ async fn usable_job(
     }
     let job = find_job(gateway, call, &name.ring, &name.id).await?;
     if job.content.mechanism != mechanism {
-        let message = format!("{name} is one for {}", job.content.mechanism);
+        let message = format!(
+            "expected the method of {name}, which unwraps by {}, found one that unwraps by {mechanism}",
+            job.content.mechanism
+        );
         return Err(ApiError::field("method", message));
     }
     require_usable(&job, name)?;
@@ -315,7 +315,8 @@ async fn usable_job(
 
 fn require_usable(job: &Stored<ImportJob>, name: &InRing) -> Result<(), ApiError> {
     if job.content.is_expired(now()) {
-        return Err(ApiError::new(Reason::ImportJobExpired, format!("{name} has expired")));
+        let message = format!("{name} has expired: create another");
+        return Err(ApiError::new(Reason::ImportJobExpired, message));
     }
     if !job.content.used_for.is_empty() {
         let message = format!("{name} was used for {}: create another", job.content.used_for);
@@ -355,10 +356,6 @@ async fn give_back_job(gateway: &Gateway, name: &InRing, terms: &Terms) {
     if let Err(error) = given_back {
         tracing::warn!(%error, job = %name, "an import failed, and its job stays used");
     }
-}
-
-fn imported_version(record: &KeyRecord, target: Target) -> Result<&VersionRecord, ApiError> {
-    find_version(record, Some(target.number()))
 }
 
 /// The id of a new job: drawn, or the same for the same request.

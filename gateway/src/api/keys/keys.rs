@@ -117,10 +117,7 @@ pub(super) async fn list(call: &mut Call, request: v1::ListKeysRequest) -> Resul
 }
 
 pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRequest) -> Result<v1::Key, ApiError> {
-    let key = request
-        .key
-        .clone()
-        .ok_or_else(|| ApiError::field("key", "is missing"))?;
+    let key = request.key.clone().ok_or_else(|| ApiError::missing("key"))?;
     let name = KeyName::parse(&key.name)?;
     let record = find_key(call, &name).await?;
     call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
@@ -131,7 +128,7 @@ pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRequest) -> Re
         if path == "destroy_window" {
             let wanted = key
                 .destroy_window
-                .ok_or_else(|| ApiError::field("key.destroy_window", "is missing"))?;
+                .ok_or_else(|| ApiError::missing("key.destroy_window"))?;
             window = Some(convert::duration("key.destroy_window", wanted)?);
         } else if !change.take(&path, &key.labels) {
             return Err(unknown_path(&path, "labels, labels.{name} or destroy_window"));
@@ -208,17 +205,17 @@ pub(super) async fn set_primary(call: &mut Call, request: v1::SetPrimaryVersionR
 
 /// What the caller wants, checked as far as that is possible without an HSM.
 fn wanted_key(name: KeyName, request: &v1::CreateKeyRequest) -> Result<WantedKey, ApiError> {
-    let key = request
-        .key
-        .clone()
-        .ok_or_else(|| ApiError::field("key", "is missing"))?;
+    let key = request.key.clone().ok_or_else(|| ApiError::missing("key"))?;
     let key_type = convert::key_type(key.r#type)?;
     let listed = convert::permitted_uses(&key.permitted_uses)?;
     let (purpose, uses) = purpose::resolve(key_type, convert::purpose(key.purpose)?, listed)
         .map_err(|error| ApiError::new(Reason::AlgorithmMismatch, error.to_string()))?;
     let protection = convert::protection(key.protection)?;
     if protection == Protection::Resident && key.exportable {
-        return Err(ApiError::field("key.exportable", "a RESIDENT key is never exportable"));
+        return Err(ApiError::field(
+            "key.exportable",
+            "a RESIDENT key is never exportable: leave it out, or choose WRAPPED",
+        ));
     }
     let first = match (request.import_only, request.pre_active) {
         (true, true) => {
@@ -279,7 +276,7 @@ pub(in crate::api) fn member(gateway: &Gateway, named: &str) -> Result<Option<Me
             Some(index) => Ok(Some(index)),
             None => Err(ApiError::new(
                 Reason::MemberNotFound,
-                format!("there is no member {member}"),
+                format!("there is no member {member}: ListMembers has their names"),
             )),
         },
     }

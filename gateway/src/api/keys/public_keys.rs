@@ -42,7 +42,7 @@ pub(super) async fn get(call: &mut Call, request: v1::GetPublicKeyRequest) -> Re
         Err(_) => {
             return Err(ApiError::field(
                 "format",
-                format!("expected a format, found {}", request.format),
+                format!("expected a PublicKeyFormat, found {}", request.format),
             ));
         }
     };

@@ -87,10 +87,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRingRequest) -> Result<v1::KeyRing, ApiError> {
-    let ring = request
-        .key_ring
-        .clone()
-        .ok_or_else(|| ApiError::field("key_ring", "is missing"))?;
+    let ring = request.key_ring.clone().ok_or_else(|| ApiError::missing("key_ring"))?;
     let KeyRingName(id) = KeyRingName::parse(&ring.name)?;
     call.authorise_ring(ring.name.clone(), &id)?;
     let terms = terms(call, &ring.etag, &request.request_id, request.validate_only, &request)?;

@@ -90,6 +90,13 @@ pub(super) fn list(
     Ok(documents)
 }
 
+/// The rings that have documents of a kind.
+pub(super) fn rings(connection: &Connection, kind: &str) -> Result<Vec<String>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT DISTINCT ring_id FROM documents WHERE kind = ?1")?;
+    let rings = statement.query_map([kind], |row| row.get(0))?;
+    Ok(rings.collect::<Result<_, _>>()?)
+}
+
 /// Removes a document that has still this revision.
 pub(super) fn delete(connection: &Connection, key: &DocumentKey, revision: u64) -> Result<(), StoreError> {
     let changed = connection.execute(

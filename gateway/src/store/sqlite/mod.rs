@@ -10,7 +10,7 @@ mod resident;
 mod rows;
 mod use_counts;
 
-use super::{Created, Idempotency, KeyChange, Listed, ResidentIntent, Store, StoreError, opening::Database};
+use super::{Created, Earlier, Idempotency, KeyChange, Listed, ResidentIntent, Store, StoreError, opening::Database};
 use crate::{
     keys::{
         document::{DocumentKey, DocumentRow},
@@ -258,7 +258,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn earlier(&self, once: &Idempotency) -> Result<Option<Created>, StoreError> {
+    async fn earlier(&self, once: &Idempotency) -> Result<Option<Earlier>, StoreError> {
         let once = once.clone();
         self.query(move |connection| requests::look_up(connection, &once)).await
     }
@@ -315,6 +315,10 @@ impl Store for SqliteStore {
         let (ring, after) = (ring.to_owned(), after.unwrap_or_default().to_owned());
         self.query(move |connection| documents::list(connection, kind, &ring, after, limit))
             .await
+    }
+
+    async fn document_rings(&self, kind: &'static str) -> Result<Vec<String>, StoreError> {
+        self.query(move |connection| documents::rings(connection, kind)).await
     }
 
     async fn delete_document(

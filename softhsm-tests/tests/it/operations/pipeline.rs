@@ -597,3 +597,84 @@ async fn each_operation_of_a_stream_is_in_the_audit_log() {
             .all(|entry| entry["batch"] == signed[0]["batch"] && entry["batch"].is_string())
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_before_it_begins_is_in_the_log_and_in_the_metrics() {
+    let cluster = TestCluster::new();
+    let metrics = cluster.serve_metrics();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let ec = create_key(&client, "ring", "ec", KeySpec::EC_P256).await.name;
+    let sign = || Asked::Sign(message_request(&ec, b"text"));
+    let refused = || {
+        let scrape = portcullis_softhsm_tests::Scrape::of(&metrics);
+        let reason = [("portcullis_reason", "FIELD_INVALID")];
+        scrape.sum("portcullis_requests_refused_total", &reason).unwrap_or(0.0)
+    };
+    let before = tokio::task::block_in_place(refused);
+
+    for member in portcullis_softhsm_tests::MEMBERS {
+        gateway.freeze_worker(member);
+    }
+    let mut stream = Stream::open(&client).await;
+    stream.send(1, sign()).await;
+    stream.send(1, sign()).await;
+    let (id, answer) = stream.answer().await;
+    assert_eq!((id, error(answer).reason.as_str()), (1, "FIELD_INVALID"));
+    for member in portcullis_softhsm_tests::MEMBERS {
+        gateway.thaw_worker(member);
+    }
+    assert!(matches!(stream.answer().await, (1, Answer::Sign(_))));
+    let negative = Some(prost_types::Duration { seconds: -1, nanos: 0 });
+    stream.send_within(2, random(16), negative).await;
+    let named = error(stream.answer().await.1);
+    assert!(named.message.contains("found -1 s"), "{}", named.message);
+    stream.end().await.expect("a good end");
+    // An operation of a kind that this gateway does not know, and then no message at all.
+    let unknown = v1::PipelineRequest {
+        id: 3,
+        ..Default::default()
+    };
+    let method = "portcullis.v1.CryptoService/Pipeline";
+    let wire = gateway.wire().await;
+    let rubbish = vec![0xff; 8];
+    let mut answers = wire
+        .open_stream(method, vec![unknown.encode_to_vec(), rubbish])
+        .await
+        .expect("a stream");
+    let answer = answers.message().await.expect("an answer").expect("a message");
+    let answer = v1::PipelineResponse::decode(answer).expect("an answer");
+    assert_eq!(error(answer.response.expect("a response")).reason, "FIELD_INVALID");
+    refusal(answers.message().await).is(Code::InvalidArgument, "REQUEST_MALFORMED");
+
+    let after = tokio::task::block_in_place(refused);
+    assert!((after - before - 3.0).abs() < 0.5, "{before} and then {after}");
+    drop(gateway.stop());
+    let log = portcullis_softhsm_tests::AuditLog::read(&cluster.audit_file());
+    let mut refused: Vec<_> = log
+        .outcomes()
+        .filter(|entry| entry["outcome"] == "FIELD_INVALID" || entry["outcome"] == "REQUEST_MALFORMED")
+        .map(|entry| {
+            assert!(
+                entry["principal"].is_string() && entry["request"].is_string(),
+                "{entry}"
+            );
+            (entry["action"].as_str().expect("an action"), entry["batch"].is_string())
+        })
+        .collect();
+    // The end of the stream does not wait for the operation before it.
+    refused.sort_unstable();
+    assert_eq!(
+        refused,
+        [
+            ("pipeline", false),
+            ("pipeline", true),
+            ("random", true),
+            ("sign", true)
+        ]
+    );
+    // The entry is found by the id that the caller was told.
+    let told = &named.metadata["request_id"];
+    assert!(log.outcomes().any(|entry| entry["request"] == told.as_str()), "{told}");
+}

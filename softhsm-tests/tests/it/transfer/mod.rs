@@ -4,6 +4,7 @@ mod by_worker;
 mod cipher_vectors;
 mod ephemeral;
 mod exporting;
+mod import_jobs;
 mod importing;
 mod objects;
 mod vectors;

@@ -33,8 +33,7 @@ final class Fault extends Exception {
     Fault(StatusRuntimeException error) {
         super(error);
         Status status = error.getStatus();
-        // This program cancels nothing. It is what the gateway's transport says when the deadline passes there first.
-        code = status.getCode() == Status.Code.CANCELLED ? Status.Code.DEADLINE_EXCEEDED : status.getCode();
+        code = status.getCode();
         words = inWords(status);
         String reason = null;
         Duration retryDelay = null;
