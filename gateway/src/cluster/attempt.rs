@@ -3,12 +3,11 @@
 use super::{
     core::{Grant, Needs, Outcome},
     shell::{Cluster, ClusterError},
-    worker::{Answer, RequestError},
+    worker::{RequestError, UnderWay, Worker},
 };
 use crate::telemetry::Operation;
 use portcullis_hsm::worker::protocol::{Failure, FailureKind, ReplyBody, RequestBody};
 use std::sync::Arc;
-use tokio::sync::oneshot;
 
 /// Whether the key token goes with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +18,12 @@ pub(super) enum SendToken {
     Yes,
 }
 
-/// A grant that is given back however the attempt ends. If its caller goes away while the worker is at it, it counts until
-/// the worker has answered: work that nobody waits for is still work.
+/// A grant that is given back however the attempt ends. If its caller goes away, the worker is told; it counts until the worker
+/// has answered: work that was begun is still work when nobody waits for it.
 pub(super) struct Lease<'a> {
     cluster: &'a Arc<Cluster>,
     pub(super) grant: Grant,
-    pub(super) under_way: Option<oneshot::Receiver<Answer>>,
+    pub(super) under_way: Option<(Arc<Worker>, UnderWay)>,
     concluded: bool,
 }
 
@@ -51,15 +50,15 @@ impl Drop for Lease<'_> {
             return;
         }
         let (cluster, grant) = (Arc::clone(self.cluster), self.grant);
-        let Some(under_way) = self.under_way.take() else {
+        let Some((worker, under_way)) = self.under_way.take() else {
             return cluster.conclude(grant, Outcome::Abandoned);
         };
-        let longest = cluster.settings.hang_after;
+        worker.cancel(under_way.id);
+        drop(worker);
         tokio::spawn(async move {
-            let outcome = match tokio::time::timeout(longest, under_way).await {
-                Ok(Ok(_)) => Outcome::Abandoned,
-                Ok(Err(_)) => Outcome::Gone,
-                Err(_) => Outcome::Hung,
+            let outcome = match under_way.answer.await {
+                Ok(_) => Outcome::Abandoned,
+                Err(_) => Outcome::Gone,
             };
             cluster.conclude(grant, outcome);
         });

@@ -4,15 +4,22 @@
 //! encrypts under a fresh nonce that the worker draws, or creates a wrapped key that vanishes if its reply is lost, or
 //! adopts the resident key that an earlier attempt made. Logins are not among them, and are never repeated.
 
+mod lanes;
 mod message;
 
+pub use lanes::{LaneThreads, Patience, Ticket};
 pub use message::{
     Abilities, Action, Attempts, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, MemberStatus, Needs,
     Outcome, Refusal, StateChange, Trouble,
 };
 
 use crate::config::ClusterSettings;
-use portcullis_hsm::{domain::Fingerprint, record::Tag};
+use lanes::Lanes;
+use portcullis_hsm::{
+    domain::Fingerprint,
+    record::Tag,
+    worker::lane::{CHANGES_QUEUE, Lane},
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::time::{Duration, Instant};
 
@@ -25,6 +32,7 @@ pub struct Core {
     // What every probe must answer: learned from the first member whose fingerprint was right.
     known_answer: Option<Tag>,
     random: StdRng,
+    tickets: u64,
     stopping: bool,
 }
 
@@ -37,7 +45,7 @@ struct Member {
     epoch: Epoch,
     starts: u64,
     abilities: Abilities,
-    outstanding: u32,
+    lanes: Lanes,
     fingerprint: Option<Fingerprint>,
     // When to act if nothing happens: start again, give up a start, send a probe, or give up a probe.
     act_at: Option<Instant>,
@@ -64,7 +72,7 @@ impl Core {
             epoch: Epoch(0),
             starts: 0,
             abilities: Abilities::default(),
-            outstanding: 0,
+            lanes: Lanes::default(),
             fingerprint: None,
             act_at: Some(now),
             probing_since: None,
@@ -77,6 +85,7 @@ impl Core {
             expected,
             known_answer: None,
             random: StdRng::seed_from_u64(seed),
+            tickets: 0,
             stopping: false,
         }
     }
@@ -98,11 +107,13 @@ impl Core {
         match event {
             Event::Tick => {
                 for index in 0..self.members.len() {
+                    self.end_if_hung(now, MemberIndex(index), &mut actions);
                     self.act_if_due(now, MemberIndex(index), &mut actions);
                 }
             }
             Event::Opened(member, epoch, abilities) => {
                 if self.is_in(member, epoch, MemberState::Starting) {
+                    self.members[member.0].lanes = Lanes::new(abilities.threads);
                     self.members[member.0].abilities = abilities;
                     self.change(now, member, MemberState::Probing, String::new(), &mut actions);
                     actions.push(Action::FindDomain(member, epoch));
@@ -160,13 +171,34 @@ impl Core {
 
     /// When to come back with [`Event::Tick`] if nothing else happens.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        self.members.iter().filter_map(|member| member.act_at).min()
+        let hang = |member: &Member| match member.state {
+            MemberState::Ready => member.lanes.next_hang(self.patience()),
+            _ => None,
+        };
+        let hangs = self.members.iter().filter_map(hang).map(|(at, _)| at);
+        self.members
+            .iter()
+            .filter_map(|member| member.act_at)
+            .chain(hangs)
+            .min()
+    }
+
+    /// For how long at most nobody need look: what is begun meanwhile has no time to hang.
+    pub fn longest_sleep(&self) -> Duration {
+        let Patience { uses, generations } = self.patience();
+        uses.min(generations) / 2
     }
 
     /// Chooses a member for an operation: of two at random, the one with less to do for its weight.
     ///
     /// Members that were tried are chosen again only when no other is left.
-    pub fn admit(&mut self, needs: &Needs, attempts: &mut Attempts) -> Result<Grant, Refusal> {
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        needs: &Needs,
+        lane: Lane,
+        attempts: &mut Attempts,
+    ) -> Result<Grant, Refusal> {
         let meant = |index: &usize| {
             needs
                 .only
@@ -194,7 +226,7 @@ impl Core {
         }
         let free: Vec<usize> = able
             .into_iter()
-            .filter(|index| self.members[*index].outstanding < self.members[*index].plan.queue)
+            .filter(|index| self.members[*index].has_room(lane))
             .collect();
         if free.is_empty() {
             return Err(Refusal::Full {
@@ -207,18 +239,22 @@ impl Core {
             .filter(|index| !attempts.has_tried(MemberIndex(*index)))
             .collect();
         let candidates = if fresh.is_empty() { free } else { fresh };
-        let chosen = self.less_loaded_of_two(&candidates);
+        let chosen = self.less_loaded_of_two(&candidates, lane);
         attempts.note(MemberIndex(chosen));
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
         let member = &mut self.members[chosen];
-        member.outstanding += 1;
+        member.lanes.add(now, lane, ticket);
         Ok(Grant {
             member: MemberIndex(chosen),
             epoch: member.epoch,
+            lane,
+            ticket,
         })
     }
 
     /// Of two different candidates at random, the one with less to do.
-    fn less_loaded_of_two(&mut self, candidates: &[usize]) -> usize {
+    fn less_loaded_of_two(&mut self, candidates: &[usize], lane: Lane) -> usize {
         let first = self.random.random_range(0..candidates.len());
         if candidates.len() == 1 {
             return candidates[first];
@@ -226,7 +262,7 @@ impl Core {
         let others = self.random.random_range(1..candidates.len());
         let second = (first + others) % candidates.len();
         let (first, second) = (candidates[first], candidates[second]);
-        if self.members[second].load() < self.members[first].load() {
+        if self.members[second].load(lane) < self.members[first].load(lane) {
             second
         } else {
             first
@@ -241,7 +277,7 @@ impl Core {
             // That worker is dead, and its count with it.
             return actions;
         }
-        member.outstanding = member.outstanding.saturating_sub(1);
+        member.lanes.remove(now, grant.lane, grant.ticket);
         match outcome {
             Outcome::Served | Outcome::Unsupported => member.consecutive_faults = 0,
             // Nothing is known of the member.
@@ -249,15 +285,6 @@ impl Core {
             Outcome::Gone => {
                 if member.state == MemberState::Ready {
                     self.go_down(now, grant.member, DIED.to_owned(), &mut actions);
-                }
-            }
-            Outcome::Hung => {
-                if member.state == MemberState::Ready {
-                    let reason = format!(
-                        "an operation was not answered {:?} after its deadline",
-                        self.settings.hang_after
-                    );
-                    self.retire(now, grant.member, Trouble::Passing(reason), &mut actions);
                 }
             }
             Outcome::Fault => {
@@ -284,7 +311,7 @@ impl Core {
                 state: member.state,
                 reason: member.reason.clone(),
                 since: member.since,
-                outstanding: member.outstanding,
+                outstanding: member.lanes.total(),
                 starts: member.starts,
                 fingerprint: member.fingerprint,
             })
@@ -313,6 +340,25 @@ impl Core {
         !self.members.iter().any(unsettled)
     }
 
+    fn patience(&self) -> Patience {
+        Patience {
+            uses: self.settings.hang_after,
+            generations: self.settings.generation_hang_after,
+        }
+    }
+
+    /// Ends a worker that has been at something for too long. What else it had moves on.
+    fn end_if_hung(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
+        let member = &self.members[index.0];
+        if member.state == MemberState::Ready
+            && let Some((at, patience)) = member.lanes.next_hang(self.patience())
+            && at <= now
+        {
+            let reason = format!("an operation was not answered {patience:?} after it had begun");
+            self.retire(now, index, Trouble::Passing(reason), actions);
+        }
+    }
+
     fn act_if_due(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
         let member = &mut self.members[index.0];
         if member.act_at.is_none_or(|at| at > now) {
@@ -322,7 +368,7 @@ impl Core {
             MemberState::Down => {
                 member.epoch = Epoch(member.epoch.0 + 1);
                 member.starts += 1;
-                member.outstanding = 0;
+                member.lanes = Lanes::default();
                 member.consecutive_faults = 0;
                 member.probing_since = None;
                 member.fingerprint = None;
@@ -443,8 +489,17 @@ impl Member {
                 .is_none_or(|key_type| self.abilities.generates.contains(&key_type))
     }
 
-    fn load(&self) -> f64 {
-        f64::from(self.outstanding) / f64::from(self.plan.weight)
+    fn has_room(&self, lane: Lane) -> bool {
+        let bound = match lane {
+            Lane::Uses => self.plan.queue,
+            Lane::Generations => self.plan.generation_queue,
+            Lane::Changes | Lane::Control => CHANGES_QUEUE as u32,
+        };
+        self.lanes.len(lane) < bound
+    }
+
+    fn load(&self, lane: Lane) -> f64 {
+        f64::from(self.lanes.len(lane)) / f64::from(self.plan.weight)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a member comes into service: its worker started, its token opened, its domain found; and the probes that follow.
 
 use super::{
-    core::{Abilities, Epoch, Event, MemberIndex, Trouble},
+    core::{Abilities, Epoch, Event, LaneThreads, MemberIndex, Trouble},
     shell::{Cluster, lock},
     worker::{RequestError, Worker},
 };
@@ -50,6 +50,8 @@ impl Cluster {
             user_pin: pin.expose().to_vec(),
             sessions: member.settings.sessions,
             queue: member.settings.queue,
+            generation_sessions: member.settings.generation_sessions,
+            generation_queue: member.settings.generation_queue,
             loaded_keys: member.settings.loaded_keys,
             ephemeral_share: member.settings.ephemeral_share,
         });
@@ -170,6 +172,10 @@ fn abilities(opened: &Opened) -> Abilities {
     Abilities {
         uses: opened.uses.iter().filter_map(use_of).collect(),
         generates: opened.generates.iter().filter_map(key_type).collect(),
+        threads: LaneThreads {
+            uses: opened.sessions,
+            generations: opened.generation_sessions,
+        },
     }
 }
 

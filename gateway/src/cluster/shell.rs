@@ -15,7 +15,10 @@ use crate::{
 };
 use portcullis_hsm::{
     domain::Fingerprint,
-    worker::protocol::{Empty, FailureKind, Opened, ReplyBody, RequestBody},
+    worker::{
+        lane::Lane,
+        protocol::{Empty, FailureKind, Opened, ReplyBody, RequestBody},
+    },
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -155,6 +158,7 @@ impl Cluster {
             .iter()
             .map(|one| MemberPlan {
                 queue: one.queue,
+                generation_queue: one.generation_queue,
                 weight: one.weight,
             })
             .collect();
@@ -230,7 +234,7 @@ impl Cluster {
                 since: now.saturating_duration_since(status.since),
                 outstanding: status.outstanding,
                 starts: status.starts,
-                queue: member.settings.queue,
+                queue: member.settings.queue + member.settings.generation_queue,
                 weight: member.settings.weight,
                 fingerprint: status.fingerprint,
                 opened: lock(&member.opened).clone(),
@@ -254,10 +258,11 @@ impl Cluster {
     /// Chooses a ready member that can do something, without giving it anything to do.
     pub fn choose(&self, needs: &Needs) -> Result<MemberIndex, ClusterError> {
         let mut core = lock(&self.core);
+        let now = Instant::now();
         let grant = core
-            .admit(needs, &mut Attempts::default())
+            .admit(now, needs, Lane::Changes, &mut Attempts::default())
             .map_err(|refusal| self.refused(refusal, needs))?;
-        core.conclude(Instant::now(), grant, Outcome::Abandoned);
+        core.conclude(now, grant, Outcome::Abandoned);
         Ok(grant.member)
     }
 
@@ -273,16 +278,20 @@ impl Cluster {
     ) -> Result<(ReplyBody, MemberIndex), ClusterError> {
         let mut attempts = Attempts::default();
         loop {
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            if now >= deadline {
                 return Err(ClusterError::DeadlinePassed);
             }
+            let request = body(SendToken::No);
             let grant = lock(&self.core)
-                .admit(needs, &mut attempts)
+                .admit(now, needs, Lane::of(&request), &mut attempts)
                 .map_err(|refusal| self.refused(refusal, needs))?;
             let mut lease = Lease::new(self, grant);
             let label = &self.members[grant.member.0].label;
             let mut watch = Attempt::begin(&self.telemetry, label, grant.epoch.0);
-            let reply = self.attempt(&mut lease, &mut watch, needs, deadline, &body).await;
+            let reply = self
+                .attempt(&mut lease, &mut watch, needs, deadline, request, &body)
+                .await;
             let ended = outcome(&reply);
             watch.conclude(ended);
             let (outcome, verdict) = judge(reply);
@@ -330,22 +339,25 @@ impl Cluster {
         watch: &mut Attempt<'_>,
         needs: &Needs,
         deadline: Instant,
+        request: RequestBody,
         body: &impl Fn(SendToken) -> RequestBody,
     ) -> Result<ReplyBody, Missed> {
         let worker = match &*lock(&self.members[lease.grant.member.0].worker) {
             Some((epoch, worker)) if *epoch == lease.grant.epoch => Arc::clone(worker),
             _ => return Err(Missed::Gone),
         };
+        let mut first = Some(request);
         for token in [SendToken::No, SendToken::Yes] {
             let left = deadline.saturating_duration_since(Instant::now());
-            let request = body(token);
+            let request = first.take().unwrap_or_else(|| body(token));
             watch.asked(operation(needs, &request));
-            let receiver = lease.under_way.insert(worker.send(request, Some(left))?);
+            let sent = (Arc::clone(&worker), worker.send(request, Some(left))?);
+            let (_, under_way) = lease.under_way.insert(sent);
             let Answer {
                 body: reply,
                 waited,
                 worked,
-            } = match tokio::time::timeout_at(deadline.into(), receiver).await {
+            } = match tokio::time::timeout_at(deadline.into(), &mut under_way.answer).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(_)) => return Err(Missed::Gone),
                 Err(_) => return Err(Missed::Deadline),
@@ -475,7 +487,10 @@ async fn drive(cluster: std::sync::Weak<Cluster>, mut events: mpsc::UnboundedRec
                     .take()
                     .map(|event| core.handle(Instant::now(), event))
                     .unwrap_or_default();
-                (actions, core.next_wakeup())
+                let next = core
+                    .next_wakeup()
+                    .map(|at| at.min(Instant::now() + core.longest_sleep()));
+                (actions, next)
             };
             cluster.perform(actions);
             cluster.beats.send_modify(|beat| *beat += 1);

@@ -46,6 +46,14 @@ pub struct Answer {
     pub worked: Duration,
 }
 
+/// A request that the worker has and has not answered.
+pub struct UnderWay {
+    /// By which it is cancelled.
+    pub id: u64,
+    /// Brings the answer.
+    pub answer: oneshot::Receiver<Answer>,
+}
+
 /// A running worker. It is killed when the last share of it is dropped.
 pub struct Worker {
     frames: mpsc::UnboundedSender<Zeroizing<Vec<u8>>>,
@@ -116,17 +124,13 @@ impl Worker {
 
     /// Asks the worker and waits for its reply.
     pub async fn request(&self, body: RequestBody, time_left: Option<Duration>) -> Result<ReplyBody, RequestError> {
-        let answer = self.send(body, time_left)?.await;
+        let answer = self.send(body, time_left)?.answer.await;
         answer.map(|answer| answer.body).map_err(|_| RequestError::Gone)
     }
 
     /// Sends a request. The reply comes by the channel, which closes without one when the worker is gone. The request is under
     /// way until then, also when nobody waits for it any more.
-    pub fn send(
-        &self,
-        body: RequestBody,
-        time_left: Option<Duration>,
-    ) -> Result<oneshot::Receiver<Answer>, RequestError> {
+    pub fn send(&self, body: RequestBody, time_left: Option<Duration>) -> Result<UnderWay, RequestError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let time_left_us = time_left.map_or(0, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1));
         let frame = encode_frame(&Request {
@@ -143,7 +147,18 @@ impl Worker {
             None => return Err(RequestError::Gone),
         };
         self.frames.send(frame).map_err(|_| RequestError::Gone)?;
-        Ok(receiver)
+        Ok(UnderWay { id, answer: receiver })
+    }
+
+    /// Tells the worker that nobody waits for a request: it is not begun, if it was not yet, and answered in its turn.
+    pub fn cancel(&self, id: u64) {
+        let cancel = Request {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            time_left_us: 0,
+            body: Some(RequestBody::Cancel(id)),
+        };
+        // A worker that is gone begins nothing.
+        let _ = self.frames.send(encode_frame(&cancel));
     }
 
     /// Kills the process.

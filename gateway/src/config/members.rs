@@ -46,6 +46,8 @@ pub(super) fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) 
         let pin = read_pin_source(&mut section, problems);
         let sessions = section.number("sessions", problems, 1..=256, 4);
         let queue = section.number("queue", problems, 1..=65_536, 2048);
+        let generation_sessions = section.number("generation_sessions", problems, 1..=256, 2);
+        let generation_queue = section.number("generation_queue", problems, 1..=65_536, 256);
         let loaded_keys = section.number("loaded_keys", problems, 1..=1_000_000, 10_000);
         let tenth = (loaded_keys / 10).max(1);
         let ephemeral_share = section.number("ephemeral_share", problems, 1..=1_000_000, tenth);
@@ -67,6 +69,8 @@ pub(super) fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) 
                 pin,
                 sessions,
                 queue,
+                generation_sessions,
+                generation_queue,
                 loaded_keys,
                 ephemeral_share,
                 weight,

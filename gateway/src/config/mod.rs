@@ -131,10 +131,14 @@ pub struct MemberSettings {
     pub token: TokenSelector,
     /// Where the user PIN comes from.
     pub pin: PinSource,
-    /// How many sessions its worker opens.
+    /// How many sessions its worker opens for the use of keys.
     pub sessions: u32,
-    /// How many operations may be with it at once.
+    /// How many uses of keys may be with it at once.
     pub queue: u32,
+    /// How many sessions its worker opens for the generation of keys.
+    pub generation_sessions: u32,
+    /// How many generations of keys may be with it at once.
+    pub generation_queue: u32,
     /// How many keys it keeps loaded.
     pub loaded_keys: u32,
     /// How many ephemeral keys of one principal it keeps loaded.
@@ -158,8 +162,10 @@ pub struct ClusterSettings {
     pub probe_interval: Duration,
     /// How long a probe may take before the worker is killed.
     pub probe_deadline: Duration,
-    /// How long after its deadline an operation may be unanswered before the worker is killed.
+    /// How long the use of a key may take, once a session has begun it, before the worker is killed.
     pub hang_after: Duration,
+    /// The same for the generation of a key and for changes of token objects.
+    pub generation_hang_after: Duration,
     /// The first pause before a dead worker is started again.
     pub restart_pause: Duration,
     /// The longest such pause.

@@ -100,6 +100,7 @@ fn read_cluster(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ClusterS
         probe_interval: cluster.duration("probe_interval", problems, Duration::from_secs(5)),
         probe_deadline: cluster.duration("probe_deadline", problems, Duration::from_secs(5)),
         hang_after: cluster.duration("hang_after", problems, Duration::from_secs(30)),
+        generation_hang_after: cluster.duration("generation_hang_after", problems, Duration::from_secs(180)),
         restart_pause: cluster.duration("restart_pause", problems, Duration::from_millis(100)),
         restart_pause_max: cluster.duration("restart_pause_max", problems, Duration::from_secs(30)),
     };

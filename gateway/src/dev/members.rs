@@ -180,6 +180,8 @@ impl Provisioned {
             token_serial_number: None,
             user_pin: user_pin.to_vec(),
             sessions: 1,
+            generation_sessions: 1,
+            generation_queue: 1,
             queue: 16,
             loaded_keys: 16,
             ephemeral_share: 1,

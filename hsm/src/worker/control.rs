@@ -52,6 +52,8 @@ pub(super) struct Started {
     pub(super) member: Arc<Member>,
     pub(super) sessions: u32,
     pub(super) queue: usize,
+    pub(super) generation_sessions: u32,
+    pub(super) generation_queue: usize,
 }
 
 impl Control {
@@ -90,8 +92,9 @@ impl Control {
             .token_info()
             .session_limit
             .map_or(u64::MAX, |limit| limit.saturating_sub(4))
-            .max(1);
-        let sessions = u64::from(request.sessions).clamp(1, limit) as u32;
+            .max(2);
+        let generation_sessions = u64::from(request.generation_sessions).clamp(1, limit.div_ceil(4)) as u32;
+        let sessions = u64::from(request.sessions).clamp(1, limit - u64::from(generation_sessions)) as u32;
         // Refused above if it is set already.
         let _ = self.member.set(Arc::clone(&member));
         let opened = Opened {
@@ -103,6 +106,7 @@ impl Control {
                 .map(|one| one.number().into())
                 .collect(),
             sessions,
+            generation_sessions,
             unprotected: self.unprotected.clone(),
             ..token_message(member.token_info())
         };
@@ -110,6 +114,8 @@ impl Control {
             member,
             sessions,
             queue: request.queue as usize,
+            generation_sessions,
+            generation_queue: request.generation_queue as usize,
         };
         Ok((started, ReplyBody::Opened(opened)))
     }

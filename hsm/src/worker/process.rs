@@ -4,18 +4,20 @@ use super::{
     control::{Control, Started},
     frame_buffer::FrameBuffer,
     hardening,
-    protocol::{Empty, FailureKind, ReplyBody, Request, RequestBody},
+    lane::{CHANGES_QUEUE, Lane},
+    protocol::{Empty, Failure, FailureKind, ReplyBody, Request, RequestBody},
+    queue::Queue,
     reply::{Replies, Timing, failure},
     session_thread::{self, Job},
 };
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::process::{Signal, getpid, kill_process};
 use std::{
     fs::File,
     io,
     os::{fd::AsFd, unix::net::UnixStream},
     panic,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -48,15 +50,15 @@ pub fn run(socket: UnixStream, unconfined: Option<String>) -> io::Result<()> {
     let mut unprotected = hardening::harden();
     unprotected.extend(unconfined);
     let replies = Replies::new(socket.try_clone()?);
-    let queue: Arc<OnceLock<Queue>> = Arc::default();
+    let queues: Arc<OnceLock<Queues>> = Arc::default();
     let member = Arc::default();
     let mut control_threads = Vec::new();
     let mut control_thread = |name: &str| -> io::Result<Sender<Job>> {
-        let (sender, requests) = bounded(CONTROL_QUEUE);
+        let (sender, requests) = bounded(CHANGES_QUEUE);
         let control = Control::new(&member, &unprotected);
-        let (queue, replies) = (Arc::clone(&queue), replies.clone());
+        let (queues, replies) = (Arc::clone(&queues), replies.clone());
         control_threads.push(spawn(name, move || {
-            serve_control(control, &requests, &queue, &replies)
+            serve_control(control, &requests, &queues, &replies)
         })?);
         Ok(sender)
     };
@@ -77,11 +79,16 @@ pub fn run(socket: UnixStream, unconfined: Option<String>) -> io::Result<()> {
             Some(RequestBody::Stop(_)) => {
                 drop((control, changes));
                 control_threads.into_iter().for_each(join);
-                if let Some(queue) = queue.get() {
-                    queue.finish();
+                if let Some(queues) = queues.get() {
+                    queues.finish();
                 }
                 replies.send_at_once(id, ReplyBody::Done(Empty {}));
                 return Ok(());
+            }
+            Some(RequestBody::Cancel(other)) => {
+                if let Some(queues) = queues.get() {
+                    queues.cancel(other);
+                }
             }
             Some(body) => {
                 let came = Instant::now();
@@ -92,15 +99,15 @@ pub fn run(socket: UnixStream, unconfined: Option<String>) -> io::Result<()> {
                     start_by,
                     body,
                 };
-                let refused = if is_queued(&job.body) {
-                    match queue.get() {
-                        None => Some(failure(FailureKind::Refused, "the worker has not opened its token")),
-                        Some(queue) => queue.add(job),
+                let lane = Lane::of(&job.body);
+                let refused = match (lane, queues.get()) {
+                    (Lane::Uses | Lane::Generations, None) => {
+                        Some(failure(FailureKind::Refused, "the worker has not opened its token"))
                     }
-                } else {
-                    let thread = if is_change(&job.body) { &changes } else { &control };
-                    let busy = || failure(FailureKind::Busy, "too many changes of token objects wait");
-                    thread.try_send(job).err().map(|_| busy())
+                    (Lane::Uses, Some(queues)) => queues.uses.add(job),
+                    (Lane::Generations, Some(queues)) => queues.generations.add(job),
+                    (Lane::Control, _) => refused_by(&control, job),
+                    (Lane::Changes, _) => refused_by(&changes, job),
                 };
                 if let Some(failure) = refused {
                     replies.send_at_once(id, ReplyBody::Failure(failure));
@@ -110,51 +117,40 @@ pub fn run(socket: UnixStream, unconfined: Option<String>) -> io::Result<()> {
     }
 }
 
-/// The session threads and the queue that they serve.
+/// The lanes that exist once the token is open.
 #[derive(Debug)]
-struct Queue {
-    // Taken when the process stops, which closes the queue.
-    sender: Mutex<Option<Sender<Job>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+struct Queues {
+    uses: Queue,
+    generations: Queue,
 }
 
-impl Queue {
-    fn start(started: Started, replies: &Replies) -> io::Result<Self> {
-        let (sender, receiver) = bounded::<Job>(started.queue.max(1));
-        let mut threads = Vec::new();
-        for number in 0..started.sessions {
-            let (member, receiver, replies) = (Arc::clone(&started.member), receiver.clone(), replies.clone());
-            let name = format!("session-{number}");
-            threads.push(spawn(&name, move || {
-                session_thread::work(&member, &receiver, &replies)
-            })?);
-        }
+impl Queues {
+    fn start(started: &Started, replies: &Replies) -> io::Result<Self> {
+        let start = |lane, threads, capacity| Queue::start(lane, threads, capacity, &started.member, replies);
         Ok(Self {
-            sender: Mutex::new(Some(sender)),
-            threads: Mutex::new(threads),
+            uses: start("session", started.sessions, started.queue)?,
+            generations: start("generation", started.generation_sessions, started.generation_queue)?,
         })
     }
 
-    /// Adds a job; says why if it cannot.
-    fn add(&self, job: Job) -> Option<super::protocol::Failure> {
-        let sender = self.sender.lock().unwrap_or_else(|lock| lock.into_inner());
-        match sender.as_ref()?.try_send(job) {
-            Ok(()) => None,
-            Err(TrySendError::Full(_)) => Some(failure(FailureKind::Busy, "the worker's queue is full")),
-            Err(TrySendError::Disconnected(_)) => Some(failure(FailureKind::MemberFault, "no session thread is left")),
-        }
+    fn cancel(&self, id: u64) {
+        self.uses.cancel(id);
+        self.generations.cancel(id);
     }
 
-    /// Closes the queue and waits until all accepted work is answered.
     fn finish(&self) {
-        self.sender.lock().unwrap_or_else(|lock| lock.into_inner()).take();
-        for thread in self.threads.lock().unwrap_or_else(|lock| lock.into_inner()).drain(..) {
-            join(thread);
-        }
+        self.uses.finish();
+        self.generations.finish();
     }
 }
 
-fn serve_control(mut control: Control, requests: &Receiver<Job>, queue: &OnceLock<Queue>, replies: &Replies) {
+/// Gives a job to a thread with a short queue; says why if it cannot.
+fn refused_by(thread: &Sender<Job>, job: Job) -> Option<Failure> {
+    let busy = || failure(FailureKind::Busy, "too many changes of token objects wait");
+    thread.try_send(job).err().map(|_| busy())
+}
+
+fn serve_control(mut control: Control, requests: &Receiver<Job>, queues: &OnceLock<Queues>, replies: &Replies) {
     for Job {
         id,
         came,
@@ -166,54 +162,16 @@ fn serve_control(mut control: Control, requests: &Receiver<Job>, queue: &OnceLoc
         let result = match body {
             _ if start_by.is_some_and(|start_by| timing.began() >= start_by) => Err(session_thread::too_late()),
             RequestBody::Open(mut request) => control.open(&mut request).and_then(|(started, reply)| {
-                let started = Queue::start(started, replies)
+                let started = Queues::start(&started, replies)
                     .map_err(|error| failure(FailureKind::Fatal, format!("cannot start session threads: {error}")))?;
-                // Opening is refused a second time, so the queue is not set yet.
-                let _ = queue.set(started);
+                // Opening is refused a second time, so they are not set yet.
+                let _ = queues.set(started);
                 Ok(reply)
             }),
             mut body => control.answer(&mut body),
         };
         replies.send(id, timing, result);
     }
-}
-
-/// Whether a request changes token objects, or may take long.
-fn is_change(body: &RequestBody) -> bool {
-    matches!(
-        body,
-        RequestBody::GenerateResident(_)
-            | RequestBody::DestroyResident(_)
-            | RequestBody::ImportResident(_)
-            | RequestBody::CreateOrigin(_)
-            | RequestBody::Clone(_)
-            | RequestBody::DestroyOrigin(_)
-            | RequestBody::TryForbidden(_)
-    )
-}
-
-fn is_queued(body: &RequestBody) -> bool {
-    matches!(
-        body,
-        RequestBody::Sign(_)
-            | RequestBody::Encrypt(_)
-            | RequestBody::Decrypt(_)
-            | RequestBody::VerifyMac(_)
-            | RequestBody::EncryptBare(_)
-            | RequestBody::DecryptBare(_)
-            | RequestBody::DecryptAsymmetric(_)
-            | RequestBody::Agree(_)
-            | RequestBody::GenerateDataKey(_)
-            | RequestBody::ReEncrypt(_)
-            | RequestBody::GenerateWrapped(_)
-            | RequestBody::Random(_)
-            | RequestBody::CheckRecords(_)
-            | RequestBody::AuthenticateRows(_)
-            | RequestBody::ImportWrapped(_)
-            | RequestBody::Export(_)
-            | RequestBody::GenerateEphemeral(_)
-            | RequestBody::RenewEphemeral(_)
-    )
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
@@ -230,5 +188,3 @@ fn die() -> ! {
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::abort()
 }
-
-const CONTROL_QUEUE: usize = 64;

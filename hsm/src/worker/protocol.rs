@@ -57,6 +57,10 @@ pub enum RequestBody {
     #[prost(message, tag = "13")]
     Stop(Empty),
 
+    /// Do not begin the request of this id, if it still waits. Has no reply of its own.
+    #[prost(uint64, tag = "14")]
+    Cancel(u64),
+
     /// Sign or MAC.
     #[prost(message, tag = "20")]
     Sign(Sign),

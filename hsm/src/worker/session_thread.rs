@@ -3,6 +3,7 @@
 use super::{
     perform::perform,
     protocol::{Failure, FailureKind, ReplyBody, RequestBody},
+    queue::Waiting,
     reply::{Replies, Timing, failure},
 };
 use crate::{
@@ -23,11 +24,16 @@ pub(super) struct Job {
 }
 
 /// Works until the queue is closed and empty.
-pub(super) fn work(member: &Arc<Member>, queue: &Receiver<Job>, replies: &Replies) {
+pub(super) fn work(member: &Arc<Member>, queue: &Receiver<Job>, waiting: &Waiting, replies: &Replies) {
     let mut session = None;
     for job in queue {
         let timing = Timing::begin(job.came);
-        let result = if job.start_by.is_some_and(|start_by| timing.began() >= start_by) {
+        let result = if !waiting.take(job.id) {
+            Err(failure(
+                FailureKind::DeadlinePassed,
+                "its caller went away before the work could start",
+            ))
+        } else if job.start_by.is_some_and(|start_by| timing.began() >= start_by) {
             Err(too_late())
         } else {
             run(member, &mut session, &job.body).map_err(|error| Failure::from(&error))

@@ -141,6 +141,8 @@ fn open(cluster: &TestCluster, label: Option<&str>, serial: Option<&str>, pin: &
         user_pin: pin.as_bytes().to_vec(),
         sessions: 2,
         queue: 64,
+        generation_sessions: 1,
+        generation_queue: 64,
         loaded_keys,
         ephemeral_share: 2,
     }

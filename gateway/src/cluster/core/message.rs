@@ -1,9 +1,11 @@
 //! What goes into the core and what comes out of it.
 
+use super::lanes::{LaneThreads, Ticket};
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation},
     domain::Fingerprint,
     record::Tag,
+    worker::lane::Lane,
 };
 use std::{
     collections::HashSet,
@@ -42,6 +44,8 @@ pub struct Abilities {
     pub uses: HashSet<(Operation, Mechanism)>,
     /// The key types that it generates.
     pub generates: HashSet<KeyType>,
+    /// How many threads its worker started.
+    pub threads: LaneThreads,
 }
 
 /// What an operation needs of a member.
@@ -120,6 +124,10 @@ pub struct Grant {
     pub member: MemberIndex,
     /// The life of its worker.
     pub epoch: Epoch,
+    /// Which of the worker's threads serve it.
+    pub lane: Lane,
+    /// This piece of work.
+    pub ticket: Ticket,
 }
 
 /// How an attempt ended, as far as the core cares.
@@ -139,8 +147,6 @@ pub enum Outcome {
     Lasting(String),
     /// The worker died before it answered.
     Gone,
-    /// The worker did not answer long after the deadline.
-    Hung,
 }
 
 /// Why no member takes an operation now.
@@ -216,8 +222,10 @@ pub struct MemberStatus {
 /// How a member is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberPlan {
-    /// Operations that it may have at once.
+    /// Uses of keys that it may have at once.
     pub queue: u32,
+    /// Generations of keys that it may have at once.
+    pub generation_queue: u32,
     /// Its share of the work.
     pub weight: u32,
 }

@@ -9,6 +9,7 @@ const SETTINGS: ClusterSettings = ClusterSettings {
     probe_interval: Duration::from_secs(5),
     probe_deadline: Duration::from_secs(2),
     hang_after: Duration::from_secs(30),
+    generation_hang_after: Duration::from_secs(120),
     restart_pause: Duration::from_millis(100),
     restart_pause_max: Duration::from_secs(30),
 };
@@ -22,7 +23,14 @@ fn core(members: usize, queue: u32) -> (Core, Instant) {
     let now = Instant::now();
     (
         Core::new(
-            &vec![MemberPlan { queue, weight: 1 }; members],
+            &vec![
+                MemberPlan {
+                    queue,
+                    generation_queue: queue,
+                    weight: 1
+                };
+                members
+            ],
             SETTINGS,
             domain(),
             42,
@@ -36,6 +44,10 @@ fn abilities() -> Abilities {
     Abilities {
         uses: HashSet::from([(Operation::Sign, Mechanism::EcdsaSha256)]),
         generates: HashSet::from([KeyType::EcP256]),
+        threads: LaneThreads {
+            uses: 2,
+            generations: 1,
+        },
     }
 }
 
@@ -51,14 +63,14 @@ fn start_all(core: &mut Core, now: Instant, fingerprint: Fingerprint) -> Vec<Act
     all
 }
 
-fn admit(core: &mut Core) -> Result<Grant, Refusal> {
-    core.admit(&Needs::default(), &mut Attempts::default())
+fn admit(core: &mut Core, now: Instant) -> Result<Grant, Refusal> {
+    core.admit(now, &Needs::default(), Lane::Uses, &mut Attempts::default())
 }
 
 #[test]
 fn a_member_serves_only_after_its_domain_was_checked() {
     let (mut core, now) = core(1, 10);
-    assert!(matches!(admit(&mut core), Err(Refusal::NoneReady { .. })));
+    assert!(matches!(admit(&mut core, now), Err(Refusal::NoneReady { .. })));
     assert_eq!(
         core.handle(now, Event::Tick).last(),
         Some(&Action::Start(MemberIndex(0), Epoch(1)))
@@ -66,16 +78,11 @@ fn a_member_serves_only_after_its_domain_was_checked() {
     let actions = core.handle(now, Event::Opened(MemberIndex(0), Epoch(1), abilities()));
     assert_eq!(actions.last(), Some(&Action::FindDomain(MemberIndex(0), Epoch(1))));
     assert!(!core.is_settled());
-    assert!(matches!(admit(&mut core), Err(Refusal::NoneReady { .. })));
+    assert!(matches!(admit(&mut core, now), Err(Refusal::NoneReady { .. })));
     core.handle(now, Event::DomainFound(MemberIndex(0), Epoch(1), domain(), ANSWER));
     assert!(core.is_settled());
-    assert_eq!(
-        admit(&mut core),
-        Ok(Grant {
-            member: MemberIndex(0),
-            epoch: Epoch(1)
-        })
-    );
+    let grant = admit(&mut core, now).expect("a grant");
+    assert_eq!((grant.member, grant.epoch), (MemberIndex(0), Epoch(1)));
 }
 
 #[test]
@@ -147,14 +154,14 @@ fn a_dead_worker_is_started_again_after_growing_pauses() {
 fn what_a_dead_worker_had_does_not_count_for_the_next() {
     let (mut core, now) = core(1, 2);
     start_all(&mut core, now, domain());
-    let old = admit(&mut core).expect("a grant");
+    let old = admit(&mut core, now).expect("a grant");
     core.handle(now, Event::Gone(MemberIndex(0), Epoch(1), "killed".to_owned()));
     let now = core.next_wakeup().expect("a restart");
     start_all(&mut core, now, domain());
     assert_eq!(core.status()[0].outstanding, 0);
     core.conclude(now, old, Outcome::Gone);
     assert_eq!(core.status()[0].outstanding, 0);
-    let new = admit(&mut core).expect("a grant");
+    let new = admit(&mut core, now).expect("a grant");
     assert_eq!(new.epoch, Epoch(2));
 }
 
@@ -167,13 +174,13 @@ fn a_full_member_refuses_at_once_and_an_unable_one_is_told_apart() {
         ..Needs::default()
     };
     assert!(matches!(
-        core.admit(&needs, &mut Attempts::default()),
+        core.admit(now, &needs, Lane::Uses, &mut Attempts::default()),
         Err(Refusal::Unsupported { .. })
     ));
-    let grant = admit(&mut core).expect("a grant");
-    assert!(matches!(admit(&mut core), Err(Refusal::Full { .. })));
+    let grant = admit(&mut core, now).expect("a grant");
+    assert!(matches!(admit(&mut core, now), Err(Refusal::Full { .. })));
     core.conclude(now, grant, Outcome::Served);
-    assert!(admit(&mut core).is_ok());
+    assert!(admit(&mut core, now).is_ok());
 }
 
 #[test]
@@ -182,8 +189,12 @@ fn a_retry_goes_to_another_member() {
     start_all(&mut core, now, domain());
     for _ in 0..50 {
         let mut attempts = Attempts::default();
-        let first = core.admit(&Needs::default(), &mut attempts).expect("a grant");
-        let second = core.admit(&Needs::default(), &mut attempts).expect("a grant");
+        let first = core
+            .admit(now, &Needs::default(), Lane::Uses, &mut attempts)
+            .expect("a grant");
+        let second = core
+            .admit(now, &Needs::default(), Lane::Uses, &mut attempts)
+            .expect("a grant");
         assert_ne!(first.member, second.member);
         core.conclude(now, first, Outcome::Busy);
         core.conclude(now, second, Outcome::Served);
@@ -209,12 +220,12 @@ fn faults_in_a_row_restart_the_worker_and_a_success_between_them_does_not() {
     start_all(&mut core, now, domain());
     for _ in 0..3 * FAULTS_TO_RESTART {
         for outcome in [Outcome::Fault, Outcome::Served] {
-            let grant = admit(&mut core).expect("a grant");
+            let grant = admit(&mut core, now).expect("a grant");
             assert!(core.conclude(now, grant, outcome).is_empty());
         }
     }
     for _ in 0..FAULTS_TO_RESTART {
-        let grant = admit(&mut core).expect("a grant");
+        let grant = admit(&mut core, now).expect("a grant");
         core.conclude(now, grant, Outcome::Fault);
     }
     assert_eq!(core.status()[0].state, MemberState::Down);
@@ -225,7 +236,7 @@ fn a_stopped_cluster_admits_and_starts_nothing() {
     let (mut core, now) = core(1, 10);
     start_all(&mut core, now, domain());
     core.stop();
-    assert!(matches!(admit(&mut core), Err(Refusal::NoneReady { .. })));
+    assert!(matches!(admit(&mut core, now), Err(Refusal::NoneReady { .. })));
     assert!(
         core.handle(now, Event::Gone(MemberIndex(0), Epoch(1), "stopped".to_owned()))
             .is_empty()
@@ -237,8 +248,9 @@ fn a_stopped_cluster_admits_and_starts_nothing() {
 fn a_hung_operation_ends_the_worker_and_the_cause_stays_to_be_read() {
     let (mut core, now) = core(1, 10);
     start_all(&mut core, now, domain());
-    let grant = admit(&mut core).expect("a grant");
-    let actions = core.conclude(now, grant, Outcome::Hung);
+    admit(&mut core, now).expect("a grant");
+    let now = now + SETTINGS.hang_after;
+    let actions = core.handle(now, Event::Tick);
     assert!(actions.contains(&Action::Kill(MemberIndex(0), Epoch(1))));
     core.handle(
         now,
@@ -253,6 +265,43 @@ fn a_hung_operation_ends_the_worker_and_the_cause_stays_to_be_read() {
         "{}",
         core.status()[0].reason
     );
+}
+
+#[test]
+fn work_that_waits_in_a_long_queue_is_no_hang() {
+    let (mut core, mut now) = core(1, 100);
+    start_all(&mut core, now, domain());
+    let grants: Vec<_> = (0..20).map(|_| admit(&mut core, now).expect("a grant")).collect();
+    // Each takes nearly as long as it may: the last is answered many times `hang_after` after it came.
+    for pair in grants.chunks(2) {
+        now += SETTINGS.hang_after - Duration::from_millis(1);
+        for grant in pair {
+            core.conclude(now, *grant, Outcome::Served);
+        }
+        core.members[0].act_at = None;
+        assert_eq!(core.handle(now, Event::Tick), []);
+    }
+    assert_eq!(
+        (core.status()[0].state, core.status()[0].outstanding),
+        (MemberState::Ready, 0)
+    );
+}
+
+#[test]
+fn generations_have_their_own_room_and_their_own_patience() {
+    let (mut core, now) = core(1, 2);
+    start_all(&mut core, now, domain());
+    let generate = |core: &mut Core| core.admit(now, &Needs::default(), Lane::Generations, &mut Attempts::default());
+    assert!(generate(&mut core).is_ok() && generate(&mut core).is_ok());
+    assert!(matches!(generate(&mut core), Err(Refusal::Full { .. })));
+    core.members[0].act_at = None;
+    assert_eq!(core.next_wakeup(), Some(now + SETTINGS.generation_hang_after));
+    let using = admit(&mut core, now).expect("room for a use");
+    assert_eq!(core.next_wakeup(), Some(now + SETTINGS.hang_after));
+    core.conclude(now, using, Outcome::Served);
+    assert_eq!(core.handle(now + SETTINGS.hang_after, Event::Tick), []);
+    let actions = core.handle(now + SETTINGS.generation_hang_after, Event::Tick);
+    assert!(actions.contains(&Action::Kill(MemberIndex(0), Epoch(1))));
 }
 
 #[test]
@@ -317,7 +366,7 @@ proptest! {
                     let epoch = core.members[member].epoch;
                     core.handle(now, Event::Gone(MemberIndex(member), epoch, "gone".to_owned()));
                 }
-                Step::Admit => match admit(&mut core) {
+                Step::Admit => match admit(&mut core, now) {
                     Ok(grant) => {
                         let member = &core.members[grant.member.0];
                         prop_assert_eq!(member.state, MemberState::Ready);
@@ -341,8 +390,8 @@ proptest! {
             }
             for (index, member) in core.members.iter().enumerate() {
                 let live = grants.iter().filter(|grant| grant.member.0 == index && grant.epoch == member.epoch).count();
-                prop_assert!(member.outstanding <= member.plan.queue);
-                prop_assert_eq!(member.outstanding as usize, live);
+                prop_assert!(member.lanes.total() <= member.plan.queue);
+                prop_assert_eq!(member.lanes.total() as usize, live);
             }
         }
     }

@@ -19,12 +19,18 @@ pub struct Open {
     /// The user PIN.
     #[prost(bytes = "vec", tag = "4")]
     pub user_pin: Vec<u8>,
-    /// How many session threads to start.
+    /// How many session threads to start for the use of keys.
     #[prost(uint32, tag = "5")]
     pub sessions: u32,
-    /// How many requests may wait.
+    /// How many uses may wait.
     #[prost(uint32, tag = "6")]
     pub queue: u32,
+    /// How many session threads to start for the generation of keys.
+    #[prost(uint32, tag = "8")]
+    pub generation_sessions: u32,
+    /// How many generations may wait.
+    #[prost(uint32, tag = "9")]
+    pub generation_queue: u32,
     /// How many keys stay loaded.
     #[prost(uint32, tag = "7")]
     pub loaded_keys: u32,
@@ -189,6 +195,9 @@ pub struct Opened {
     /// The numbers of the key types that the token generates.
     #[prost(uint32, repeated, tag = "11")]
     pub generates: Vec<u32>,
+    /// How many session threads were started for the generation of keys.
+    #[prost(uint32, tag = "12")]
+    pub generation_sessions: u32,
 }
 
 /// See [`ReplyBody::DomainFound`](super::ReplyBody::DomainFound).

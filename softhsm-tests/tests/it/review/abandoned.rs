@@ -3,11 +3,11 @@
 use super::{freeze_all, thaw_all};
 use portcullis_client::{
     Client, Code,
-    v1::{MemberState, PublicKeyFormat},
+    v1::{KeyType, MemberState, PublicKeyFormat},
 };
 use portcullis_softhsm_tests::{
-    Gateway, KeySpec, LONG, MEMBERS, TestCluster, create_key, create_ring, encrypt, is_running, public_key, refusal,
-    sign, wait_until,
+    Gateway, KeySpec, LONG, MEMBERS, TestCluster, create_key, create_ring, encrypt, is_running, key_request,
+    public_key, refusal, sign, wait_until,
 };
 use std::time::{Duration, Instant};
 
@@ -202,4 +202,53 @@ async fn calls_that_go_away_while_members_are_frozen_leave_nothing_behind() {
     wait_until("the end of the workers", LONG, || {
         (!frozen.iter().any(|pid| is_running(*pid))).then_some(())
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_generations_keep_no_use_waiting() {
+    let cluster = patient_cluster();
+    for member in MEMBERS {
+        cluster.edit_member(member, |member| {
+            member.insert("sessions".to_owned(), 1.into());
+            member.insert("generation_sessions".to_owned(), 1.into());
+        });
+    }
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await.with_deadline(LONG);
+    create_ring(&client, "ring").await;
+    let name = create_key(&client, "ring", "ec", KeySpec::EC_P256).await.name;
+    sign(&client, &name, b"a message").await.expect("a signature");
+    let mut creators = tokio::task::JoinSet::new();
+    for number in 0..6 {
+        let (client, spec) = (
+            client.clone(),
+            KeySpec {
+                key_type: KeyType::Rsa4096,
+                ..KeySpec::RSA_PSS
+            },
+        );
+        creators.spawn(async move {
+            let request = key_request("ring", &format!("rsa-{number}"), spec);
+            client.keys().create_key(request).await.map(drop)
+        });
+    }
+    // More than all members make at once, so that each is at one.
+    while outstanding(&gateway).await <= MEMBERS.len() as u32 {
+        assert!(
+            creators.try_join_next().is_none(),
+            "the creates are done before they were seen"
+        );
+    }
+    // A signature that waited for a generation would come after its answer.
+    loop {
+        let before = outstanding(&gateway).await;
+        assert!(before >= MEMBERS.len() as u32, "each signature waited for a generation");
+        sign(&client, &name, b"a message").await.expect("a signature");
+        if outstanding(&gateway).await == before {
+            break;
+        }
+    }
+    for created in creators.join_all().await {
+        created.expect("a key");
+    }
 }
