@@ -107,7 +107,7 @@ async fn a_scrape_shows_what_was_done_and_nothing_that_nobody_expects() {
             Some(1.0)
         );
         assert_eq!(sum("portcullis_member_worker_starts_total", &[member]), Some(1.0));
-        assert_eq!(sum("portcullis_hsm_operations_limit", &[member]), Some(2048.0));
+        assert_eq!(sum("portcullis_hsm_operations_limit", &[member]), Some(2048.0 + 256.0));
     }
     assert!(sum("portcullis_loaded_keys_lookups_total", &[("portcullis_result", "miss")]) >= Some(2.0));
     assert!(
