@@ -2,7 +2,10 @@
 
 use portcullis_client::{
     Code,
-    v1::{GetKeyRequest, GetKeyRingRequest, MemberState, SignRequest, VerifyRequest, verify_request},
+    v1::{
+        DecryptRequest, GetKeyRequest, GetKeyRingRequest, GetMemberRequest, Key, MemberState, SignRequest,
+        UpdateKeyRequest, VerifyRequest, verify_request,
+    },
 };
 use portcullis_softhsm_tests::{
     Gateway, KeySpec, MEMBERS, TestCluster, create_key, create_ring, encrypt_request, message_request, refusal, sign,
@@ -180,6 +183,82 @@ async fn unknown_numbers_are_refused_and_unknown_fields_are_not() {
         .call("portcullis.v1.KeyService/GetKey", bytes)
         .await
         .expect("the key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_say_what_was_expected_what_was_found_and_what_to_do() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let name = create_key(&client, "ring", "aes", KeySpec::AES_256).await.name;
+    let says = |refused: portcullis_softhsm_tests::Refusal, words: &[&str]| {
+        for word in words {
+            assert!(refused.message.contains(word), "\"{}\" without {word}", refused.message);
+        }
+    };
+    let mut odd = portcullis_softhsm_tests::key_request("ring", "new", KeySpec::EC_P256);
+    odd.request_id = "seven".to_owned();
+    says(
+        refusal(client.keys().create_key(odd).await),
+        &["request_id", "expected a UUID", "found \"seven\""],
+    );
+    let request = UpdateKeyRequest {
+        key: Some(Key {
+            name: name.clone(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    says(
+        refusal(client.keys().update_key(request).await),
+        &["update_mask", "expected the fields", "found none"],
+    );
+    let stale = UpdateKeyRequest {
+        key: Some(Key {
+            name: name.clone(),
+            etag: "W/abc".to_owned(),
+            ..Default::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["labels".to_owned()],
+        }),
+        ..Default::default()
+    };
+    says(
+        refusal(client.keys().update_key(stale).await),
+        &["etag", "expected", "found \"W/abc\""],
+    );
+    says(
+        refusal(client.keys().update_key(UpdateKeyRequest::default()).await),
+        &["key", "expected a value", "found none"],
+    );
+    let request = DecryptRequest {
+        name: name.clone(),
+        ciphertext: vec![7; 80].into(),
+        initialization_vector: vec![7; 12].into(),
+        ..Default::default()
+    };
+    says(
+        refusal(client.crypto().decrypt(request).await),
+        &[
+            "initialization_vector",
+            "AES_GCM has it in the ciphertext",
+            "leave it out",
+        ],
+    );
+    let request = GetMemberRequest { name: "a".to_owned() };
+    says(
+        refusal(client.cluster().get_member(request).await),
+        &["members/{member}", "found \"a\""],
+    );
+    let request = GetMemberRequest {
+        name: "members/zebra".to_owned(),
+    };
+    says(
+        refusal(client.cluster().get_member(request).await),
+        &["no member", "ListMembers"],
+    );
 }
 
 async fn all_ready(gateway: &Gateway) {
