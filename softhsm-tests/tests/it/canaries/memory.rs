@@ -11,13 +11,14 @@ use std::{
 /// A gateway whose memory this process may read.
 ///
 /// It cannot be traced by its own user. Root may read it all the same; and where the tests do not run as root, a gateway in a user
-/// namespace that this process made.
+/// namespace that this process made, in which that user is root: so it knows its callers as root, too.
 pub(super) fn readable<'c>(cluster: &'c TestCluster) -> Launch<'c> {
     let launch = Launch::new(cluster);
     if rustix::process::geteuid().is_root() {
         return launch;
     }
-    launch.under(find_tool("unshare", "util-linux"), ["--map-current-user"])
+    cluster.add_policies("permit (principal == Principal::\"unix:uid=0\", action, resource);");
+    launch.under(find_tool("unshare", "util-linux"), ["--map-root-user"])
 }
 
 /// Searches all that a process could have written to.
