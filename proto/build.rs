@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Sorted, so that equal messages have equal bytes: requests are recognised by their hash.
         .btree_map(".portcullis.v1")
         .skip_debug(messages)
+        .codec_path("crate::BoundedCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

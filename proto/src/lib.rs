@@ -5,6 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+mod codec;
+
+pub use codec::{BoundedCodec, MOST_FIELDS, decode};
+
 /// The messages and services of package `portcullis.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v1 {

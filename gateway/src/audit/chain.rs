@@ -200,10 +200,12 @@ struct Links {
 
 impl Links {
     fn read(line: &[u8], number: u64) -> Result<Self, ChainError> {
-        serde_json::from_slice(line).map_err(|error| ChainError::Malformed {
-            line: number,
-            reason: error.to_string(),
-        })
+        let malformed = |reason: String| ChainError::Malformed { line: number, reason };
+        let links: Self = serde_json::from_slice(line).map_err(|error| malformed(error.to_string()))?;
+        if links.seq == u64::MAX {
+            return Err(malformed(format!("no entry can follow number {}", links.seq)));
+        }
+        Ok(links)
     }
 }
 
@@ -212,4 +214,22 @@ fn hash(line: &[u8]) -> [u8; 32] {
         .chain_update(line)
         .finalize()
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: the number after it was counted, and there is none.
+    #[test]
+    fn the_last_number_of_all_is_no_entry() {
+        let line = format!(r#"{{"seq":{},"prev":"{}"}}"#, u64::MAX, "00".repeat(32));
+        let refused = [
+            ChainHead::of_last_line(line.as_bytes()).err(),
+            verify(format!("{line}\n").as_bytes()).err(),
+        ];
+        for error in refused {
+            assert!(matches!(error, Some(ChainError::Malformed { .. })), "{error:?}");
+        }
+    }
 }

@@ -89,7 +89,7 @@ fn parse(text: &str) -> Option<ChainHead> {
     }
     let (next, hash) = content.strip_prefix(START)?.split_once(' ')?;
     Some(ChainHead {
-        next: next.parse().ok().filter(|next| *next > 0)?,
+        next: next.parse().ok().filter(|next| (1..u64::MAX).contains(next))?,
         hash: hex::decode(hash).ok()?.try_into().ok()?,
     })
 }
@@ -122,6 +122,15 @@ mod tests {
             std::fs::write(&path, &bytes).expect("a damaged note");
             assert_eq!(HeadNote::read(&path).expect("readable"), None, "byte {at}");
             bytes[at] ^= 1;
+        }
+    }
+
+    #[test]
+    fn a_note_of_a_number_after_which_there_is_none_says_nothing() {
+        let head = |next| ChainHead { next, hash: [7; 32] };
+        assert_eq!(parse(&record(head(u64::MAX - 1))), Some(head(u64::MAX - 1)));
+        for next in [0, u64::MAX] {
+            assert_eq!(parse(&record(head(next))), None);
         }
     }
 }

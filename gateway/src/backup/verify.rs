@@ -164,7 +164,13 @@ impl Verified {
             let forged = part.iter().zip(verdicts).filter(|(_, authentic)| !authentic);
             wrong.extend(forged.map(|(row, _)| format!("{} is not authentic", row.name)));
         }
-        let notes = self.store.resident_intents().await?;
+        let mut notes = Vec::new();
+        for note in self.store.resident_intents().await? {
+            match note {
+                Ok(note) => notes.push(note),
+                Err(error) => wrong.push(error.to_string()),
+            }
+        }
         let claims: Vec<_> = notes.iter().map(intent_claim).collect();
         for (note, authentic) in notes
             .iter()

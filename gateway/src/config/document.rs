@@ -283,11 +283,11 @@ impl<'d> Section<'d> {
         self.optional(
             key,
             problems,
-            "a duration as text, such as \"250ms\" or \"10s\"",
+            "a duration as text, such as \"250ms\" or \"10s\", of at most 100 years",
             |value| {
                 humantime::parse_duration(value.as_str()?)
                     .ok()
-                    .filter(|duration| !duration.is_zero())
+                    .filter(|duration| !duration.is_zero() && *duration <= LONGEST_DURATION)
             },
         )
         .unwrap_or(default)
@@ -356,3 +356,6 @@ fn wrong_type(expected: &str, found: &Spanned<DeValue<'_>>) -> String {
     };
     format!("expected {expected}, found {shown}")
 }
+
+/// Times that are further away cannot all be counted.
+const LONGEST_DURATION: Duration = Duration::from_secs(100 * 366 * 24 * 3600);

@@ -229,3 +229,16 @@ fn revocation_and_trust_domains_are_read() {
     );
     assert_eq!(found.len(), 2, "{found:?}");
 }
+
+/// Found by fuzzing: no clock counts so far, so that waiting for it ended the gateway.
+#[test]
+fn a_duration_that_cannot_be_waited_for_is_refused() {
+    for duration in ["101years", "99999999999999s"] {
+        let text = SAMPLE.replacen("[cluster]", &format!("[cluster]\nprobe_interval = \"{duration}\""), 1);
+        let problems = problems(&text);
+        assert!(
+            problems.iter().any(|one| one.contains("of at most 100 years")),
+            "{problems:?}"
+        );
+    }
+}

@@ -39,8 +39,21 @@ impl Document for Alias {
 
     fn read(reader: &mut CanonicalReader<'_>) -> Result<Self, CanonicalError> {
         Ok(Self {
-            key: String::from_utf8_lossy(reader.bytes()?).into_owned(),
+            key: reader.text()?,
             version: Some(reader.u32()?).filter(|version| *version > 0),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by fuzzing: what is no text was read as other text.
+    #[test]
+    fn an_alias_of_a_key_that_is_no_text_is_refused() {
+        let body = CanonicalWriter::new().bytes(b"sig\xffing").u32(0).finish();
+        let read = Alias::read(&mut CanonicalReader::new(&body));
+        assert_eq!(read, Err(CanonicalError::UnknownValue));
     }
 }

@@ -146,7 +146,13 @@ impl Materials {
     }
 
     async fn try_clear_interrupted(&self, audit: &AuditLog) -> Result<(), ChangeError> {
-        let intents = self.store.resident_intents().await?;
+        let mut intents = Vec::new();
+        for intent in self.store.resident_intents().await? {
+            match intent {
+                Ok(intent) => intents.push(intent),
+                Err(error) => tracing::error!(%error, "nothing is destroyed for a note that cannot be read"),
+            }
+        }
         if intents.is_empty() {
             return Ok(());
         }

@@ -161,8 +161,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Notes that an intended resident key is no more.
     async fn end_resident(&self, uid: Uuid, version: u32) -> Result<(), StoreError>;
 
-    /// The resident keys whose creation did not end.
-    async fn resident_intents(&self) -> Result<Vec<Tagged<ResidentIntent>>, StoreError>;
+    /// The resident keys whose creation did not end. A row that cannot be read is an error in its place.
+    async fn resident_intents(&self) -> Result<Vec<Result<Tagged<ResidentIntent>, StoreError>>, StoreError>;
 
     /// Whether a version of a key of this identity is stored with key material.
     async fn has_version(&self, uid: Uuid, version: u32) -> Result<bool, StoreError>;

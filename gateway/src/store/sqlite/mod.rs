@@ -272,7 +272,7 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn resident_intents(&self) -> Result<Vec<Tagged<ResidentIntent>>, StoreError> {
+    async fn resident_intents(&self) -> Result<Vec<Result<Tagged<ResidentIntent>, StoreError>>, StoreError> {
         self.query(resident::all).await
     }
 

@@ -4,7 +4,7 @@ use crate::{
     keys::record::Tagged,
     store::{ResidentIntent, StoreError},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
 /// Notes that a resident version is about to be made, unless somebody else makes it now or did not clear it up yet.
@@ -30,23 +30,62 @@ pub(super) fn end(connection: &Connection, uid: Uuid, version: u32) -> Result<()
     Ok(())
 }
 
-/// All notes.
-pub(super) fn all(connection: &Connection) -> Result<Vec<Tagged<ResidentIntent>>, StoreError> {
+/// All notes. One that cannot be read is an error in its place.
+pub(super) fn all(connection: &Connection) -> Result<Vec<Result<Tagged<ResidentIntent>, StoreError>>, StoreError> {
     connection
         .prepare("SELECT uid, version, member, tag FROM resident_intents")?
-        .query_map([], |row| {
-            Ok((row.get::<_, [u8; 16]>(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })?
-        .map(|row| {
-            let (uid, version, member, tag) = row?;
-            Ok(Tagged {
-                row: ResidentIntent {
-                    uid: Uuid::from_bytes(uid),
-                    version,
-                    member,
-                },
-                tag,
-            })
-        })
+        .query_map([], |row| Ok(read(row)))?
+        .map(|row| Ok(row?))
         .collect()
+}
+
+fn read(row: &Row<'_>) -> Result<Tagged<ResidentIntent>, StoreError> {
+    let read = || {
+        Some(Tagged {
+            row: ResidentIntent {
+                uid: Uuid::from_bytes(row.get(0).ok()?),
+                version: row.get(1).ok()?,
+                member: row.get(2).ok()?,
+            },
+            tag: row.get(3).ok()?,
+        })
+    };
+    read().ok_or_else(|| StoreError::Malformed("an interrupted create".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::migrate;
+
+    /// Found by fuzzing: one note that could not be read kept all others from being cleared up.
+    #[test]
+    fn a_note_that_cannot_be_read_is_malformed_and_only_that_one() {
+        let mut connection = Connection::open_in_memory().expect("a database");
+        migrate(&mut connection).expect("the schema");
+        let intent = ResidentIntent {
+            uid: Uuid::from_bytes([3; 16]),
+            version: 1,
+            member: "a".to_owned(),
+        };
+        begin(&connection, Tagged::new(intent.clone(), [7; 32])).expect("a note");
+        connection
+            .execute_batch(
+                "INSERT INTO resident_intents VALUES (x'00', 549755813889, 'a', x'00');
+                 INSERT INTO resident_intents VALUES (zeroblob(16), -1, 'a', x'00');",
+            )
+            .expect("what nobody writes");
+        let (whole, malformed): (Vec<_>, Vec<_>) = all(&connection)
+            .expect("the notes")
+            .into_iter()
+            .partition(Result::is_ok);
+        let whole: Vec<_> = whole.into_iter().flatten().map(|note| note.row).collect();
+        assert_eq!(whole, [intent]);
+        assert!(
+            malformed
+                .iter()
+                .all(|note| matches!(note, Err(StoreError::Malformed(_))))
+        );
+        assert_eq!(malformed.len(), 2);
+    }
 }
