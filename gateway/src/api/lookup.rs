@@ -168,3 +168,22 @@ fn hidden(call: &Call, action: Action, name: &KeyName, shown: &str, error: Direc
         error => error.into(),
     }
 }
+
+/// The public half of a version, which every version of an asymmetric key has once its key material is there.
+pub(super) fn require_public_key<'a>(record: &KeyRecord, version: &'a VersionRecord) -> Result<&'a [u8], ApiError> {
+    let name = &record.key.name;
+    if !record.profile.key_type.is_asymmetric() {
+        let message = format!("{name} is of type {} and has no public half", record.profile.key_type);
+        return Err(ApiError::new(Reason::AlgorithmMismatch, message));
+    }
+    match version.public_key() {
+        [] => {
+            let name = name.version(version.row.number);
+            let message = format!("{name} is {} and has no key material yet", version.state());
+            Err(ApiError::new(Reason::KeyStateForbidsOperation, message)
+                .with("version", name)
+                .with("state", version.state().name()))
+        }
+        der => Ok(der),
+    }
+}

@@ -5,17 +5,20 @@ use portcullis_client::{
     Client, Status,
     v1::{
         AsymmetricDecryptRequest, ChangeKeyVersionStateRequest, CreateKeyRequest, DecryptRequest,
-        DeriveSharedSecretRequest, EncryptRequest, GenerateDataKeyRequest, GetPublicKeyRequest, KeyOperation, KeyType,
-        KeyVersionState as State, MacSignRequest, MacVerifyRequest, Mechanism, PublicKeyFormat, RotateKeyRequest,
-        ScheduleKeyVersionDestructionRequest, SignRequest, VerifyRequest, sign_request, verify_request,
+        DeriveSharedSecretRequest, EncryptRequest, GenerateDataKeyRequest, GetKeyVersionRequest, GetPublicKeyRequest,
+        Key, KeyOperation, KeyType, KeyVersionState as State, MacSignRequest, MacVerifyRequest, Mechanism,
+        PublicKeyFormat, ReEncryptRequest, RotateKeyRequest, ScheduleKeyVersionDestructionRequest,
+        SetPrimaryVersionRequest, SignRequest, UpdateKeyRequest, VerifyRequest, generate_data_key_request,
+        sign_request, verify_request,
     },
 };
 use portcullis_softhsm_tests::{
     Gateway, KeySpec, LONG, TestCluster, Wish, create_ring, key_request, public_key, refusal,
 };
 use prost::bytes::Bytes;
-use prost_types::Duration;
-use std::{collections::BTreeMap, time::Instant};
+use prost_types::{Duration, FieldMask};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use tokio::task::JoinSet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Operation {
@@ -23,60 +26,143 @@ enum Operation {
     Verify,
     Encrypt,
     Decrypt,
+    ReEncrypt,
     GenerateDataKey,
+    GenerateSealedDataKey,
     MacSign,
     MacVerify,
     AsymmetricDecrypt,
     Derive,
     PublicKey,
+    Read,
+    Update,
     Rotate,
+    SetPrimary,
+    Activate,
     Disable,
+    Enable,
+    Deactivate,
+    MarkCompromised,
     ScheduleDestruction,
+    CancelDestruction,
 }
 
 use Operation::{
-    AsymmetricDecrypt, Decrypt, Derive, Disable, Encrypt, GenerateDataKey, MacSign, MacVerify, PublicKey, Rotate,
-    ScheduleDestruction, Sign, Verify,
+    Activate, AsymmetricDecrypt, CancelDestruction, Deactivate, Decrypt, Derive, Disable, Enable, Encrypt,
+    GenerateDataKey, GenerateSealedDataKey, MacSign, MacVerify, MarkCompromised, PublicKey, ReEncrypt, Read, Rotate,
+    ScheduleDestruction, SetPrimary, Sign, Update, Verify,
 };
 
-const OPERATIONS: [Operation; 13] = [
+const OPERATIONS: [Operation; 23] = [
     Sign,
     Verify,
     Encrypt,
     Decrypt,
+    ReEncrypt,
     GenerateDataKey,
+    GenerateSealedDataKey,
     MacSign,
     MacVerify,
     AsymmetricDecrypt,
     Derive,
     PublicKey,
+    Read,
+    Update,
     Rotate,
+    SetPrimary,
+    Activate,
     Disable,
+    Enable,
+    Deactivate,
+    MarkCompromised,
     ScheduleDestruction,
+    CancelDestruction,
 ];
 
-/// A role as the gateway ships it, and what its holder may do of the table.
-const ROLES: [(&str, &[Operation]); 12] = [
-    ("key-admin", &[PublicKey, Rotate, Disable]),
-    ("destroyer", &[PublicKey, ScheduleDestruction]),
-    ("signer", &[PublicKey, Sign]),
-    ("verifier", &[PublicKey, Verify]),
-    ("encrypter", &[PublicKey, Encrypt]),
-    ("decrypter", &[PublicKey, Decrypt, AsymmetricDecrypt]),
-    ("data-key-user", &[PublicKey, GenerateDataKey]),
-    ("mac-user", &[PublicKey, MacSign, MacVerify]),
-    ("key-agreement-user", &[PublicKey, Derive]),
-    ("reader", &[PublicKey]),
-    ("importer", &[PublicKey]),
-    ("exporter", &[PublicKey]),
+/// Who asks: the roles that the gateway ships, each alone and two together, and what their holder may do of the table.
+const CALLERS: [(&str, &[&str], &[Operation]); 21] = [
+    (
+        "key-admin",
+        &["key-admin"],
+        &[
+            PublicKey,
+            Read,
+            Update,
+            Rotate,
+            SetPrimary,
+            Activate,
+            Disable,
+            Enable,
+            Deactivate,
+            MarkCompromised,
+        ],
+    ),
+    (
+        "destroyer",
+        &["destroyer"],
+        &[PublicKey, Read, ScheduleDestruction, CancelDestruction],
+    ),
+    ("signer", &["signer"], &[PublicKey, Read, Sign]),
+    ("verifier", &["verifier"], &[PublicKey, Read, Verify]),
+    ("encrypter", &["encrypter"], &[PublicKey, Read, Encrypt]),
+    (
+        "decrypter",
+        &["decrypter"],
+        &[PublicKey, Read, Decrypt, AsymmetricDecrypt],
+    ),
+    // With a reason, also what is compromised.
+    (
+        EMERGENCY,
+        &["decrypter", "break-glass"],
+        &[PublicKey, Read, Decrypt, AsymmetricDecrypt],
+    ),
+    ("break-glass", &["break-glass"], &[]),
+    ("reencrypter", &["reencrypter"], &[PublicKey, Read, ReEncrypt]),
+    (
+        "data-key-user",
+        &["data-key-user"],
+        &[PublicKey, Read, GenerateDataKey, GenerateSealedDataKey],
+    ),
+    ("mac-user", &["mac-user"], &[PublicKey, Read, MacSign, MacVerify]),
+    (
+        "key-agreement-user",
+        &["key-agreement-user"],
+        &[PublicKey, Read, Derive],
+    ),
+    ("reader", &["reader"], &[PublicKey, Read]),
+    ("auditor", &["auditor"], &[PublicKey, Read]),
+    ("importer", &["importer"], &[PublicKey, Read]),
+    ("exporter", &["exporter"], &[PublicKey, Read]),
+    ("object-admin", &["object-admin"], &[PublicKey, Read]),
+    ("ephemeral-key-user", &["ephemeral-key-user"], &[PublicKey, Read]),
+    ("random-user", &["random-user"], &[]),
+    ("hsm-operator", &["hsm-operator"], &[]),
+    ("nobody", &[], &[]),
 ];
+
+const EMERGENCY: &str = "decrypter-in-an-emergency";
 
 /// A kind of key, and what it can do at all.
-const KINDS: [(&str, KeySpec, &[Operation]); 7] = [
+const KINDS: [(&str, KeySpec, &[Operation]); 8] = [
     ("ec", KeySpec::EC_P256, &[Sign, Verify, PublicKey]),
     ("rsa", KeySpec::RSA_PSS, &[Sign, Verify, PublicKey]),
     ("edwards", KeySpec::ED25519_RESIDENT, &[Sign, Verify, PublicKey]),
-    ("aes", KeySpec::AES_256, &[Encrypt, Decrypt, GenerateDataKey]),
+    (
+        "aes",
+        KeySpec::AES_256,
+        &[Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateSealedDataKey],
+    ),
+    (
+        "cbc",
+        KeySpec::wrapped(
+            KeyType::Aes256,
+            &[
+                (KeyOperation::Encrypt, Mechanism::AesCbcPad),
+                (KeyOperation::Decrypt, Mechanism::AesCbcPad),
+            ],
+        ),
+        &[Encrypt, Decrypt],
+    ),
     ("hmac", KeySpec::HMAC_SHA256, &[MacSign, MacVerify]),
     (
         "oaep",
@@ -90,7 +176,9 @@ const KINDS: [(&str, KeySpec, &[Operation]); 7] = [
     ),
 ];
 
-const STATES: [State; 7] = [
+/// All but DESTROYING, in which a version stays only while its member does not answer.
+const STATES: [State; 8] = [
+    State::PendingImport,
     State::PreActive,
     State::Active,
     State::Disabled,
@@ -110,19 +198,45 @@ enum End {
 }
 
 /// What must come of a cell.
-fn predicted(role: &[Operation], operation: Operation, can: &[Operation], state: State) -> End {
-    let administers = matches!(operation, Rotate | Disable | ScheduleDestruction);
-    if !role.contains(&operation) {
+fn predicted(caller: &str, may: &[Operation], operation: Operation, can: &[Operation], state: State) -> End {
+    let uses = !matches!(
+        operation,
+        Read | Update
+            | Rotate
+            | SetPrimary
+            | Activate
+            | Disable
+            | Enable
+            | Deactivate
+            | MarkCompromised
+            | ScheduleDestruction
+            | CancelDestruction
+    );
+    if !may.contains(&operation) {
         return End::Denied;
     }
-    if !administers && !can.contains(&operation) {
+    if uses && !can.contains(&operation) {
         return End::WrongKind;
     }
     let possible = match operation {
         // A key can always have a new version.
-        Verify | PublicKey | Rotate | ScheduleDestruction => true,
-        Disable | Sign | Encrypt | GenerateDataKey | MacSign => state == State::Active,
-        Decrypt | MacVerify | AsymmetricDecrypt | Derive => matches!(state, State::Active | State::Deactivated),
+        Read | Update | Rotate | ScheduleDestruction => true,
+        // What was never there has no public half.
+        Verify | PublicKey => state != State::PendingImport,
+        Disable | SetPrimary | Sign | Encrypt | ReEncrypt | GenerateDataKey | GenerateSealedDataKey | MacSign => {
+            state == State::Active
+        }
+        Decrypt | MacVerify | AsymmetricDecrypt | Derive => {
+            matches!(state, State::Active | State::Deactivated) || (state == State::Compromised && caller == EMERGENCY)
+        }
+        Activate => state == State::PreActive,
+        Enable => state == State::Disabled,
+        Deactivate => matches!(state, State::Active | State::Disabled),
+        MarkCompromised => matches!(
+            state,
+            State::PreActive | State::Active | State::Disabled | State::Deactivated
+        ),
+        CancelDestruction => state == State::DestroyScheduled,
     };
     if possible { End::Done } else { End::WrongState }
 }
@@ -130,10 +244,17 @@ fn predicted(role: &[Operation], operation: Operation, can: &[Operation], state:
 #[tokio::test(flavor = "multi_thread")]
 async fn every_cell_of_the_table_ends_as_it_must() {
     let cluster = TestCluster::new();
-    for (role, _) in ROLES {
-        cluster.grant(&format!(
-            "name = \"{role}\"\nrole = \"{role}\"\nprincipals = [\"spiffe://portcullis.dev/{role}\"]\nrings = [\"ring\"]"
-        ));
+    for (caller, roles, _) in CALLERS {
+        for role in roles {
+            let rings = match *role {
+                // These concern the whole gateway.
+                "auditor" | "random-user" | "hsm-operator" => "",
+                _ => "rings = [\"ring\"]",
+            };
+            cluster.grant(&format!(
+                "name = \"{role} for {caller}\"\nrole = \"{role}\"\nprincipals = [\"spiffe://portcullis.dev/{caller}\"]\n{rings}"
+            ));
+        }
     }
     let gateway = Gateway::start(&cluster);
     let developer = gateway.tls_client().await;
@@ -143,52 +264,104 @@ async fn every_cell_of_the_table_ends_as_it_must() {
     let mut ciphertexts = BTreeMap::new();
     for (kind, spec, _) in KINDS {
         for state in STATES {
-            let id = format!("{kind}-{}", state as i32);
-            prepare(&developer, &id, spec, state, &mut ciphertexts).await;
+            prepare(&developer, &key_id(kind, state), spec, state, &mut ciphertexts).await;
         }
     }
     wait_until_destroyed(&developer).await;
-    let mut cells = Vec::new();
-    for (role, may) in ROLES {
-        let uri = format!("spiffe://portcullis.dev/{role}");
+    let ciphertexts = Arc::new(ciphertexts);
+    let mut callers = JoinSet::new();
+    for (caller, _, may) in CALLERS {
+        let uri = format!("spiffe://portcullis.dev/{caller}");
         let identity = cluster.authority().client(Wish::of(&uri), &cluster.pki("ca.pem"));
         let client = gateway.tls_client_as(&identity.credentials()).await.expect("a client");
-        for (kind, _, can) in KINDS {
-            for state in STATES {
-                let id = format!("{kind}-{}", state as i32);
-                let name = format!("keyRings/ring/keys/{id}");
-                let ciphertext = ciphertexts.get(&id).cloned().unwrap_or_default();
-                for operation in OPERATIONS {
-                    if operation == Decrypt && can.contains(&Decrypt) && ciphertext.is_empty() {
-                        // It was never active, so that there is nothing that it could decrypt.
-                        continue;
-                    }
-                    let end = attempt(&client, operation, &name, &ciphertext, &peer).await;
-                    let expected = predicted(may, operation, can, state);
-                    if end != Ok(expected) {
-                        cells.push(format!(
-                            "{role}: {operation:?} with {kind} when {state:?}: {end:?}, expected {expected:?}"
-                        ));
-                    }
+        callers.spawn(wrong_cells(client, caller, may, peer.clone(), Arc::clone(&ciphertexts)));
+    }
+    let (asked, cells) =
+        callers
+            .join_all()
+            .await
+            .into_iter()
+            .fold((0, Vec::new()), |(asked, mut cells), (more, wrong)| {
+                cells.extend(wrong);
+                (asked + more, cells)
+            });
+    assert!(cells.is_empty(), "{} wrong cells:\n{}", cells.len(), cells.join("\n"));
+    assert!(asked > 30_000, "only {asked} cells were asked");
+}
+
+fn key_id(kind: &str, state: State) -> String {
+    format!("{kind}-{}", state as i32)
+}
+
+/// Asks for all that a caller could want: how much that was, and what did not end as it must.
+async fn wrong_cells(
+    client: Client,
+    caller: &'static str,
+    may: &'static [Operation],
+    peer: Bytes,
+    ciphertexts: Arc<BTreeMap<String, Bytes>>,
+) -> (usize, Vec<String>) {
+    let (mut asked, mut cells) = (0, Vec::new());
+    for (kind, _, can) in KINDS {
+        for state in STATES {
+            let id = key_id(kind, state);
+            let cell = Cell {
+                name: format!("keyRings/ring/keys/{id}"),
+                ciphertext: ciphertexts.get(&id).cloned().unwrap_or_default(),
+                mode: if kind == "cbc" {
+                    Mechanism::AesCbcPad
+                } else {
+                    Mechanism::Unspecified
+                },
+                initialization_vector: Bytes::from_static(if kind == "cbc" { &[0; 16] } else { &[] }),
+                peer: peer.clone(),
+                resident: kind == "edwards",
+                break_glass_reason: match caller {
+                    EMERGENCY => "a test wants it".to_owned(),
+                    _ => String::new(),
+                },
+            };
+            for operation in OPERATIONS {
+                if matches!(operation, Decrypt | ReEncrypt) && can.contains(&operation) && cell.ciphertext.is_empty() {
+                    // It was never active, so that there is nothing that it could decrypt.
+                    continue;
                 }
+                let end = attempt(&client, operation, &cell).await;
+                let expected = predicted(caller, may, operation, can, state);
+                if end != Ok(expected) {
+                    cells.push(format!(
+                        "{caller}: {operation:?} with {kind} when {state:?}: {end:?}, expected {expected:?}"
+                    ));
+                }
+                asked += 1;
             }
         }
     }
-    assert!(cells.is_empty(), "{} wrong cells:\n{}", cells.len(), cells.join("\n"));
+    (asked, cells)
+}
+
+/// What is asked with.
+struct Cell {
+    name: String,
+    ciphertext: Bytes,
+    mode: Mechanism,
+    initialization_vector: Bytes,
+    peer: Bytes,
+    resident: bool,
+    break_glass_reason: String,
 }
 
 /// Asks for one thing, without doing it where that is possible.
-async fn attempt(
-    client: &Client,
-    operation: Operation,
-    name: &str,
-    ciphertext: &Bytes,
-    peer: &Bytes,
-) -> Result<End, String> {
+async fn attempt(client: &Client, operation: Operation, cell: &Cell) -> Result<End, String> {
     let (mut keys, mut crypto) = (client.keys(), client.crypto());
-    let (name, version) = (name.to_owned(), format!("{name}/versions/1"));
+    let (name, version) = (cell.name.clone(), format!("{}/versions/1", cell.name));
+    let (ciphertext, break_glass_reason) = (cell.ciphertext.clone(), cell.break_glass_reason.clone());
     let message = Bytes::from_static(b"message");
-    let resident = name.contains("/edwards-");
+    let change = ChangeKeyVersionStateRequest {
+        name: version.clone(),
+        validate_only: true,
+        ..Default::default()
+    };
     let answer: Result<(), Status> = match operation {
         Sign => {
             let input = Some(sign_request::Input::Message(message));
@@ -221,14 +394,36 @@ async fn attempt(
             crypto.encrypt(request).await.map(drop)
         }
         Decrypt => {
-            let ciphertext = ciphertext.clone();
             let request = DecryptRequest {
                 name,
                 ciphertext,
+                mechanism: cell.mode as i32,
+                initialization_vector: cell.initialization_vector.clone(),
+                break_glass_reason,
                 dry_run: true,
                 ..Default::default()
             };
             crypto.decrypt(request).await.map(drop)
+        }
+        ReEncrypt => {
+            let request = ReEncryptRequest {
+                source_name: name.clone(),
+                destination_name: name,
+                ciphertext,
+                dry_run: true,
+                ..Default::default()
+            };
+            crypto.re_encrypt(request).await.map(drop)
+        }
+        GenerateSealedDataKey => {
+            let request = GenerateDataKeyRequest {
+                name,
+                length_bytes: 32,
+                release: Some(generate_data_key_request::Release::WithoutPlaintext(true)),
+                dry_run: true,
+                ..Default::default()
+            };
+            crypto.generate_data_key(request).await.map(drop)
         }
         GenerateDataKey => {
             let request = GenerateDataKeyRequest {
@@ -264,13 +459,14 @@ async fn attempt(
             let request = AsymmetricDecryptRequest {
                 name,
                 ciphertext,
+                break_glass_reason,
                 dry_run: true,
                 ..Default::default()
             };
             crypto.asymmetric_decrypt(request).await.map(drop)
         }
         Derive => {
-            let peer_public_key = peer.clone();
+            let peer_public_key = cell.peer.clone();
             let request = DeriveSharedSecretRequest {
                 name,
                 peer_public_key,
@@ -290,19 +486,45 @@ async fn attempt(
             let request = RotateKeyRequest {
                 name,
                 validate_only: true,
-                allow_single_replica: resident,
+                allow_single_replica: cell.resident,
                 ..Default::default()
             };
             keys.rotate_key(request).await.map(drop)
         }
-        Disable => {
-            let request = ChangeKeyVersionStateRequest {
-                name: version,
+        Read => {
+            let request = GetKeyVersionRequest { name: version };
+            keys.get_key_version(request).await.map(drop)
+        }
+        Update => {
+            let request = UpdateKeyRequest {
+                key: Some(Key {
+                    name,
+                    labels: [("team".to_owned(), "payments".to_owned())].into(),
+                    ..Default::default()
+                }),
+                update_mask: Some(FieldMask {
+                    paths: vec!["labels".to_owned()],
+                }),
                 validate_only: true,
                 ..Default::default()
             };
-            keys.disable_key_version(request).await.map(drop)
+            keys.update_key(request).await.map(drop)
         }
+        SetPrimary => {
+            let request = SetPrimaryVersionRequest {
+                name,
+                version: 1,
+                validate_only: true,
+                ..Default::default()
+            };
+            keys.set_primary_version(request).await.map(drop)
+        }
+        Activate => keys.activate_key_version(change).await.map(drop),
+        Disable => keys.disable_key_version(change).await.map(drop),
+        Enable => keys.enable_key_version(change).await.map(drop),
+        Deactivate => keys.deactivate_key_version(change).await.map(drop),
+        MarkCompromised => keys.mark_key_version_compromised(change).await.map(drop),
+        CancelDestruction => keys.cancel_key_version_destruction(change).await.map(drop),
         ScheduleDestruction => {
             let request = ScheduleKeyVersionDestructionRequest {
                 name: version,
@@ -328,12 +550,18 @@ async fn prepare(client: &Client, id: &str, spec: KeySpec, state: State, ciphert
     let mut keys = client.keys();
     let request = CreateKeyRequest {
         pre_active: state == State::PreActive,
+        import_only: state == State::PendingImport,
         ..key_request("ring", id, spec)
     };
     let name = keys.create_key(request).await.expect("a key").into_inner().name;
-    if id.starts_with("aes-") && state != State::PreActive {
-        let sealed = portcullis_softhsm_tests::encrypt(client, &name, b"plaintext", b"").await;
-        ciphertexts.insert(id.to_owned(), sealed.expect("encrypted").ciphertext);
+    if matches!(spec.key_type, KeyType::Aes256) && !matches!(state, State::PreActive | State::PendingImport) {
+        let request = EncryptRequest {
+            name: name.clone(),
+            plaintext: Bytes::from_static(b"plaintext"),
+            ..Default::default()
+        };
+        let sealed = client.crypto().encrypt(request).await.expect("encrypted").into_inner();
+        ciphertexts.insert(id.to_owned(), sealed.ciphertext);
     }
     let request = ChangeKeyVersionStateRequest {
         name: format!("{name}/versions/1"),
@@ -360,9 +588,9 @@ async fn prepare(client: &Client, id: &str, spec: KeySpec, state: State, ciphert
 async fn wait_until_destroyed(client: &Client) {
     let end = Instant::now() + LONG;
     for (kind, _, _) in KINDS {
-        let name = format!("keyRings/ring/keys/{kind}-{}/versions/1", State::Destroyed as i32);
+        let name = format!("keyRings/ring/keys/{}/versions/1", key_id(kind, State::Destroyed));
         loop {
-            let request = portcullis_client::v1::GetKeyVersionRequest { name: name.clone() };
+            let request = GetKeyVersionRequest { name: name.clone() };
             let found = client
                 .keys()
                 .get_key_version(request)
@@ -379,7 +607,7 @@ async fn wait_until_destroyed(client: &Client) {
 }
 
 async fn peer_key(client: &Client) -> Vec<u8> {
-    let (_, spec, _) = KINDS[6];
+    let (_, spec, _) = KINDS[KINDS.len() - 1];
     let request = key_request("ring", "peer", spec);
     let key = client.keys().create_key(request).await.expect("a key").into_inner();
     public_key(client, &key.name, PublicKeyFormat::Der)

@@ -1,7 +1,7 @@
 //! Signatures, made in an HSM and checked in software.
 
 use super::{
-    super::{ApiError, Reason, call::Call, convert},
+    super::{ApiError, Reason, call::Call, convert, lookup::require_public_key},
     CryptoRequest,
     payload::{require_length, verify_checksum},
     target::{self, Wish},
@@ -112,7 +112,7 @@ async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::Verif
     let valid = signature::verify(
         record.profile.key_type,
         mechanism,
-        version.public_key(),
+        require_public_key(&record, version)?,
         input,
         &request.signature,
         encoding,

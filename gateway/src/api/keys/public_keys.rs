@@ -6,7 +6,7 @@ use crate::{
         call::Call,
         changing::ring_of,
         listing::LARGEST_PAGE,
-        lookup::{find_key, find_version, version_named},
+        lookup::{find_key, find_version, require_public_key, version_named},
     },
     crypto::checksum,
     keys::{
@@ -27,7 +27,7 @@ pub(super) async fn get(call: &mut Call, request: v1::GetPublicKeyRequest) -> Re
     let record = find_key(call, &name.key).await?;
     call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
     let version = find_version(&record, name.version)?;
-    let der = public_key(&record, version)?;
+    let der = require_public_key(&record, version)?;
     let (format, public_key) = match v1::PublicKeyFormat::try_from(request.format) {
         Ok(v1::PublicKeyFormat::Unspecified | v1::PublicKeyFormat::Pem) => {
             let pem = encode_string("PUBLIC KEY", LineEnding::LF, der)
@@ -103,30 +103,16 @@ fn is_published(version: &VersionRecord) -> bool {
     )
 }
 
-/// The public half, if there is one.
-fn public_key<'a>(record: &KeyRecord, version: &'a VersionRecord) -> Result<&'a [u8], ApiError> {
-    let name = &record.key.name;
-    if !record.profile.key_type.is_asymmetric() {
-        let message = format!("{name} is of type {} and has no public half", record.profile.key_type);
-        return Err(ApiError::new(Reason::AlgorithmMismatch, message));
-    }
-    match version.public_key() {
-        [] => {
-            let name = name.version(version.row.number);
-            let message = format!("{name} is {} and has no key material yet", version.state());
-            Err(ApiError::new(Reason::KeyStateForbidsOperation, message)
-                .with("version", name)
-                .with("state", version.state().name()))
-        }
-        der => Ok(der),
-    }
-}
-
 fn web_key(record: &KeyRecord, version: &VersionRecord) -> Result<Value, ApiError> {
     let kid = format!("{}/{}", record.key.uid, version.row.number);
     let profile = &record.profile;
-    json_web_key(&kid, profile.key_type, &profile.uses, public_key(record, version)?)
-        .ok_or_else(|| ApiError::new(Reason::Internal, "the public key has no form as a JSON web key"))
+    json_web_key(
+        &kid,
+        profile.key_type,
+        &profile.uses,
+        require_public_key(record, version)?,
+    )
+    .ok_or_else(|| ApiError::new(Reason::Internal, "the public key has no form as a JSON web key"))
 }
 
 const MOST_KEYS_OF_A_SET: usize = 5000;
