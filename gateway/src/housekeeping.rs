@@ -3,7 +3,7 @@
 
 use crate::{
     api::Gateway,
-    cluster::shell::Readiness,
+    cluster::Readiness,
     config::KeySettings,
     keys::{
         import_expiry::remove_expired,

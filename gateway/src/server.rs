@@ -3,7 +3,7 @@
 use crate::{
     api::{self, Gateway, bare_status, deadline::DeadlineLayer, ending::EndingLayer, receiving::Receiving},
     audit::{AuditError, AuditLog, Entry},
-    cluster::{Cluster, shell::Readiness},
+    cluster::{Cluster, Readiness},
     config::Settings,
     housekeeping,
     identity::Peer,

@@ -3,7 +3,7 @@
 
 use crate::{
     audit::AuditLog,
-    cluster::{Cluster, shell::Readiness},
+    cluster::{Cluster, Readiness},
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::{

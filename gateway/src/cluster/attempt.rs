@@ -2,7 +2,8 @@
 
 use super::{
     core::{Grant, Needs, Outcome},
-    shell::{Cluster, ClusterError},
+    error::ClusterError,
+    shell::Cluster,
     worker::{RequestError, UnderWay, Worker},
 };
 use crate::telemetry::Operation;

@@ -5,8 +5,9 @@
 use super::{
     attempt::SendToken,
     core::{MemberIndex, Needs},
+    error::ClusterError,
     operation::{ByMember, Key, bytes},
-    shell::{Cluster, ClusterError},
+    shell::Cluster,
 };
 use portcullis_hsm::{
     algorithm::{Mechanism, Operation},

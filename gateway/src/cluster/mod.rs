@@ -9,16 +9,21 @@
 //! - [`key_use`]: what keys can be asked to do, with types.
 //! - [`operation`]: what else can be asked of the cluster: generation, destruction, tags.
 //! - [`transfer`]: import, export and ephemeral keys.
+//! - [`view`]: what can be seen of the members.
 
 mod attempt;
 pub mod core;
+mod error;
 pub mod key_use;
 mod opening;
 pub mod operation;
 pub mod pins;
 pub mod shell;
 pub mod transfer;
+pub mod view;
 pub mod worker;
 
+pub use error::ClusterError;
 pub use operation::Key;
-pub use shell::{Cluster, ClusterError, MemberView};
+pub use shell::Cluster;
+pub use view::{MemberView, Readiness};

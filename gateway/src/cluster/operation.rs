@@ -4,7 +4,8 @@
 use super::{
     attempt::SendToken,
     core::{MemberIndex, Needs},
-    shell::{Cluster, ClusterError, lock},
+    error::ClusterError,
+    shell::{Cluster, lock},
 };
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation, PermittedUses},

@@ -6,19 +6,18 @@ use super::{
         Action, Attempts, Core, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, Needs, Outcome, Refusal,
         StateChange,
     },
+    error::ClusterError,
     pins::MemberPins,
+    view::Readiness,
     worker::{Answer, Worker},
 };
 use crate::{
     config::{ClusterSettings, DomainSettings, MemberSettings},
     telemetry::{Attempt, LoadedKeys, Telemetry},
 };
-use portcullis_hsm::{
-    domain::Fingerprint,
-    worker::{
-        lane::Lane,
-        protocol::{Empty, FailureKind, Opened, ReplyBody, RequestBody},
-    },
+use portcullis_hsm::worker::{
+    lane::Lane,
+    protocol::{Empty, FailureKind, Opened, ReplyBody, RequestBody},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -36,7 +35,7 @@ pub struct Cluster {
     pub(super) events: mpsc::UnboundedSender<Event>,
     telemetry: Arc<Telemetry>,
     // Changes with every state change of a member.
-    readiness: watch::Sender<Readiness>,
+    pub(super) readiness: watch::Sender<Readiness>,
     // Counts what the driver has done.
     beats: watch::Sender<u64>,
 }
@@ -51,99 +50,6 @@ pub(super) struct MemberSlot {
     pub(super) label: Arc<str>,
     // What the worker of an epoch said of its loaded keys.
     pub(super) loaded_keys: Mutex<(Epoch, LoadedKeys)>,
-}
-
-/// Whether the cluster serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Readiness {
-    /// How many members serve.
-    pub ready: usize,
-    /// Whether the first start of every member has come to an end.
-    pub settled: bool,
-}
-
-/// A member, for people.
-#[derive(Debug, Clone)]
-pub struct MemberView {
-    /// Its name.
-    pub name: String,
-    /// Where it is.
-    pub state: MemberState,
-    /// Why it is not ready, and what to do.
-    pub reason: String,
-    /// How long it has been there.
-    pub since: Duration,
-    /// Operations that it has and has not answered.
-    pub outstanding: u32,
-    /// How often its worker was started.
-    pub starts: u64,
-    /// Operations that it may have at once.
-    pub queue: u32,
-    /// Its share of the work.
-    pub weight: u32,
-    /// The fingerprint that it showed.
-    pub fingerprint: Option<Fingerprint>,
-    /// What its token said of itself and can do.
-    pub opened: Option<Opened>,
-}
-
-/// Why the cluster did not do something.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ClusterError {
-    /// No member that could is ready.
-    #[error("no HSM member that can serve this is ready, or all that are ready failed")]
-    Unavailable {
-        /// When a retry may help.
-        retry_after: Duration,
-    },
-    /// All members that could have as much to do as they may.
-    #[error("all HSM members have as much work as they may have")]
-    Saturated {
-        /// When a retry may help.
-        retry_after: Duration,
-    },
-    /// It was not done in time.
-    #[error("the operation was not done before its deadline")]
-    DeadlinePassed,
-    /// The one member that held a resident key no longer shows it.
-    #[error("the resident key is not on its member: the token lost it, or is another one")]
-    ResidentMissing,
-    /// No member can.
-    #[error("the members {} do not support {what}", members.join(", "))]
-    Unsupported {
-        /// What is missing.
-        what: String,
-        /// The members that were asked.
-        members: Vec<String>,
-    },
-    /// The ciphertext or its associated data are wrong.
-    #[error("the ciphertext or its associated data are wrong")]
-    DecryptionFailed,
-    /// What was to be imported is not what it should be.
-    #[error("{0}")]
-    ImportRefused(String),
-    /// The key may not be exported, or not so.
-    #[error("{0}")]
-    ExportRefused(String),
-    /// A stored token or row is not authentic.
-    #[error("{0}")]
-    NotAuthentic(String),
-    /// The HSM refused what the gateway thought was right.
-    #[error("an HSM member refused the operation: {0}")]
-    Refused(String),
-    /// A member answered something else than was asked.
-    #[error("an HSM member's worker answered out of turn")]
-    Protocol,
-}
-
-impl ClusterError {
-    /// Whether no member was there to do it, which says nothing about what was asked.
-    pub fn is_for_want_of_a_member(&self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable { .. } | Self::Saturated { .. } | Self::DeadlinePassed
-        )
-    }
 }
 
 impl Cluster {
@@ -207,39 +113,12 @@ impl Cluster {
         &self.telemetry
     }
 
-    /// Whether the cluster serves, and how that changes.
-    pub fn readiness(&self) -> watch::Receiver<Readiness> {
-        self.readiness.subscribe()
-    }
-
     /// Returns once the session manager has handled an event that comes after this call. Never, if it is stuck.
     pub async fn pulse(&self) {
         let mut beats = self.beats.subscribe();
         let before = *beats.borrow_and_update();
         self.report(Event::Tick);
         let _ = beats.wait_for(|beat| *beat > before).await;
-    }
-
-    /// What is known of each member.
-    pub fn members(&self) -> Vec<MemberView> {
-        let now = Instant::now();
-        let status = lock(&self.core).status();
-        self.members
-            .iter()
-            .zip(status)
-            .map(|(member, status)| MemberView {
-                name: member.settings.name.clone(),
-                state: status.state,
-                reason: status.reason,
-                since: now.saturating_duration_since(status.since),
-                outstanding: status.outstanding,
-                starts: status.starts,
-                queue: member.settings.queue + member.settings.generation_queue,
-                weight: member.settings.weight,
-                fingerprint: status.fingerprint,
-                opened: lock(&member.opened).clone(),
-            })
-            .collect()
     }
 
     /// The member of a name.

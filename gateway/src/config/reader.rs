@@ -124,7 +124,7 @@ fn read_limits(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Limits {
         pipeline_operations: limits.number("pipeline_operations", problems, 1..=65_536, 256),
         principal: Quota {
             rate: limits.number("principal_rate", problems, 1..=10_000_000, 20_000),
-            concurrency: limits.number("principal_concurrency", problems, 1..=1_000_000, 4096),
+            concurrency: limits.number("principal_concurrency", problems, 1..=1_000_000, 1024),
         },
         cached_keys: limits.number("cached_keys", problems, 1..=10_000_000, 100_000),
         connections: limits.number("connections", problems, 1..=1_000_000, 4096),
