@@ -54,18 +54,22 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::HsmWorker(arguments) => worker::run(&arguments),
-        Command::Serve(file) => environment::without_telemetry_variables().and_then(|()| serve::run(&file)),
-        Command::Config(command) => config::run(&command),
+        Command::HsmWorker(arguments) => worker::run(&arguments).map(done),
+        Command::Serve(file) => environment::without_telemetry_variables()
+            .and_then(|()| serve::run(&file))
+            .map(done),
+        Command::Config(command) => config::run(&command).map(done),
         Command::Audit(command) => audit::run(&command),
         Command::Backup(command) => backup::run(&command),
-        Command::Member(command) => member::run(&command),
-        Command::Principal(arguments) => principal::run(&arguments),
-        Command::Policy(command) => policy::run(command),
-        Command::Dev(arguments) => environment::without_telemetry_variables().and_then(|()| dev::run(arguments)),
+        Command::Member(command) => member::run(&command).map(done),
+        Command::Principal(arguments) => principal::run(&arguments).map(done),
+        Command::Policy(command) => policy::run(command).map(done),
+        Command::Dev(arguments) => environment::without_telemetry_variables()
+            .and_then(|()| dev::run(arguments))
+            .map(done),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             console::say(
                 &mut std::io::stderr(),
@@ -74,4 +78,8 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }

@@ -192,7 +192,7 @@ async fn read(store: &SqliteStore) -> Read {
         listed.row.map_or_else(&mut count, |row| read.keys.push(row));
     }
     match store.use_count(UID, 1).await {
-        Ok(row) => read.counts.extend(row),
+        Ok(row) => read.counts.extend(row.counted),
         Err(error) => count(error),
     }
     for listed in store.documents(ALIAS, RING, None, 10).await.expect("the documents") {

@@ -1,5 +1,6 @@
 //! How entries are chained: each line names the hash of the line before it.
 
+use super::files::whole_line;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::io::{self, BufRead};
@@ -120,12 +121,10 @@ impl ChainVerifier {
     pub fn read(&mut self, mut file: impl BufRead) -> Result<usize, ChainError> {
         let mut line = Vec::new();
         for number in 1.. {
-            line.clear();
-            file.read_until(b'\n', &mut line)?;
-            let Some(whole) = line.strip_suffix(b"\n") else {
-                return Ok(line.len());
-            };
-            self.line(whole, number)?;
+            match whole_line(&mut file, &mut line)? {
+                Some(whole) => self.line(whole, number)?,
+                None => return Ok(line.len()),
+            }
         }
         Ok(0)
     }
@@ -192,14 +191,15 @@ pub fn verify(log: impl BufRead) -> Result<ChainSummary, ChainError> {
     verifier.finish()
 }
 
+/// What chains a line to the one before it.
 #[derive(Deserialize)]
-struct Links {
-    seq: u64,
-    prev: String,
+pub(super) struct Links {
+    pub(super) seq: u64,
+    pub(super) prev: String,
 }
 
 impl Links {
-    fn read(line: &[u8], number: u64) -> Result<Self, ChainError> {
+    pub(super) fn read(line: &[u8], number: u64) -> Result<Self, ChainError> {
         let malformed = |reason: String| ChainError::Malformed { line: number, reason };
         let links: Self = serde_json::from_slice(line).map_err(|error| malformed(error.to_string()))?;
         if links.seq == u64::MAX {

@@ -4,12 +4,14 @@
 //! the reply. If an entry cannot be written, the caller gets no result: the gateway does not work unseen.
 //!
 //! - `chain`: numbers and hashes, and their check over the files of a log.
+//! - `files`: the log's files as they lie beside each other, compressed or not.
 //! - `file`: one file: its end, its place, its lock.
 //! - `log`: the writer and the change from one file to the next.
 //! - `head`: the note of the chain's end beside the database.
 
 mod chain;
 mod file;
+pub mod files;
 mod head;
 mod log;
 

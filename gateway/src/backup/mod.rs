@@ -3,11 +3,13 @@
 //! - [`create`]: beside a running gateway.
 //! - [`verify`]: the file itself and every row in it; with an HSM also every tag.
 //! - [`restore`]: onto a gateway that has no database.
+//! - `aftermath`: what happened after a backup, by the audit log.
 //! - [`container`]: the file's layout (`docs/formats.md`).
 //!
 //! A backup holds no key in clear: key tokens are wrapped under the domain, whose keys never leave the HSMs. Resident keys are not in
 //! it at all, only what names them.
 
+mod aftermath;
 pub mod container;
 pub mod create;
 pub mod restore;

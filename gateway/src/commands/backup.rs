@@ -1,6 +1,6 @@
 //! `portcullisd backup`: makes, checks and restores backups.
 
-use super::{console::say, runtime};
+use super::{INCOMPLETE, console::say, runtime};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use portcullis_gateway::{
@@ -18,6 +18,7 @@ use std::{
     collections::BTreeMap,
     io::{stderr, stdout},
     path::PathBuf,
+    process::ExitCode,
 };
 
 /// The commands.
@@ -27,7 +28,8 @@ pub(crate) enum BackupCommand {
     Create(CreateArguments),
     /// Checks a backup. With --config every tag in it is checked too, by the HSM members of that configuration.
     Verify(VerifyArguments),
-    /// Puts a backup's database in place where there is none. The gateway must not run.
+    /// Puts a backup's database in place where there is none. The gateway must not run. Ends with 3 where the audit log at hand does
+    /// not tell all that happened after the backup.
     Restore(RestoreArguments),
 }
 
@@ -68,10 +70,12 @@ pub(crate) struct RestoreArguments {
 }
 
 /// Runs one of them.
-pub(crate) fn run(command: &BackupCommand) -> Result<()> {
+pub(crate) fn run(command: &BackupCommand) -> Result<ExitCode> {
     match command {
-        BackupCommand::Create(arguments) => create_backup(arguments),
-        BackupCommand::Verify(arguments) => runtime()?.block_on(verify_backup(arguments)),
+        BackupCommand::Create(arguments) => create_backup(arguments).map(|()| ExitCode::SUCCESS),
+        BackupCommand::Verify(arguments) => runtime()?
+            .block_on(verify_backup(arguments))
+            .map(|()| ExitCode::SUCCESS),
         BackupCommand::Restore(arguments) => runtime()?.block_on(restore_backup(arguments)),
     }
 }
@@ -142,7 +146,7 @@ async fn verify_backup(VerifyArguments { file, config }: &VerifyArguments) -> Re
     Ok(())
 }
 
-async fn restore_backup(RestoreArguments { file, config }: &RestoreArguments) -> Result<()> {
+async fn restore_backup(RestoreArguments { file, config }: &RestoreArguments) -> Result<ExitCode> {
     let settings = Settings::load(config)?;
     let restored = restore(&settings, file).await?;
     say(
@@ -173,20 +177,39 @@ async fn restore_backup(RestoreArguments { file, config }: &RestoreArguments) ->
         let more = restored.lost.len() - MOST_SHOWN;
         say(&mut stdout(), &format!("  and {more} more, which the audit log names"));
     }
-    say_uncounted(&restored.uncounted);
-    Ok(())
+    say_encryptions(&restored.encryptions);
+    if !restored.taken.is_empty() {
+        say(
+            &mut stdout(),
+            "taken away, because the time after the backup took it away or may have:",
+        );
+    }
+    for taken in &restored.taken {
+        say(&mut stdout(), &format!("  {taken}"));
+    }
+    if restored.unknown.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(
+        &mut stdout(),
+        "NOT KNOWN: which keys were compromised, disabled or destroyed after the backup, and what else was lost:",
+    );
+    for unknown in &restored.unknown {
+        say(&mut stdout(), &format!("  {unknown}"));
+    }
+    Ok(INCOMPLETE.into())
 }
 
-/// Says how many encryptions the restored counts lack, the greatest numbers first.
-fn say_uncounted(uncounted: &BTreeMap<String, u64>) {
-    if uncounted.is_empty() {
+/// Says how many encryptions are counted beyond what the backup has, the greatest numbers first.
+fn say_encryptions(encryptions: &BTreeMap<String, u64>) {
+    if encryptions.is_empty() {
         return;
     }
-    let mut counts: Vec<_> = uncounted.iter().collect();
+    let mut counts: Vec<_> = encryptions.iter().collect();
     counts.sort_by_key(|(version, count)| (Reverse(**count), *version));
     say(
         &mut stdout(),
-        "not counted any more: AES-GCM encryptions after the backup; rotate a key whose number is not small beside 2^32",
+        "counted again: AES-GCM encryptions after the backup, and 1,048,576 more for each version",
     );
     for (version, count) in counts.iter().take(MOST_SHOWN) {
         say(&mut stdout(), &format!("  {count} by {version}"));

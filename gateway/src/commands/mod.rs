@@ -43,3 +43,6 @@ fn runtime() -> Result<Runtime> {
         .build()
         .context("the runtime cannot be started")
 }
+
+/// How a command ends that did what it could, and could not look at all that it should.
+const INCOMPLETE: u8 = 3;

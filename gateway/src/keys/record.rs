@@ -352,7 +352,7 @@ pub struct Restriction {
     pub key_uid: Uuid,
     /// The version.
     pub number: u32,
-    /// DISABLED or COMPROMISED.
+    /// DISABLED, DEACTIVATED or COMPROMISED.
     pub state: VersionState,
     /// Why.
     pub reason: String,

@@ -144,6 +144,19 @@ impl VersionState {
         }
     }
 
+    /// Whether being brought to a state without an HSM takes something away from a version that is in this one.
+    pub fn is_restricted_by(self, to: Self) -> bool {
+        match to {
+            Self::Disabled => matches!(self, Self::PreActive | Self::Active | Self::Deactivated),
+            Self::Deactivated => self == Self::Active,
+            Self::Compromised => matches!(
+                self,
+                Self::PreActive | Self::Active | Self::Disabled | Self::Deactivated
+            ),
+            _ => false,
+        }
+    }
+
     /// The name in messages.
     pub fn name(self) -> &'static str {
         match self {

@@ -230,12 +230,12 @@ impl UseCounts {
         if let Some(counted) = **stored {
             return Ok(counted);
         }
-        let row = self
+        let found = self
             .store
             .by(deadline)
             .use_count(counter.key_uid, counter.number)
             .await?;
-        let (uses, encryptions) = match row {
+        let (uses, encryptions) = match found.counted {
             None => (0, 0),
             Some(Tagged { row, tag }) => {
                 let claim = Claim {
@@ -253,7 +253,8 @@ impl UseCounts {
         };
         let counted = Counted {
             uses,
-            encryptions,
+            // Never beyond what can be stored: it is more than a version may encrypt in any case.
+            encryptions: encryptions.saturating_add(found.presumed).min(2 * MOST_ENCRYPTIONS),
             block: FIRST_BLOCK,
         };
         **stored = Some(counted);
@@ -321,7 +322,8 @@ impl From<StoreError> for UseError {
 const EPHEMERAL_ENCRYPTIONS: u64 = 1 << 24;
 /// How often uses are stored.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
-const MOST_ENCRYPTIONS: u64 = 1 << 32;
+/// How often a version may encrypt with random nonces.
+pub(crate) const MOST_ENCRYPTIONS: u64 = 1 << 32;
 const MANY_ENCRYPTIONS: u64 = 1 << 31;
 const FIRST_BLOCK: u64 = 256;
 const LARGEST_BLOCK: u64 = 1 << 16;

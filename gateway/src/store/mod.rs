@@ -6,13 +6,15 @@
 mod lock;
 mod offline;
 mod opening;
+mod precautions;
 mod schema;
 mod sqlite;
 mod upgrade;
 
 pub use lock::StateLock;
 pub use offline::{AuthenticForm, Content, copy_database, dependent_rows, inspect};
-pub(crate) use opening::{create_private, database_path, put_in_place};
+pub(crate) use opening::{beside, create_private, database_path, put_in_place};
+pub(crate) use precautions::{Lost, LostChange, Precautions, take_precautions};
 pub use sqlite::SqliteStore;
 
 use crate::keys::{
@@ -88,6 +90,15 @@ impl Row for ResidentIntent {
             .bytes(self.member.as_bytes())
             .finish()
     }
+}
+
+/// What is stored of a version's uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredUseCount {
+    /// What was counted.
+    pub counted: Option<Tagged<UseCountRow>>,
+    /// How many encryptions more a restore presumed, until the version is counted again.
+    pub presumed: u64,
 }
 
 /// Why the store did not do something.
@@ -179,11 +190,17 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The keys that have restricted versions.
     async fn restricted_keys(&self) -> Result<Vec<KeyName>, StoreError>;
 
+    /// The key under which page tokens are sealed; made when it is first asked for.
+    async fn page_token_key(&self) -> Result<[u8; 32], StoreError>;
+
     /// The keys with versions that are being destroyed, or are to be destroyed until a time; at most `limit`.
     async fn due_for_destruction(&self, until: OffsetDateTime, limit: u32) -> Result<Vec<KeyName>, StoreError>;
 
     /// What is stored of how often a version was used.
-    async fn use_count(&self, uid: Uuid, version: u32) -> Result<Option<Tagged<UseCountRow>>, StoreError>;
+    async fn use_count(&self, uid: Uuid, version: u32) -> Result<StoredUseCount, StoreError>;
+
+    /// From when on a principal's ephemeral keys of a ring are good, as far as a restore presumed it: microseconds since 1970, or 0.
+    async fn presumed_revocation(&self, ring: &Id, principal: &str) -> Result<u64, StoreError>;
 
     /// Stores how often versions were used.
     async fn put_use_counts(&self, counts: Vec<Tagged<UseCountRow>>) -> Result<(), StoreError>;

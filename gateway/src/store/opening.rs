@@ -18,8 +18,10 @@ pub(super) struct Database {
     pub(super) path: PathBuf,
     /// For changes.
     pub(super) writer: Connection,
-    /// For questions.
+    /// For questions about single things.
     pub(super) reader: Connection,
+    /// For lists.
+    pub(super) lister: Connection,
 }
 
 impl Database {
@@ -59,7 +61,13 @@ impl Database {
             error => refused(&path, error),
         })?;
         let reader = connect(&path).map_err(explained)?;
-        Ok(Self { path, writer, reader })
+        let lister = connect(&path).map_err(explained)?;
+        Ok(Self {
+            path,
+            writer,
+            reader,
+            lister,
+        })
     }
 }
 
@@ -118,7 +126,7 @@ pub(crate) fn put_in_place(temporary: &Path, path: &Path) -> io::Result<()> {
 }
 
 /// The path with something at its end.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()

@@ -111,6 +111,29 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE requests ADD COLUMN version INTEGER;
     ",
+    // 4: the key of page tokens; what a restore presumes without an HSM. Like restrictions that has no tags, because it
+    // can only take something away.
+    "
+    CREATE TABLE page_token_key (
+        id  INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
+        key BLOB NOT NULL
+    ) STRICT;
+
+    CREATE TABLE presumed_encryptions (
+        key_uid     BLOB NOT NULL,
+        number      INTEGER NOT NULL,
+        encryptions INTEGER NOT NULL,
+        PRIMARY KEY (key_uid, number)
+    ) STRICT;
+
+    -- An empty ring or principal stands for all.
+    CREATE TABLE presumed_revocations (
+        ring_id    TEXT NOT NULL,
+        principal  TEXT NOT NULL,
+        not_before INTEGER NOT NULL,
+        PRIMARY KEY (ring_id, principal)
+    ) STRICT;
+    ",
 ];
 
 /// Why a database cannot be used.

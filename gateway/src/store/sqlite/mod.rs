@@ -1,7 +1,8 @@
 //! SQLite behind the store's interface.
 //!
 //! One thread owns the writing connection and commits all changes that wait for it in one transaction, so that many
-//! creates share one sync. Another owns a reading connection. Nothing is confirmed before its commit.
+//! creates share one sync. Another owns a reading connection, and a third one reads lists, so that who asks for one thing never waits
+//! for those who ask for many. Nothing is confirmed before its commit.
 
 mod documents;
 mod keys;
@@ -10,7 +11,10 @@ mod resident;
 mod rows;
 mod use_counts;
 
-use super::{Created, Earlier, Idempotency, KeyChange, Listed, ResidentIntent, Store, StoreError, opening::Database};
+use super::{
+    Created, Earlier, Idempotency, KeyChange, Listed, ResidentIntent, Store, StoreError, StoredUseCount,
+    opening::Database,
+};
 use crate::{
     keys::{
         document::{DocumentKey, DocumentRow},
@@ -48,6 +52,7 @@ struct Shared {
     path: PathBuf,
     writer: Mutex<Option<mpsc::Sender<Change>>>,
     reader: Mutex<Option<mpsc::Sender<Query>>>,
+    lister: Mutex<Option<mpsc::Sender<Query>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -67,34 +72,33 @@ impl SqliteStore {
 
     /// The same, and tells how long transactions and queries take.
     pub fn open_watched(directory: &Path, telemetry: &Arc<Telemetry>) -> Result<Self, StoreError> {
-        let Database { path, writer, reader } = Database::open(directory)?;
+        let Database {
+            path,
+            writer,
+            reader,
+            lister,
+        } = Database::open(directory)?;
         let (change_sender, changes) = mpsc::channel(QUEUE);
-        let (query_sender, mut queries) = mpsc::channel::<Query>(QUEUE);
+        let (query_sender, queries) = mpsc::channel(QUEUE);
+        let (list_sender, lists) = mpsc::channel(QUEUE);
         let spawn = |name: &str, body: Box<dyn FnOnce() + Send>| {
             thread::Builder::new()
                 .name(name.to_owned())
                 .spawn(body)
                 .map_err(|error| StoreError::Database(format!("{}: {error}", directory.display())))
         };
-        let (of_writer, of_reader) = (Arc::clone(telemetry), Arc::clone(telemetry));
+        let [of_writer, of_reader, of_lister] = [(); 3].map(|()| Arc::clone(telemetry));
         let threads = vec![
             spawn("store-writer", Box::new(move || write(writer, changes, &of_writer)))?,
-            spawn(
-                "store-reader",
-                Box::new(move || {
-                    while let Some(query) = queries.blocking_recv() {
-                        let begun = Instant::now();
-                        query(&reader);
-                        of_reader.metrics().query(begun.elapsed());
-                    }
-                }),
-            )?,
+            spawn("store-reader", Box::new(move || read(&reader, queries, &of_reader)))?,
+            spawn("store-lister", Box::new(move || read(&lister, lists, &of_lister)))?,
         ];
         Ok(Self {
             shared: Arc::new(Shared {
                 path,
                 writer: Mutex::new(Some(change_sender)),
                 reader: Mutex::new(Some(query_sender)),
+                lister: Mutex::new(Some(list_sender)),
                 threads: Mutex::new(threads),
             }),
             deadline: None,
@@ -152,8 +156,25 @@ impl SqliteStore {
         .await
     }
 
+    /// Asks for one thing.
     async fn query<T: Send + 'static>(
         &self,
+        body: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.ask(&self.shared.reader, body).await
+    }
+
+    /// Asks for many things.
+    async fn list<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.ask(&self.shared.lister, body).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        thread: &Mutex<Option<mpsc::Sender<Query>>>,
         body: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (sender, receiver) = oneshot::channel();
@@ -163,7 +184,7 @@ impl SqliteStore {
                 let _ = sender.send(body(connection));
             }
         });
-        let reader = lock(&self.shared.reader).clone().ok_or_else(closed)?;
+        let reader = lock(thread).clone().ok_or_else(closed)?;
         let in_time = self.in_time(async {
             reader.send(query).await.map_err(|_| closed())?;
             receiver.await.map_err(|_| closed())?
@@ -215,8 +236,7 @@ impl Store for SqliteStore {
 
     async fn rings(&self, after: Option<&[u8]>, limit: u32) -> Result<Vec<Listed<Tagged<RingRow>>>, StoreError> {
         let after = after.unwrap_or_default().to_owned();
-        self.query(move |connection| keys::rings(connection, after, limit))
-            .await
+        self.list(move |connection| keys::rings(connection, after, limit)).await
     }
 
     async fn create_key(&self, key: StoredKey, once: Option<Idempotency>) -> Result<Created, StoreError> {
@@ -240,7 +260,7 @@ impl Store for SqliteStore {
     async fn keys(&self, ring: &Id, after: Option<&[u8]>, limit: u32) -> Result<Vec<Listed<StoredKey>>, StoreError> {
         let ring = ring.clone();
         let after = after.unwrap_or_default().to_owned();
-        self.query(move |connection| keys::keys(connection, &ring, after, limit))
+        self.list(move |connection| keys::keys(connection, &ring, after, limit))
             .await
     }
 
@@ -251,6 +271,10 @@ impl Store for SqliteStore {
 
     async fn restricted_keys(&self) -> Result<Vec<KeyName>, StoreError> {
         self.query(keys::restricted_keys).await
+    }
+
+    async fn page_token_key(&self) -> Result<[u8; 32], StoreError> {
+        self.change(requests::page_token_key).await
     }
 
     async fn due_for_destruction(&self, until: OffsetDateTime, limit: u32) -> Result<Vec<KeyName>, StoreError> {
@@ -281,8 +305,14 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn use_count(&self, uid: Uuid, version: u32) -> Result<Option<Tagged<UseCountRow>>, StoreError> {
+    async fn use_count(&self, uid: Uuid, version: u32) -> Result<StoredUseCount, StoreError> {
         self.query(move |connection| use_counts::read(connection, uid, version))
+            .await
+    }
+
+    async fn presumed_revocation(&self, ring: &Id, principal: &str) -> Result<u64, StoreError> {
+        let (ring, principal) = (ring.clone(), principal.to_owned());
+        self.query(move |connection| use_counts::presumed_revocation(connection, ring.as_str(), &principal))
             .await
     }
 
@@ -313,7 +343,7 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<Listed<Tagged<DocumentRow>>>, StoreError> {
         let (ring, after) = (ring.to_owned(), after.unwrap_or_default().to_owned());
-        self.query(move |connection| documents::list(connection, kind, &ring, after, limit))
+        self.list(move |connection| documents::list(connection, kind, &ring, after, limit))
             .await
     }
 
@@ -335,6 +365,7 @@ impl Store for SqliteStore {
     async fn close(&self) {
         lock(&self.shared.writer).take();
         lock(&self.shared.reader).take();
+        lock(&self.shared.lister).take();
         let threads: Vec<_> = lock(&self.shared.threads).drain(..).collect();
         let _ = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -348,6 +379,15 @@ impl Store for SqliteStore {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error.to_string())
+    }
+}
+
+/// Answers questions until the channel closes.
+fn read(connection: &Connection, mut queries: mpsc::Receiver<Query>, telemetry: &Telemetry) {
+    while let Some(query) = queries.blocking_recv() {
+        let begun = Instant::now();
+        query(connection);
+        telemetry.metrics().query(begun.elapsed());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Requests that callers may repeat.
+//! Requests that callers may repeat, and lists that they read on.
 
 use crate::{
     keys::record::{micros, now},
@@ -46,6 +46,18 @@ pub(super) fn look_up(connection: &Connection, once: &Idempotency) -> Result<Opt
         Some((hash, version)) if hash == once.request_hash => Ok(Some(Earlier { version })),
         Some(_) => Err(StoreError::RequestIdReused),
     }
+}
+
+/// The key of page tokens, made where there is none. What it protects is the order of pages and names of keys, which whoever can read the
+/// database sees there.
+pub(super) fn page_token_key(connection: &Connection) -> Result<[u8; 32], StoreError> {
+    let mut fresh = [0; 32];
+    aws_lc_rs::rand::fill(&mut fresh).map_err(|_| StoreError::Database("there is no randomness".to_owned()))?;
+    connection.execute(
+        "INSERT INTO page_token_key (id, key) VALUES (1, ?1) ON CONFLICT (id) DO NOTHING",
+        [fresh],
+    )?;
+    Ok(connection.query_row("SELECT key FROM page_token_key", [], |row| row.get(0))?)
 }
 
 const REQUESTS_KEPT_MICROS: i64 = 24 * 3600 * 1_000_000;

@@ -145,8 +145,12 @@ pub(super) fn read_restriction(row: &Row<'_>, key: &str) -> Result<Restriction, 
         Some(Restriction {
             key_uid: Uuid::from_bytes(row.get(0).ok()?),
             number: row.get(1).ok()?,
-            state: VersionState::from_number(row.get(2).ok()?)
-                .filter(|state| matches!(state, VersionState::Disabled | VersionState::Compromised))?,
+            state: VersionState::from_number(row.get(2).ok()?).filter(|state| {
+                matches!(
+                    state,
+                    VersionState::Disabled | VersionState::Deactivated | VersionState::Compromised
+                )
+            })?,
             reason: row
                 .get::<_, String>(3)
                 .ok()

@@ -3,6 +3,7 @@
 mod backup;
 mod database;
 mod hardening;
+mod restore;
 mod rotation;
 mod service;
 mod upgrade;

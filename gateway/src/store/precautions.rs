@@ -1,0 +1,233 @@
+//! What is taken away from a database that is restored, because the time after its backup may have taken it away.
+//!
+//! No HSM is asked: nothing here has a tag, and nothing here can give anything.
+
+use super::{
+    StoreError,
+    opening::{connect, explain, refused},
+    schema,
+};
+use crate::keys::{
+    name::{KeyName, KeyOrVersionName},
+    record::micros,
+    state::VersionState,
+    use_count::MOST_ENCRYPTIONS,
+};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::{collections::BTreeMap, path::Path};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// What is known of the time after a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// All of it is in the audit log at hand.
+    Known,
+    /// A part of it is in no file at hand.
+    Unknown,
+}
+
+/// A change after the backup that took something away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LostChange {
+    /// A version was brought to a state in which it does less.
+    Version {
+        /// The version.
+        version: KeyOrVersionName,
+        /// DISABLED, DEACTIVATED or COMPROMISED.
+        state: VersionState,
+        /// Why.
+        reason: String,
+        /// When.
+        time: OffsetDateTime,
+    },
+    /// A document was removed.
+    Removed {
+        /// Its kind, with the number of its layout.
+        kind: &'static str,
+        /// Its ring.
+        ring: String,
+        /// Its id.
+        id: String,
+    },
+    /// Ephemeral keys were revoked.
+    Revoked {
+        /// The ring.
+        ring: String,
+        /// Whose; empty for everybody's.
+        principal: String,
+        /// Those that were made before, in microseconds since 1970.
+        not_before: u64,
+    },
+}
+
+/// What a restore has to take away.
+#[derive(Debug)]
+pub(crate) struct Precautions {
+    /// What is known.
+    pub(crate) lost: Lost,
+    /// In the order in which it happened.
+    pub(crate) changes: Vec<LostChange>,
+    /// How often versions encrypted with AES-GCM after the backup, by name.
+    pub(crate) encryptions: BTreeMap<String, u64>,
+    /// When the backup is restored.
+    pub(crate) now: OffsetDateTime,
+}
+
+/// Brings a database that nobody else uses to the current schema and takes precautions in it. Says what it took away.
+pub(crate) fn take_precautions(path: &Path, precautions: &Precautions) -> Result<Vec<String>, StoreError> {
+    let explained = |error: rusqlite::Error| explain(path, &error);
+    let mut connection = connect(path).map_err(explained)?;
+    schema::migrate(&mut connection).map_err(|error| refused(path, error))?;
+    let transaction = connection.transaction().map_err(explained)?;
+    let taken = apply(&transaction, precautions).map_err(explained)?;
+    transaction.commit().map_err(explained)?;
+    // All of it is in the one file then.
+    connection.close().map_err(|(_, error)| explained(error))?;
+    Ok(taken)
+}
+
+fn apply(transaction: &Transaction<'_>, precautions: &Precautions) -> rusqlite::Result<Vec<String>> {
+    let mut taken = Vec::new();
+    for change in &precautions.changes {
+        taken.extend(apply_change(transaction, change)?);
+    }
+    // Whether a job was used after the backup, for an import that is lost, nobody knows.
+    let jobs = transaction.execute("DELETE FROM documents WHERE kind = 'import_job/1'", [])?;
+    if jobs > 0 {
+        taken.push(format!("{jobs} import jobs are removed: each is good for one import"));
+    }
+    presume_encryptions(transaction, precautions)?;
+    if precautions.lost == Lost::Unknown {
+        presume_revocation(transaction, "", "", micros(precautions.now))?;
+        taken.push("every ephemeral key that was made before now is revoked".to_owned());
+        taken.push("no key version encrypts with AES-GCM any more (it still decrypts): rotate the keys".to_owned());
+    }
+    Ok(taken)
+}
+
+/// Makes one change again, as far as it takes something away from what there is. Says so.
+fn apply_change(connection: &Connection, change: &LostChange) -> rusqlite::Result<Option<String>> {
+    Ok(match change {
+        LostChange::Version {
+            version,
+            state,
+            reason,
+            time,
+        } => {
+            let KeyOrVersionName {
+                key,
+                version: Some(number),
+            } = version
+            else {
+                return Ok(None);
+            };
+            match state_of(connection, key, *number)? {
+                Some((uid, before)) if before.is_restricted_by(*state) => {
+                    connection.execute(
+                        "INSERT INTO restrictions (key_uid, number, state, reason, time) VALUES (?1, ?2, ?3, ?4, ?5)
+                         ON CONFLICT (key_uid, number) DO UPDATE SET state = ?3, reason = ?4, time = ?5",
+                        params![uid.as_bytes(), number, *state as i64, reason, micros(*time) as i64],
+                    )?;
+                    Some(format!("{version} is {state} ({reason})"))
+                }
+                _ => None,
+            }
+        }
+        LostChange::Removed { kind, ring, id } => {
+            let removed = connection.execute(
+                "DELETE FROM documents WHERE kind = ?1 AND ring_id = ?2 AND id = ?3",
+                params![kind, ring, id],
+            )?;
+            let what = kind.split('/').next().unwrap_or(kind);
+            (removed > 0).then(|| format!("the {what} {id} of keyRings/{ring} is removed"))
+        }
+        LostChange::Revoked {
+            ring,
+            principal,
+            not_before,
+        } => {
+            presume_revocation(connection, ring, principal, *not_before)?;
+            let whose = if principal.is_empty() {
+                "all principals"
+            } else {
+                principal
+            };
+            Some(format!("ephemeral keys of {whose} in keyRings/{ring} are revoked"))
+        }
+    })
+}
+
+/// The identity of a version's key, and the state that the version is in now.
+fn state_of(connection: &Connection, key: &KeyName, number: u32) -> rusqlite::Result<Option<(Uuid, VersionState)>> {
+    let found: Option<([u8; 16], i64, Option<i64>)> = connection
+        .prepare_cached(
+            "SELECT keys.uid, key_versions.state, restrictions.state FROM keys
+             JOIN key_versions ON key_versions.key_uid = keys.uid
+             LEFT JOIN restrictions ON restrictions.key_uid = keys.uid AND restrictions.number = key_versions.number
+             WHERE ring_id = ?1 AND key_id = ?2 AND key_versions.number = ?3",
+        )?
+        .query_row(params![key.ring.as_str(), key.key.as_str(), number], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    Ok(found.and_then(|(uid, state, restricted)| {
+        let stored = VersionState::from_number(state)?;
+        let restricted = restricted.and_then(VersionState::from_number);
+        let restricted = restricted.filter(|restricted| stored.is_restricted_by(*restricted));
+        Some((Uuid::from_bytes(uid), restricted.unwrap_or(stored)))
+    }))
+}
+
+/// Every version encrypted as often as the log says, and a little more; or, where the log does not say, as often as it may.
+fn presume_encryptions(connection: &Connection, precautions: &Precautions) -> rusqlite::Result<()> {
+    let presumed = match precautions.lost {
+        Lost::Known => MARGIN,
+        Lost::Unknown => MOST_ENCRYPTIONS,
+    };
+    connection.execute(
+        "INSERT INTO presumed_encryptions (key_uid, number, encryptions)
+         SELECT key_uid, number, ?1 FROM key_versions WHERE true
+         ON CONFLICT (key_uid, number) DO UPDATE SET encryptions = encryptions + ?1",
+        [presumed as i64],
+    )?;
+    for (version, encryptions) in &precautions.encryptions {
+        let Ok(KeyOrVersionName {
+            key,
+            version: Some(number),
+        }) = KeyOrVersionName::parse(version)
+        else {
+            continue;
+        };
+        let uid = match state_of(connection, &key, number)? {
+            Some((uid, _)) => Some(uid),
+            // An ephemeral key, which its owner keeps, is counted by its identity.
+            None => key
+                .key
+                .as_str()
+                .strip_prefix("ephemeral-")
+                .and_then(|uid| Uuid::parse_str(uid).ok()),
+        };
+        if let Some(uid) = uid {
+            connection
+                .prepare_cached(
+                    "INSERT INTO presumed_encryptions (key_uid, number, encryptions) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (key_uid, number) DO UPDATE SET encryptions = encryptions + ?3",
+                )?
+                .execute(params![uid.as_bytes(), number, *encryptions as i64])?;
+        }
+    }
+    Ok(())
+}
+
+fn presume_revocation(connection: &Connection, ring: &str, principal: &str, not_before: u64) -> rusqlite::Result<()> {
+    connection.execute(
+        "INSERT INTO presumed_revocations (ring_id, principal, not_before) VALUES (?1, ?2, ?3)
+         ON CONFLICT (ring_id, principal) DO UPDATE SET not_before = max(not_before, ?3)",
+        params![ring, principal, not_before as i64],
+    )?;
+    Ok(())
+}
+
+/// More encryptions than can be missing at the end of a log that a crash of the machine cut (50 ms of entries).
+const MARGIN: u64 = 1 << 20;
