@@ -49,6 +49,13 @@ fn read_tls(tls: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<TlsLis
             _ => None,
         }
     });
+    if revocation_policy == Some(RevocationPolicy::Require) && revocation_lists.is_empty() {
+        problems.note(
+            tls.at(),
+            tls.setting("revocation_policy"),
+            "is \"require\", and revocation_lists names no list: nobody could be looked up. Name the lists, or leave it out",
+        );
+    }
     Some(TlsListenerSettings {
         address: address?,
         certificate: certificate?,

@@ -206,14 +206,14 @@ fn a_member_has_exactly_one_source_of_its_pin() {
 fn revocation_and_trust_domains_are_read() {
     let text = SAMPLE
         .replace("# revocation_lists = []", "revocation_lists = [\"a.crl\"]")
-        .replace("# revocation_policy = \"require\"", "revocation_policy = \"prefer\"");
+        .replace("#   revocation_policy = \"require\"", "revocation_policy = \"prefer\"");
     let settings = Settings::parse(&text, Path::new("/etc/portcullis")).expect("a configuration");
     let tls = settings.tls.expect("[listen.tls]");
     assert_eq!(tls.revocation_lists, vec![PathBuf::from("/etc/portcullis/a.crl")]);
     assert_eq!(tls.revocation_policy, RevocationPolicy::Prefer);
     let wrong = SAMPLE
         .replace("\"partner.example\" =", "\"Partner.example\" =")
-        .replace("# revocation_policy = \"require\"", "revocation_policy = \"maybe\"");
+        .replace("#   revocation_policy = \"require\"", "revocation_policy = \"maybe\"");
     let found = problems(&wrong);
     assert!(
         found
@@ -241,4 +241,19 @@ fn a_duration_that_cannot_be_waited_for_is_refused() {
             "{problems:?}"
         );
     }
+}
+
+/// Who asks for revocation to be checked and names no list would go on in the belief that it is.
+#[test]
+fn revocation_that_is_required_without_lists_is_a_mistake() {
+    let required = SAMPLE.replace("#   revocation_policy = \"require\"", "revocation_policy = \"require\"");
+    let found = problems(&required);
+    assert!(
+        found.len() == 1 && found[0].contains("revocation_lists names no list"),
+        "{found:?}"
+    );
+    let with_list = required.replace("# revocation_lists = []", "revocation_lists = [\"a.crl\"]");
+    Settings::parse(&with_list, Path::new("/etc/portcullis")).expect("a configuration");
+    let preferred = required.replace("revocation_policy = \"require\"", "revocation_policy = \"prefer\"");
+    Settings::parse(&preferred, Path::new("/etc/portcullis")).expect("a configuration");
 }

@@ -17,6 +17,7 @@ fn the_commands_of_the_operations_page_do_what_it_says() {
             "/etc/portcullis",
             "/var/lib/portcullis",
             "/var/log/portcullis",
+            "/var/backups/portcullis",
             "/run/portcullis",
         ] {
             let its = scratch.path().join(directory.trim_start_matches('/'));
@@ -47,7 +48,7 @@ fn the_commands_of_the_operations_page_do_what_it_says() {
     );
     // Ends the whole group, the gateway included, before the test gives up.
     let output = run(Command::new(find_tool("timeout", "coreutils"))
-        .args(["-k", "5", "110", "bash"])
+        .args(["-k", "5", "170", "bash"])
         .arg(&file)
         .env("PATH", path.expect("a search path"))
         .current_dir(scratch.path()));
