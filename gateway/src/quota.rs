@@ -86,11 +86,21 @@ impl Quotas {
     }
 }
 
+impl Place {
+    /// Counts what came with the operation and was not known before it began: as much as so many operations. It is never refused, and has
+    /// to be made up for before the next operation begins.
+    pub fn charge(&self, operations: f64, quota: Quota) {
+        let mut bucket = lock(&self.0.bucket);
+        let deepest = -LONGEST_DEBT * f64::from(quota.rate);
+        bucket.tokens = (bucket.tokens - operations).max(deepest);
+    }
+}
+
 impl Account {
     /// Whether a new account would say the same: nothing under way, and the bucket full by now.
     fn is_idle(&self, now: Instant) -> bool {
         self.under_way.load(Ordering::Relaxed) == 0
-            && now.saturating_duration_since(lock(&self.bucket).filled) > Duration::from_secs(1)
+            && now.saturating_duration_since(lock(&self.bucket).filled).as_secs_f64() > 1.0 + LONGEST_DEBT
     }
 }
 
@@ -120,6 +130,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|lock| lock.into_inner())
 }
 
+/// No debt takes longer to make up for, in seconds.
+const LONGEST_DEBT: f64 = 10.0;
 /// So many accounts are kept before idle ones are let go.
 const MANY: usize = 10_000;
 
@@ -163,12 +175,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_operation_costs_beyond_itself_is_made_up_for_and_nobody_else_pays() {
+        let (quotas, start) = (Quotas::default(), Instant::now());
+        let ask = |who: &str, after: u64| quotas.admit(who, QUOTA, start + Duration::from_millis(after));
+        // 10 are there, one is the operation, 29 come with it: 2 seconds are missing.
+        ask("a", 0).expect("the first").charge(29.0, QUOTA);
+        assert!(ask("a", 1900).is_err() && ask("b", 0).is_ok());
+        assert!(ask("a", 2200).is_ok());
+        // No debt is longer than ten seconds.
+        ask("b", 0).expect("another").charge(1e9, QUOTA);
+        assert!(ask("b", 9_900).is_err() && ask("b", 10_200).is_ok());
+    }
+
+    #[test]
     fn accounts_of_those_who_left_are_let_go() {
         let (quotas, now) = (Quotas::default(), Instant::now());
         for number in 0..MANY {
             let _ = quotas.admit(&number.to_string(), QUOTA, now);
         }
-        let _ = quotas.admit("another", QUOTA, now + Duration::from_secs(2));
+        let _ = quotas.admit("another", QUOTA, now + Duration::from_secs(12));
         assert_eq!(lock(&quotas.0).len(), 1);
     }
 }

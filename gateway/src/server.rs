@@ -1,7 +1,7 @@
 //! Puts the gateway together, serves, and shuts down without losing what is under way.
 
 use crate::{
-    api::{self, Gateway, bare_status, deadline::DeadlineLayer, ending::EndingLayer, receiving::Receiving},
+    api::{self, Gateway, PageTokens, bare_status, deadline::DeadlineLayer, ending::EndingLayer, receiving::Receiving},
     audit::{AuditError, AuditLog, Entry},
     cluster::{Cluster, Readiness},
     config::Settings,
@@ -144,6 +144,7 @@ pub async fn serve(
             Arc::clone(&materials),
         ),
         ephemeral: EphemeralKeys::new(
+            Arc::clone(&store),
             Arc::clone(&cluster),
             Arc::clone(&documents),
             settings.limits.cached_keys,
@@ -154,6 +155,7 @@ pub async fn serve(
         materials,
         documents,
         quotas: Quotas::default(),
+        page_tokens: PageTokens::new(&store.page_token_key().await?),
         windows,
         policy: Arc::clone(&policy),
         audit: Arc::clone(&audit),

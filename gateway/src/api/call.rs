@@ -193,6 +193,13 @@ impl Call {
         Ok(call)
     }
 
+    /// Counts the rows of a list that were read for the caller in what its principal may ask for: ten of them as an operation.
+    pub(super) fn charge(&self, rows: usize) {
+        if let Some(place) = &self.place {
+            place.charge(rows as f64 / ROWS_OF_AN_OPERATION, self.gateway.limits().principal);
+        }
+    }
+
     /// What the services work with.
     pub(super) fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
@@ -462,5 +469,6 @@ impl Drop for Call {
     }
 }
 
+const ROWS_OF_AN_OPERATION: f64 = 10.0;
 /// No operation waits longer, whatever its caller allows.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);

@@ -16,7 +16,6 @@ use portcullis_hsm::{
 };
 use portcullis_proto::v1;
 use prost_types::Timestamp;
-use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -240,16 +239,6 @@ pub(super) fn to_duration(duration: Duration) -> prost_types::Duration {
         seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         nanos: 0,
     }
-}
-
-/// A short hash of texts that tells what they are from what they are not.
-pub(super) fn short_hash(texts: [&str; 3]) -> String {
-    let mut hash = Sha256::new();
-    for text in texts {
-        hash.update((text.len() as u64).to_be_bytes());
-        hash.update(text);
-    }
-    hex::encode(&hash.finalize()[..8])
 }
 
 /// A hundred years, beyond which times have no meaning here.

@@ -31,6 +31,7 @@ mod object_service;
 pub(crate) mod receiving;
 
 pub use error::{ApiError, Reason};
+pub use listing::PageTokens;
 
 use crate::{
     audit::AuditLog,
@@ -87,6 +88,8 @@ pub struct Gateway {
     pub policy: Arc<Policy>,
     /// The audit log.
     pub audit: Arc<AuditLog>,
+    /// What seals page tokens.
+    pub page_tokens: PageTokens,
     /// Traces and metrics.
     pub telemetry: Arc<Telemetry>,
     /// What requests may ask for; a reload changes it.

@@ -119,11 +119,7 @@ async fn list(call: &mut Call, request: v1::ListObjectsRequest) -> Result<v1::Li
     call.authorise_ring(format!("keyRings/{ring}/objects"), &ring)?;
     let filter = ObjectFilter::parse(&request.filter, &format!("keyRings/{ring}/keys/"))
         .map_err(|error| ApiError::field("filter", error))?;
-    let list = List {
-        kind: "objects",
-        parent: &request.parent,
-        filter: &request.filter,
-    };
+    let list = List::of(call, "objects", &request.parent, &request.filter);
     let mut after = list.read_token(&request.page_token)?;
     let limit = page_size(request.page_size)? as usize;
     let gateway = Arc::clone(call.gateway());
@@ -136,6 +132,7 @@ async fn list(call: &mut Call, request: v1::ListObjectsRequest) -> Result<v1::Li
             .list::<StoredObject>(&ring, after.as_deref(), PIECE, call.deadline())
             .await?;
         looked_at += PIECE;
+        call.charge(page.found.len());
         response.unauthentic.extend(page.unauthentic);
         let last = page.found.last().map(|object| object.id.clone());
         for object in page.found {
@@ -146,14 +143,14 @@ async fn list(call: &mut Call, request: v1::ListObjectsRequest) -> Result<v1::Li
             }
             let full = response.objects.len() == limit || size >= LARGEST_PAGE_BYTES;
             if full && (page.next.is_some() || last.as_ref() != Some(&id)) {
-                response.next_page_token = list.token(id.as_bytes());
+                response.next_page_token = list.token(id.as_bytes())?;
                 return Ok(response);
             }
         }
         match page.next {
             Some(next) if looked_at < LOOKED_AT_FOR_A_PAGE => after = Some(next),
             next => {
-                response.next_page_token = next.map(|next| list.token(&next)).unwrap_or_default();
+                response.next_page_token = list.next(next)?;
                 return Ok(response);
             }
         }

@@ -118,28 +118,31 @@ impl Changes {
         id: &Id,
         terms: Terms,
         change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), String>,
-    ) -> Result<RingRow, ChangeError> {
-        // Asked first: the row is then the one that the earlier request left.
-        let repeated = self.is_repetition(terms.once.as_ref(), terms.deadline).await?;
-        let row = self.directory.ring(id, terms.deadline).await?;
-        if repeated {
+    ) -> Result<Arc<RingRow>, ChangeError> {
+        let _lock = self.directory.lock_ring(id, terms.deadline).await?;
+        let row = self.directory.ring_under_lock(id, terms.deadline).await?;
+        if self.is_repetition(terms.once.as_ref(), terms.deadline).await? {
             return Ok(row);
         }
         require_revision(terms.expected, row.revision, || format!("keyRings/{id}"))?;
         let mut next = RingRow {
             revision: row.revision + 1,
             layout: Layout::Two,
-            ..row
+            ..RingRow::clone(&row)
         };
         change(&mut next.labels).map_err(ChangeError::Labels)?;
-        if terms.mode == Mode::Make {
-            let [tag] = self.tags([&next as &dyn Row], terms.deadline).await?;
-            self.store
-                .by(terms.deadline)
-                .update_ring(Tagged::new(next.clone(), tag), terms.once)
-                .await?;
+        if terms.mode == Mode::Check {
+            return Ok(Arc::new(next));
         }
-        Ok(next)
+        let [tag] = self.tags([&next as &dyn Row], terms.deadline).await?;
+        let _changing = self.directory.changing(id);
+        let store = self.store.by(terms.deadline);
+        if let Err(error) = store.update_ring(Tagged::new(next.clone(), tag), terms.once).await {
+            // What is stored now is not known for sure.
+            self.directory.forget_ring(id).await;
+            return Err(error.into());
+        }
+        Ok(self.directory.remember_ring(next).await)
     }
 
     /// Changes a key's labels and destruction window.
@@ -261,7 +264,7 @@ impl Changes {
         once: Option<Idempotency>,
         deadline: Instant,
     ) -> Result<Arc<KeyRecord>, ChangeError> {
-        let _changing = self.directory.changing();
+        let _changing = self.directory.changing(&record.key.name.ring);
         match self.store.by(deadline).change_key(change, once).await {
             Ok(Created::New) => {
                 let record = self.directory.assemble(planned(record, &plan))?;

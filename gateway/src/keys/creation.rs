@@ -112,7 +112,7 @@ impl Creation {
         least_destroy_window: Duration,
         once: Option<Idempotency>,
         deadline: Instant,
-    ) -> Result<RingRow, ChangeError> {
+    ) -> Result<Arc<RingRow>, ChangeError> {
         let row = RingRow {
             id: id.clone(),
             uid: Uuid::now_v7(),
@@ -123,14 +123,16 @@ impl Creation {
             least_destroy_window,
         };
         let [tag] = self.changes.tags([&row], deadline).await?;
+        let _lock = self.directory.lock_ring(id, deadline).await?;
+        let _changing = self.directory.changing(id);
         match self
             .store
             .by(deadline)
             .create_ring(Tagged::new(row.clone(), tag), once)
             .await?
         {
-            Created::New => Ok(row),
-            Created::Before => Ok(self.directory.ring(id, deadline).await?),
+            Created::New => Ok(self.directory.remember_ring(row).await),
+            Created::Before => Ok(self.directory.ring_under_lock(id, deadline).await?),
         }
     }
 
@@ -299,7 +301,7 @@ impl Creation {
             restrictions: Vec::new(),
         };
         let _lock = self.directory.locks.lock(&wanted.name, deadline).await?;
-        let _changing = self.directory.changing();
+        let _changing = self.directory.changing(&wanted.name.ring);
         match self.store.by(deadline).create_key(stored.clone(), once).await? {
             Created::New => {
                 let record = self.directory.assemble(stored)?;

@@ -4,11 +4,14 @@
 //! version's row and of each key token, and after the three agree with each other.
 
 mod key_record;
+mod published;
+mod rings;
 
 pub use key_record::{KeyRecord, Material, VersionRecord};
+pub use published::{Completeness, SigningKeys};
 
 use super::{
-    locks::Locks,
+    locks::{ChangesByRing, Changing, Locks},
     name::{Id, KeyName},
     record::{DEFAULT_DESTROY_WINDOW, KeyProfile, Protection, RingRow, Row, StoredKey, Tagged},
     state::VersionState,
@@ -25,10 +28,7 @@ use portcullis_hsm::{
     record::RecordKind,
 };
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -92,22 +92,16 @@ pub struct KeyDirectory {
     store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
     records: Cache<KeyName, Arc<KeyRecord>>,
+    rings: Cache<Id, Arc<RingRow>>,
+    signing_keys: Cache<Id, Arc<SigningKeys>>,
     /// Whoever changes a key, or reads it for the first time, holds its lock until the record is kept.
     pub(super) locks: Locks,
-    // How many changes of keys have begun and ended: what was read while one was under way is not kept.
-    begun: AtomicU64,
-    ended: AtomicU64,
+    /// The same for rings. Whoever holds a key's lock may take that of its ring, and never the other way round.
+    ring_locks: Locks,
+    // Whoever reads all keys of a ring to know which sign.
+    walks: Locks,
+    changes: ChangesByRing,
     uses: Arc<UseCounts>,
-}
-
-/// A change of a key under way; its lock is held.
-#[derive(Debug)]
-pub struct Changing<'a>(&'a KeyDirectory);
-
-impl Drop for Changing<'_> {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::SeqCst);
-    }
 }
 
 impl KeyDirectory {
@@ -117,9 +111,12 @@ impl KeyDirectory {
             store,
             cluster,
             records: Cache::new(capacity.into()),
+            rings: Cache::new(capacity.into()),
+            signing_keys: published::cache(),
             locks: Locks::new(),
-            begun: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
+            ring_locks: Locks::new(),
+            walks: Locks::new(),
+            changes: ChangesByRing::new(),
             uses,
         }
     }
@@ -183,10 +180,9 @@ impl KeyDirectory {
         stored.ok_or_else(|| DirectoryError::NoKey(name.to_string()))
     }
 
-    /// Begins a change of a key whose lock is held.
-    pub(super) fn changing(&self) -> Changing<'_> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        Changing(self)
+    /// Begins a change of a ring whose lock is held, or of a key of it whose lock is held.
+    pub(super) fn changing(&self, ring: &Id) -> Changing<'_> {
+        self.changes.begin(ring)
     }
 
     /// How often versions were used.
@@ -208,7 +204,7 @@ impl KeyDirectory {
         deadline: Instant,
     ) -> Result<Page<Arc<KeyRecord>>, DirectoryError> {
         self.ring(ring, deadline).await?;
-        let (begun, ended) = (self.begun.load(Ordering::SeqCst), self.ended.load(Ordering::SeqCst));
+        let before = self.changes.of(ring);
         let (stored, mut page) = Page::cut(self.store.by(deadline).keys(ring, after, limit + 1).await?, limit);
         let mut unchecked = Vec::new();
         for Listed { shown: id, row, .. } in stored {
@@ -233,8 +229,7 @@ impl KeyDirectory {
                 Ok(record) => {
                     // Kept, unless somebody may have changed it since it was read.
                     if let Some(_lock) = self.locks.try_lock(&record.key.name)
-                        && begun == ended
-                        && begun == self.begun.load(Ordering::SeqCst)
+                        && self.changes.none_since(ring, before)
                     {
                         self.remember(&record).await;
                     }
@@ -245,51 +240,6 @@ impl KeyDirectory {
             }
         }
         page.found.sort_by(|a, b| a.key.name.key.cmp(&b.key.name.key));
-        Ok(page)
-    }
-
-    /// A ring by its id, checked.
-    pub async fn ring(&self, id: &Id, deadline: Instant) -> Result<RingRow, DirectoryError> {
-        let name = || format!("keyRings/{id}");
-        let stored = self
-            .store
-            .by(deadline)
-            .ring(id)
-            .await?
-            .ok_or_else(|| DirectoryError::NoRing(name()))?;
-        let mut checked = self.check_rings(vec![stored], deadline).await?;
-        checked.pop().flatten().ok_or_else(|| DirectoryError::NotAuthentic {
-            name: name(),
-            what: "its row".to_owned(),
-        })
-    }
-
-    /// At most `limit` rings, after one.
-    pub async fn rings(
-        &self,
-        after: Option<&[u8]>,
-        limit: u32,
-        deadline: Instant,
-    ) -> Result<Page<RingRow>, DirectoryError> {
-        let (stored, mut page) = Page::cut(self.store.by(deadline).rings(after, limit + 1).await?, limit);
-        let mut readable = Vec::new();
-        for Listed { shown: id, row, .. } in stored {
-            match row {
-                Ok(row) => readable.push(row),
-                Err(StoreError::Malformed(_)) => page.unauthentic.push(format!("keyRings/{id}")),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let names: Vec<_> = readable
-            .iter()
-            .map(|ring| format!("keyRings/{}", ring.row.id))
-            .collect();
-        for (name, checked) in names.into_iter().zip(self.check_rings(readable, deadline).await?) {
-            match checked {
-                Some(ring) => page.found.push(ring),
-                None => page.unauthentic.push(name),
-            }
-        }
         Ok(page)
     }
 
@@ -347,7 +297,7 @@ impl KeyDirectory {
             });
             let restriction = stored.restrictions.iter().find(|one| one.number == row.number);
             records.push(VersionRecord {
-                restriction: restriction.filter(|one| restricts(row.state, one.state)).cloned(),
+                restriction: restriction.filter(|one| row.state.is_restricted_by(one.state)).cloned(),
                 uses: self.uses.counter(key.uid, row.number),
                 row,
                 material,
@@ -439,25 +389,6 @@ impl KeyDirectory {
         }
         Ok(checked)
     }
-
-    async fn check_rings(
-        &self,
-        stored: Vec<Tagged<RingRow>>,
-        deadline: Instant,
-    ) -> Result<Vec<Option<RingRow>>, DirectoryError> {
-        if stored.is_empty() {
-            return Ok(Vec::new());
-        }
-        let claims: Vec<_> = stored.iter().map(row_claim).collect();
-        let verdicts = self.cluster.check(&claims, deadline).await?;
-        let judge = |(ring, authentic): (Tagged<RingRow>, bool)| {
-            if !authentic {
-                tracing::error!(ring = %ring.row.id, "a stored record is not authentic");
-            }
-            authentic.then_some(ring.row)
-        };
-        Ok(stored.into_iter().zip(verdicts).map(judge).collect())
-    }
 }
 
 impl From<StoreError> for DirectoryError {
@@ -471,18 +402,6 @@ impl From<StoreError> for DirectoryError {
             error => Self::Store(error.to_string()),
         }
     }
-}
-
-/// Whether a restriction still takes something away from a version in a state.
-fn restricts(state: VersionState, to: VersionState) -> bool {
-    matches!(
-        (state, to),
-        (VersionState::Active, VersionState::Disabled)
-            | (
-                VersionState::PreActive | VersionState::Active | VersionState::Disabled | VersionState::Deactivated,
-                VersionState::Compromised
-            )
-    )
 }
 
 /// The profile of a key of layout 1, which has one version and says of itself what its token says.

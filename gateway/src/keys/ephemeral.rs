@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, ClusterError, Key, operation::Claim},
-    store::{Idempotency, StoreError},
+    store::{Idempotency, Store, StoreError},
 };
 use moka::future::Cache;
 use portcullis_hsm::{
@@ -72,6 +72,7 @@ pub enum EphemeralError {
 /// Ephemeral keys and revocations in memory.
 #[derive(Debug)]
 pub struct EphemeralKeys {
+    store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
     documents: Arc<Documents>,
     known: Cache<TokenDigest, Arc<EphemeralKey>>,
@@ -80,8 +81,9 @@ pub struct EphemeralKeys {
 
 impl EphemeralKeys {
     /// Keeps at most `capacity` of them in memory.
-    pub fn new(cluster: Arc<Cluster>, documents: Arc<Documents>, capacity: u32) -> Self {
+    pub fn new(store: Arc<dyn Store>, cluster: Arc<Cluster>, documents: Arc<Documents>, capacity: u32) -> Self {
         Self {
+            store,
             cluster,
             documents,
             known: Cache::builder()
@@ -217,7 +219,9 @@ impl EphemeralKeys {
             .documents
             .find::<Revocation>(ring, &Revocation::id(principal), deadline)
             .await?;
-        let not_before = found.map_or(0, |found| found.content.not_before);
+        let presumed = self.store.by(deadline).presumed_revocation(ring, principal).await;
+        let presumed = presumed.map_err(DirectoryError::from)?;
+        let not_before = found.map_or(0, |found| found.content.not_before).max(presumed);
         // A revocation that was made meanwhile stays: it is later than what was read.
         let entry = self.revoked.entry(key).or_insert(not_before).await;
         Ok(not_before.max(entry.into_value()))

@@ -165,7 +165,7 @@ impl Changes {
         restricted.restrictions.push(restriction.clone());
         let restricted = self.directory.assemble(restricted)?;
         if terms.mode == Mode::Make {
-            let _changing = self.directory.changing();
+            let _changing = self.directory.changing(&wanted.key.ring);
             match self.store.by(terms.deadline).restrict(restriction, terms.once).await {
                 Ok(Created::New | Created::Before) => {}
                 Err(error) => {

@@ -133,11 +133,7 @@ pub(super) async fn list(
 ) -> Result<v1::ListAliasesResponse, ApiError> {
     let ring = ring_of(&request.parent)?;
     call.authorise_ring(format!("keyRings/{ring}/aliases"), &ring)?;
-    let list = List {
-        kind: "aliases",
-        parent: &request.parent,
-        filter: "",
-    };
+    let list = List::of(call, "aliases", &request.parent, "");
     let after = list.read_token(&request.page_token)?;
     let limit = page_size(request.page_size)?;
     let gateway = Arc::clone(call.gateway());
@@ -146,9 +142,10 @@ pub(super) async fn list(
         .documents
         .list::<Alias>(&ring, after.as_deref(), limit, call.deadline())
         .await?;
+    call.charge(page.found.len());
     Ok(v1::ListAliasesResponse {
         aliases: page.found.iter().map(|alias| shown(&ring, alias)).collect(),
-        next_page_token: page.next.map(|last| list.token(&last)).unwrap_or_default(),
+        next_page_token: list.next(page.next)?,
         unauthentic: page.unauthentic,
     })
 }

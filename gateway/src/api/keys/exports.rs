@@ -217,11 +217,7 @@ pub(super) async fn list_recipients(
 ) -> Result<v1::ListRecipientsResponse, ApiError> {
     let ring = ring_of(&request.parent)?;
     call.authorise_ring(format!("keyRings/{ring}/recipients"), &ring)?;
-    let list = List {
-        kind: "recipients",
-        parent: &request.parent,
-        filter: "",
-    };
+    let list = List::of(call, "recipients", &request.parent, "");
     let after = list.read_token(&request.page_token)?;
     let limit = page_size(request.page_size)?;
     let gateway = Arc::clone(call.gateway());
@@ -230,9 +226,10 @@ pub(super) async fn list_recipients(
         .documents
         .list::<Recipient>(&ring, after.as_deref(), limit, call.deadline())
         .await?;
+    call.charge(page.found.len());
     Ok(v1::ListRecipientsResponse {
         recipients: page.found.iter().map(|one| shown(&ring, one)).collect(),
-        next_page_token: page.next.map(|last| list.token(&last)).unwrap_or_default(),
+        next_page_token: list.next(page.next)?,
         unauthentic: page.unauthentic,
     })
 }

@@ -6,7 +6,7 @@ use crate::{
         call::Call,
         changing::{LabelChange, once, paths, ring_of, terms, unknown_path},
         convert,
-        listing::{LARGEST_PAGE, LOOKED_AT_FOR_A_PAGE, List, page_size},
+        listing::{Gathering, List, page_size},
         lookup::{find_key, key_named},
     },
     cluster::core::MemberIndex,
@@ -73,47 +73,32 @@ pub(super) async fn list(call: &mut Call, request: v1::ListKeysRequest) -> Resul
     let ring = ring_of(&request.parent)?;
     call.authorise_ring(request.parent.clone(), &ring)?;
     let filter = KeyFilter::parse(&request.filter).map_err(|error| ApiError::field("filter", error))?;
-    let list = List {
-        kind: "keys",
-        parent: &request.parent,
-        filter: &request.filter,
-    };
-    let mut after = list.read_token(&request.page_token)?;
-    let limit = page_size(request.page_size)?;
+    let list = List::of(call, "keys", &request.parent, &request.filter);
+    let after = list.read_token(&request.page_token)?;
     let directory = Arc::clone(&call.gateway().directory);
-    let mut response = v1::ListKeysResponse::default();
-    let mut looked_at = 0;
-    loop {
-        let wanted = limit - response.keys.len() as u32;
-        // What is filtered is read in larger pieces; the page goes on after the last key that was looked at.
-        let piece = if filter.is_empty() { wanted } else { LARGEST_PAGE };
-        let page = directory.keys(&ring, after.as_deref(), piece, call.deadline()).await?;
-        looked_at += piece;
-        response.unauthentic.extend(page.unauthentic);
-        let mut full_at = None;
-        for record in &page.found {
-            if filter.passes(record) && call.may(Action::ReadKey, Resource::Key(record.facts())) {
-                response.keys.push(convert::key(record));
-                if response.keys.len() as u32 == limit {
-                    full_at = Some(record.key.name.key.as_str().as_bytes().to_vec());
-                    break;
-                }
-            }
-        }
-        let last = page.found.last().map(|record| record.key.name.key.as_str().as_bytes());
-        match (full_at, page.next) {
-            // The page is full before the end of what was read: the next one goes on after the last key that is on it.
-            (Some(at), _) if last != Some(at.as_slice()) => {
-                response.next_page_token = list.token(&at);
-                return Ok(response);
-            }
-            (None, Some(next)) if looked_at < LOOKED_AT_FOR_A_PAGE && !filter.is_empty() => after = Some(next),
-            (_, next) => {
-                response.next_page_token = next.map(|next| list.token(&next)).unwrap_or_default();
-                return Ok(response);
-            }
-        }
+    // A record that is not authentic has no labels to ask the policy about: it is shown to those who may read all keys of the ring.
+    let may_read_all = call.may(Action::ReadKey, Resource::KeyRing(&ring));
+    let prefix = format!("keyRings/{ring}/keys/");
+    let mut page = Gathering::new(prefix, after, page_size(request.page_size)?, filter.is_empty());
+    while let Some((after, limit)) = page.wanted() {
+        let mut piece = directory.keys(&ring, after, limit, call.deadline()).await?;
+        call.charge(piece.found.len());
+        piece.unauthentic.retain(|_| may_read_all);
+        page.take(
+            piece,
+            |record| record.key.name.key.as_str(),
+            |record| {
+                let is_shown = filter.passes(record) && call.may(Action::ReadKey, Resource::Key(record.facts()));
+                is_shown.then(|| convert::key(record))
+            },
+        );
     }
+    let (keys, unauthentic, next) = page.end();
+    Ok(v1::ListKeysResponse {
+        keys,
+        next_page_token: list.next(next)?,
+        unauthentic,
+    })
 }
 
 pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRequest) -> Result<v1::Key, ApiError> {

@@ -5,18 +5,16 @@ use crate::{
         ApiError, Reason,
         call::Call,
         changing::ring_of,
-        listing::LARGEST_PAGE,
         lookup::{find_key, find_version, require_public_key, version_named},
     },
     crypto::checksum,
     keys::{
-        directory::{KeyRecord, VersionRecord},
+        directory::{Completeness, KeyRecord, VersionRecord},
         jwk::json_web_key,
         state::VersionState,
     },
     policy::{Action, Circumstances, Resource},
 };
-use portcullis_hsm::algorithm::Operation;
 use portcullis_proto::v1;
 use serde_json::{Value, json};
 use spki::der::pem::{LineEnding, encode_string};
@@ -63,32 +61,23 @@ pub(super) async fn key_set(
     let ring = ring_of(&request.parent)?;
     call.authorise_ring(request.parent, &ring)?;
     let directory = Arc::clone(&call.gateway().directory);
+    let (signing, looked_at) = directory.signing_keys(&ring, call.deadline()).await?;
+    call.charge(looked_at.max(signing.keys.len()));
+    let may_read = |record: &KeyRecord| call.may(Action::ReadKey, Resource::Key(record.facts()));
     let mut keys = Vec::new();
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page = directory
-            .keys(&ring, after.as_deref(), LARGEST_PAGE, call.deadline())
-            .await?;
-        let signing = page.found.iter().filter(|record| {
-            record.profile.key_type.is_asymmetric()
-                && record.profile.uses.permit_operation(Operation::Sign)
-                && call.may(Action::ReadKey, Resource::Key(record.facts()))
-        });
-        for record in signing {
-            for version in record.versions.iter().filter(|version| is_published(version)) {
-                keys.push(web_key(record, version)?);
-            }
+    for record in signing.keys.iter().filter(|record| may_read(record)) {
+        for version in record.versions.iter().filter(|version| is_published(version)) {
+            keys.push(web_key(record, version)?);
         }
         if keys.len() > MOST_KEYS_OF_A_SET {
-            return Err(ApiError::new(
-                Reason::ResponseTooLarge,
-                format!("the ring has more than {MOST_KEYS_OF_A_SET} public keys: ask for each with GetPublicKey"),
-            ));
+            break;
         }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => break,
-        }
+    }
+    if keys.len() > MOST_KEYS_OF_A_SET || signing.all == Completeness::Partial {
+        return Err(ApiError::new(
+            Reason::ResponseTooLarge,
+            format!("the ring has more than {MOST_KEYS_OF_A_SET} public keys: ask for each with GetPublicKey"),
+        ));
     }
     Ok(v1::JsonWebKeySet {
         json: json!({ "keys": keys }).to_string(),

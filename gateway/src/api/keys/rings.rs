@@ -6,7 +6,7 @@ use crate::{
         call::Call,
         changing::{LabelChange, once, paths, terms, unknown_path},
         convert,
-        listing::{List, page_size},
+        listing::{Gathering, List, page_size},
     },
     keys::name::{Id, KeyRingName},
     policy::{Action, Resource},
@@ -51,7 +51,7 @@ pub(super) async fn get(call: &mut Call, request: v1::GetKeyRingRequest) -> Resu
     let KeyRingName(id) = KeyRingName::parse(&request.name)?;
     call.authorise_ring(request.name, &id)?;
     let directory = Arc::clone(&call.gateway().directory);
-    Ok(convert::ring(&directory.ring(&id, call.deadline()).await?))
+    Ok(convert::ring(&*directory.ring(&id, call.deadline()).await?))
 }
 
 pub(super) async fn list(
@@ -59,30 +59,28 @@ pub(super) async fn list(
     request: v1::ListKeyRingsRequest,
 ) -> Result<v1::ListKeyRingsResponse, ApiError> {
     call.authorise_list("keyRings")?;
-    let list = List {
-        kind: "keyRings",
-        parent: "",
-        filter: "",
-    };
+    let list = List::of(call, "keyRings", "", "");
     let after = list.read_token(&request.page_token)?;
-    let limit = page_size(request.page_size)?;
-    let gateway = Arc::clone(call.gateway());
-    let page = gateway
-        .directory
-        .rings(after.as_deref(), limit, call.deadline())
-        .await?;
-    // The rings that the caller may read, of those on the page.
-    let may_read_ring = |ring: &Id| call.may(Action::ReadKeyRing, Resource::KeyRing(ring));
-    let may_read = |name: &str| KeyRingName::parse(name).is_ok_and(|ring| may_read_ring(&ring.0));
+    let directory = Arc::clone(&call.gateway().directory);
+    let may_read = |ring: &Id| call.may(Action::ReadKeyRing, Resource::KeyRing(ring));
+    let mut page = Gathering::new("keyRings/".to_owned(), after, page_size(request.page_size)?, true);
+    while let Some((after, limit)) = page.wanted() {
+        let mut piece = directory.rings(after, limit, call.deadline()).await?;
+        call.charge(piece.found.len());
+        piece
+            .unauthentic
+            .retain(|name| KeyRingName::parse(name).is_ok_and(|ring| may_read(&ring.0)));
+        page.take(
+            piece,
+            |ring| ring.id.as_str(),
+            |ring| may_read(&ring.id).then(|| convert::ring(ring)),
+        );
+    }
+    let (key_rings, unauthentic, next) = page.end();
     Ok(v1::ListKeyRingsResponse {
-        key_rings: page
-            .found
-            .iter()
-            .filter(|ring| may_read_ring(&ring.id))
-            .map(convert::ring)
-            .collect(),
-        next_page_token: page.next.map(|id| list.token(&id)).unwrap_or_default(),
-        unauthentic: page.unauthentic.into_iter().filter(|name| may_read(name)).collect(),
+        key_rings,
+        next_page_token: list.next(next)?,
+        unauthentic,
     })
 }
 

@@ -42,11 +42,7 @@ pub(super) async fn list(
     let record = find_key(call, &name).await?;
     call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
     let filter = VersionFilter::parse(&request.filter).map_err(|error| ApiError::field("filter", error))?;
-    let list = List {
-        kind: "versions",
-        parent: &request.parent,
-        filter: &request.filter,
-    };
+    let list = List::of(call, "versions", &request.parent, &request.filter);
     let after = match list.read_token(&request.page_token)? {
         None => 0,
         Some(last) => last
@@ -62,9 +58,7 @@ pub(super) async fn list(
     let page: Vec<_> = passing.by_ref().take(limit).collect();
     let next = passing.next().and(page.last());
     Ok(v1::ListKeyVersionsResponse {
-        next_page_token: next
-            .map(|last| list.token(&last.row.number.to_be_bytes()))
-            .unwrap_or_default(),
+        next_page_token: list.next(next.map(|last| last.row.number.to_be_bytes().to_vec()))?,
         versions: page
             .into_iter()
             .map(|version| convert::version(&record, version))

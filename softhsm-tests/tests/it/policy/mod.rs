@@ -5,6 +5,7 @@ mod denial;
 mod files;
 mod hidden;
 mod page;
+mod pages;
 mod reload;
 
 use portcullis_client::Client;
