@@ -28,7 +28,8 @@ pub(super) const SETTINGS: Target = Target {
             },
             judge: judge_settings,
             memory: Memory {
-                fixed: 256 * 1024,
+                // The vocabulary of policies is read with the first grants.
+                fixed: 2 * 1024 * 1024,
                 per_byte: 256,
             },
         })
