@@ -138,6 +138,22 @@ rings = ["*"]
     assert!(!output.status.success() && output.stdout.is_empty(), "{output}");
 }
 
+/// Who asks for revocation and names no list would go on in the belief that callers are looked up.
+#[test]
+fn revocation_that_is_required_without_lists_is_no_valid_configuration() {
+    let cluster = TestCluster::new();
+    check(&cluster.config_file()).succeeded();
+    cluster.edit_tls(|tls| {
+        tls.insert("revocation_policy".to_owned(), "require".into());
+    });
+    let output = check(&cluster.config_file());
+    assert!(!output.status.success(), "{output}");
+    for words in ["listen.tls.revocation_policy", "revocation_lists names no list"] {
+        assert!(output.stderr.contains(words), "{words}: {output}");
+    }
+    assert!(!Launch::new(&cluster).start_in_vain().status.success());
+}
+
 #[test]
 fn what_is_no_toml_is_reported_with_its_line() {
     let directory = portcullis_softhsm_tests::temporary_directory();

@@ -237,6 +237,20 @@ fn allowed_system_calls() -> BTreeSet<String> {
     allowed
 }
 
+/// A credential is a copy from the service's start: with one, a new PIN or TLS key would need a restart.
+#[test]
+fn the_unit_takes_no_secret_that_only_a_restart_can_change() {
+    let unit = fs::read_to_string(unit_file()).expect("the unit");
+    let credential = unit.lines().find(|line| line.starts_with("LoadCredential"));
+    assert_eq!(credential, None);
+    for advised in [
+        "pin_file = \"/etc/portcullis/pins/",
+        "private_key = \"/etc/portcullis/tls/",
+    ] {
+        assert!(unit.contains(advised), "{advised}");
+    }
+}
+
 fn expand(name: &str) -> BTreeSet<String> {
     if !name.starts_with('@') {
         return BTreeSet::from([name.to_owned()]);
