@@ -298,16 +298,21 @@ impl PrincipalPattern {
         let known = ["unix:uid=", SPIFFE, "x509:"]
             .iter()
             .any(|space| name.starts_with(space));
-        if (known || text == "*") && !name.contains('*') {
-            Ok(Self {
-                text: name.to_owned(),
-                prefix,
-            })
-        } else {
-            Err(format!(
+        if !(known || text == "*") || name.contains('*') {
+            return Err(format!(
                 "\"{text}\" is no principal: expected unix:uid=…, spiffe://…, x509:… (with an optional * at the end), or *"
-            ))
+            ));
         }
+        if prefix && !ends_a_part(name) {
+            return Err(format!(
+                "\"{text}\" would also mean principals whose names only begin alike: expected a * after a whole part of the \
+                 name, as in spiffe://example.org/*, x509:{{issuer}}:* or unix:uid=*"
+            ));
+        }
+        Ok(Self {
+            text: name.to_owned(),
+            prefix,
+        })
     }
 
     /// Whether it means one principal.
@@ -338,6 +343,20 @@ impl fmt::Display for PrincipalPattern {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.text)?;
         formatter.write_str(if self.prefix { "*" } else { "" })
+    }
+}
+
+/// Whether a prefix of names ends where a part of them does: after the path segment, the issuer, an attribute of the subject, or
+/// the kind of name.
+fn ends_a_part(prefix: &str) -> bool {
+    match prefix {
+        "" | "unix:uid=" => true,
+        prefix if prefix.starts_with(SPIFFE) => prefix.ends_with('/'),
+        prefix if prefix.starts_with("x509:") => {
+            let attribute = prefix.ends_with(',') && !prefix.ends_with("\\,");
+            attribute || prefix.ends_with(':') && prefix.matches(':').count() <= 2
+        }
+        _ => false,
     }
 }
 
@@ -468,5 +487,35 @@ mod tests {
         }
         assert!(PrincipalPattern::parse("alice").is_err());
         assert!(PrincipalPattern::parse("spiffe://*/x").is_err());
+    }
+
+    #[test]
+    fn a_pattern_ends_after_a_whole_part_of_the_name() {
+        let issuer = "x509:8fa3aab2faa9b79e0a0398da5b5abd07";
+        for good in [
+            "*".to_owned(),
+            "unix:uid=*".to_owned(),
+            "spiffe://*".to_owned(),
+            "spiffe://example.org/*".to_owned(),
+            "spiffe://example.org/team/*".to_owned(),
+            "x509:*".to_owned(),
+            format!("{issuer}:*"),
+            format!("{issuer}:CN=ci,*"),
+        ] {
+            assert!(PrincipalPattern::parse(&good).is_ok(), "{good}");
+        }
+        // These would reach example.org.evil, another user, another team, another authority and another name.
+        for wrong in [
+            "spiffe://example.org*".to_owned(),
+            "unix:uid=100*".to_owned(),
+            "spiffe://example.org/team*".to_owned(),
+            "x509:8fa3*".to_owned(),
+            format!("{issuer}:CN=ci*"),
+            format!("{issuer}:CN=a:*"),
+            format!("{issuer}:CN=a\\,*"),
+        ] {
+            let error = PrincipalPattern::parse(&wrong).expect_err(&wrong);
+            assert!(error.contains("only begin alike"), "{error}");
+        }
     }
 }

@@ -84,7 +84,7 @@ fn has(rule: &Rule, duty: Duty) -> bool {
 }
 
 /// The duties that no one hand should hold, and why.
-const APART: [(Duty, Duty, &str); 16] = [
+const APART: [(Duty, Duty, &str); 18] = [
     (
         Duty::Administer,
         Duty::Use,
@@ -104,6 +104,16 @@ const APART: [(Duty, Duty, &str); 16] = [
         Duty::Administer,
         Duty::Export,
         "who can make exportable keys should not export them",
+    ),
+    (
+        Duty::Import,
+        Duty::Use,
+        "who brings a key in may know it, and should not use it",
+    ),
+    (
+        Duty::Import,
+        Duty::Administer,
+        "who makes keys should not choose what they are",
     ),
     (Duty::Use, Duty::Destroy, "who uses keys should not destroy them"),
     (Duty::Operate, Duty::Use, "who runs the HSMs should not use keys"),
