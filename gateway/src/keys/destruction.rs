@@ -90,8 +90,10 @@ impl Changes {
                 VersionState::Destroying => record,
                 _ if !is_due(version, time) => return Ok(Destruction::Cancelled),
                 _ => {
-                    let reason = version.row.history.reason.clone();
-                    let next = version.row.entering(VersionState::Destroying, &reason, now());
+                    // A mark that no HSM has authenticated yet is kept.
+                    let row = version.folded();
+                    let mut next = row.entering(VersionState::Destroying, &row.history.reason, now());
+                    next.revision = version.row.revision + 1;
                     self.commit(&record, rows(next), None, deadline).await?
                 }
             }

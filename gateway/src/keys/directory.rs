@@ -297,7 +297,7 @@ impl KeyDirectory {
             });
             let restriction = stored.restrictions.iter().find(|one| one.number == row.number);
             records.push(VersionRecord {
-                restriction: restriction.filter(|one| row.state.is_restricted_by(one.state)).cloned(),
+                restriction: restriction.filter(|one| row.is_restricted_by(one.state)).cloned(),
                 uses: self.uses.counter(key.uid, row.number),
                 row,
                 material,

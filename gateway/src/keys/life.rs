@@ -5,7 +5,7 @@ use super::{
     directory::{BACKGROUND_DEADLINE, DirectoryError, KeyRecord, restriction_patience},
     name::KeyName,
     record::{Restriction, now},
-    state::Verb,
+    state::{Verb, VersionState},
 };
 use crate::store::Created;
 use std::{
@@ -104,14 +104,27 @@ impl Changes {
                 state: row.state.name(),
                 required: wanted.verb.applies_to(),
             })?;
-        if to == row.state {
-            return Ok(None);
-        }
         let time = now();
-        let mut next = row.entering(to, &wanted.reason, time);
+        let mut next = match (wanted.verb, row.state) {
+            (Verb::MarkCompromised, VersionState::DestroyScheduled) => {
+                if row.history.compromised.is_some() {
+                    return Ok(None);
+                }
+                row.marked_compromised(&wanted.reason, time)
+            }
+            // Another window counts from now, as the first did: it never leaves less time than the ring allows.
+            (Verb::ScheduleDestruction, VersionState::DestroyScheduled) if wanted.window.is_some() => {
+                row.entering(to, &wanted.reason, time)
+            }
+            _ if to == row.state => return Ok(None),
+            _ => {
+                let mut next = row.entering(to, &wanted.reason, time);
+                next.history.destroy = None;
+                next
+            }
+        };
         // The row in the store has still the revision before: the restriction was never a revision of it.
         next.revision = version.row.revision + 1;
-        next.history.destroy = None;
         if wanted.verb == Verb::ScheduleDestruction {
             let ring = self.directory.ring(&wanted.key.ring, terms.deadline).await?;
             let window = match wanted.window {
@@ -153,10 +166,17 @@ impl Changes {
                 required: wanted.verb.applies_to(),
             })?;
         require_revision(terms.expected, version.revision(), name)?;
+        if to == row.state && row.history.compromised.is_some() {
+            // It waits for its destruction, and is marked already.
+            return Ok(self.directory.assemble(planned(record, &Plan::default()))?);
+        }
         let restriction = Restriction {
             key_uid: record.key.uid,
             number: wanted.number,
-            state: to,
+            state: match wanted.verb {
+                Verb::Disable => VersionState::Disabled,
+                _ => VersionState::Compromised,
+            },
             reason: wanted.reason.clone(),
             time: now(),
         };

@@ -233,6 +233,36 @@ impl VersionRow {
     }
 }
 
+impl VersionRow {
+    /// The next form of a row that is marked as compromised and stays in its state.
+    #[must_use]
+    pub fn marked_compromised(&self, reason: &str, now: OffsetDateTime) -> Self {
+        let mut next = self.entering(self.state, reason, now);
+        next.history.compromised.get_or_insert(now);
+        next
+    }
+
+    /// Whether a restriction still takes something away from it. What waits for its destruction can be marked once.
+    pub fn is_restricted_by(&self, to: VersionState) -> bool {
+        match (self.state, to) {
+            (VersionState::DestroyScheduled, VersionState::Compromised) => self.history.compromised.is_none(),
+            (state, to) => state.is_restricted_by(to),
+        }
+    }
+
+    /// The next form of the row with a restriction as part of it.
+    #[must_use]
+    pub fn restricted(&self, restriction: &Restriction) -> Self {
+        let Restriction {
+            state, reason, time, ..
+        } = restriction;
+        match self.state {
+            VersionState::DestroyScheduled => self.marked_compromised(reason, *time),
+            _ => self.entering(*state, reason, *time),
+        }
+    }
+}
+
 impl Row for RingRow {
     fn canonical(&self) -> Vec<u8> {
         let label: &[u8] = match self.layout {

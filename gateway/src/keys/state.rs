@@ -108,7 +108,8 @@ impl VersionState {
     }
 
     /// Where a verb leads from here; `None` where it does not apply. Scheduling what is scheduled or gone leads nowhere
-    /// else: the wish is fulfilled.
+    /// else: the wish is fulfilled, or another time is wished for. What is found to be compromised while it waits for its
+    /// destruction goes on waiting, and is marked.
     ///
     /// What happened before is never undone: enabling a version that was deactivated makes it DEACTIVATED again, and a
     /// cancelled destruction of a compromised version leaves it COMPROMISED.
@@ -125,6 +126,7 @@ impl VersionState {
             (Verb::MarkCompromised, Self::PreActive | Self::Active | Self::Disabled | Self::Deactivated) => {
                 Some(Self::Compromised)
             }
+            (Verb::MarkCompromised, Self::DestroyScheduled) if past.material => Some(self),
             (
                 Verb::ScheduleDestruction,
                 Self::PreActive
@@ -203,7 +205,7 @@ impl Verb {
             Self::Disable => "ACTIVE",
             Self::Enable => "DISABLED",
             Self::Deactivate => "ACTIVE, DISABLED",
-            Self::MarkCompromised => "PRE_ACTIVE, ACTIVE, DISABLED, DEACTIVATED",
+            Self::MarkCompromised => "PRE_ACTIVE, ACTIVE, DISABLED, DEACTIVATED, DESTROY_SCHEDULED",
             Self::ScheduleDestruction => "PRE_ACTIVE, ACTIVE, DISABLED, DEACTIVATED, COMPROMISED, PENDING_IMPORT",
             Self::CancelDestruction => "DESTROY_SCHEDULED",
         }
@@ -231,6 +233,30 @@ mod tests {
                 assert_eq!(state.permission(*operation), expected, "{operation} when {state}");
             }
         }
+    }
+
+    #[test]
+    fn what_waits_for_its_destruction_is_marked_and_goes_on_waiting() {
+        let past = Past {
+            activated: true,
+            deactivated: false,
+            compromised: false,
+            material: true,
+        };
+        let scheduled = VersionState::DestroyScheduled;
+        assert_eq!(scheduled.after(Verb::MarkCompromised, past), Some(scheduled));
+        let marked = Past {
+            compromised: true,
+            ..past
+        };
+        let cancelled = scheduled.after(Verb::CancelDestruction, marked);
+        assert_eq!(cancelled, Some(VersionState::Compromised));
+        // Nothing can be known to others before there is key material.
+        let empty = Past {
+            material: false,
+            ..past
+        };
+        assert_eq!(scheduled.after(Verb::MarkCompromised, empty), None);
     }
 
     #[test]
@@ -273,7 +299,7 @@ mod tests {
                 let past = Past {
                     activated: past.activated || after == VersionState::Active,
                     deactivated: past.deactivated || after == VersionState::Deactivated,
-                    compromised: past.compromised || after == VersionState::Compromised,
+                    compromised: past.compromised || verb == Verb::MarkCompromised,
                     ..past
                 };
                 if !reached.contains(&(after, past)) {

@@ -234,7 +234,7 @@ fn predicted(caller: &str, may: &[Operation], operation: Operation, can: &[Opera
         Deactivate => matches!(state, State::Active | State::Disabled),
         MarkCompromised => matches!(
             state,
-            State::PreActive | State::Active | State::Disabled | State::Deactivated
+            State::PreActive | State::Active | State::Disabled | State::Deactivated | State::DestroyScheduled
         ),
         CancelDestruction => state == State::DestroyScheduled,
     };

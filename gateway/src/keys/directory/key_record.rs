@@ -75,8 +75,9 @@ impl VersionRecord {
     /// Where the version is in its life.
     pub fn state(&self) -> VersionState {
         match &self.restriction {
-            Some(restriction) => restriction.state,
-            None => self.row.state,
+            // What waits for its destruction goes on waiting.
+            Some(restriction) if self.row.state != VersionState::DestroyScheduled => restriction.state,
+            _ => self.row.state,
         }
     }
 
@@ -88,9 +89,7 @@ impl VersionRecord {
     /// The row with the restriction, if there is one, as part of it.
     pub fn folded(&self) -> VersionRow {
         match &self.restriction {
-            Some(restriction) => self
-                .row
-                .entering(restriction.state, &restriction.reason, restriction.time),
+            Some(restriction) => self.row.restricted(restriction),
             None => self.row.clone(),
         }
     }

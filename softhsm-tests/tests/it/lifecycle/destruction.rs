@@ -226,3 +226,42 @@ async fn the_window_has_bounds_of_the_gateway_of_the_ring_and_of_the_key() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scheduled_destruction_gets_another_time_from_those_who_know_its_etag() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let key = create_key(&client, "ring", "key", KeySpec::EC_P256).await;
+    let name = format!("{}/versions/1", key.name);
+    let first = schedule(&client, &name, 3600).await.expect("scheduled");
+    let time = |version: &portcullis_client::v1::KeyVersion| version.destroy_time.expect("a time").seconds;
+    let later = schedule(&client, &name, 24 * 3600).await.expect("another time");
+    let moved = time(&later) - time(&first);
+    assert!((22 * 3600..24 * 3600).contains(&moved), "moved by {moved} s");
+    let request = |etag: &str, window: Option<i64>| ScheduleKeyVersionDestructionRequest {
+        name: name.clone(),
+        etag: etag.to_owned(),
+        window: window.and_then(seconds),
+        ..Default::default()
+    };
+    let stale = request(&first.etag, Some(7200));
+    let answer = client.keys().schedule_key_version_destruction(stale).await;
+    assert_eq!(refusal(answer).reason, "ETAG_MISMATCH");
+    // Without a window the wish is fulfilled already.
+    let same = client
+        .keys()
+        .schedule_key_version_destruction(request("", None))
+        .await
+        .expect("the same")
+        .into_inner();
+    assert_eq!((same.destroy_time, &same.etag), (later.destroy_time, &later.etag));
+    let sooner = client
+        .keys()
+        .schedule_key_version_destruction(request(&later.etag, Some(1)))
+        .await
+        .expect("another time");
+    assert_eq!(sooner.into_inner().state(), KeyVersionState::DestroyScheduled);
+    wait_for_state(&client, &name, KeyVersionState::Destroyed).await;
+}

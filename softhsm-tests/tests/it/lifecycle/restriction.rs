@@ -32,9 +32,13 @@ async fn a_version_is_disabled_and_marked_as_compromised_without_any_hsm() {
     let gateway = Gateway::start(&cluster);
     let client = gateway.unix_client().await;
     create_ring(&client, "ring").await;
-    for id in ["disabled", "compromised", "both", "active"] {
+    for id in ["disabled", "compromised", "both", "active", "scheduled"] {
         create_key(&client, "ring", id, KeySpec::EC_P256).await;
     }
+    let scheduled = "keyRings/ring/keys/scheduled/versions/1";
+    apply(&client, scheduled, Verb::ScheduleDestruction)
+        .await
+        .expect("scheduled");
     drop(client);
     gateway.stop();
     take_tokens_away(&cluster);
@@ -51,6 +55,12 @@ async fn a_version_is_disabled_and_marked_as_compromised_without_any_hsm() {
         .expect("marked");
     assert_eq!(marked.state(), KeyVersionState::Compromised);
     assert!(marked.compromise_time.is_some());
+    // A leak that is found while a version waits for its destruction.
+    for _ in 0..2 {
+        let marked = apply(&client, scheduled, Verb::MarkCompromised).await.expect("marked");
+        assert_eq!(marked.state(), KeyVersionState::DestroyScheduled);
+        assert!(marked.compromise_time.is_some() && marked.destroy_time.is_some());
+    }
     apply(&client, &name("both"), Verb::Disable).await.expect("disabled");
     apply(&client, &name("both"), Verb::MarkCompromised)
         .await
@@ -85,6 +95,13 @@ async fn a_version_is_disabled_and_marked_as_compromised_without_any_hsm() {
     assert!(sign(&client, &name("active"), b"message").await.is_ok());
     // The gateway makes them part of authenticated rows; then nothing without a tag is left.
     wait_for_no_restrictions(&cluster).await;
+    let marked = version(&client, scheduled).await;
+    assert_eq!(marked.state(), KeyVersionState::DestroyScheduled);
+    assert!(marked.compromise_time.is_some() && marked.destroy_time.is_some());
+    let cancelled = apply(&client, scheduled, Verb::CancelDestruction)
+        .await
+        .expect("cancelled");
+    assert_eq!(cancelled.state(), KeyVersionState::Compromised);
     apply(&client, &name("disabled"), Verb::Enable).await.expect("enabled");
     assert!(sign(&client, &name("disabled"), b"message").await.is_ok());
 }
