@@ -1,115 +1,22 @@
 //! One request: who asks, whether it is allowed, what came of it. Everything ends in one audit entry before the reply.
 
-use super::{ApiError, Gateway, Reason, deadline::time_allowed};
+use super::{ApiError, Gateway, Reason, caller::Caller, justification::Justification, subject::Subject};
 use crate::{
-    audit::{Entry, Permission, Phase},
+    audit::{Details, Entry, Permission, Phase},
     cluster::core::MemberIndex,
     crypto::ciphertext::Authenticated,
     identity::Peer,
-    keys::name::Id,
+    keys::name::{Id, KeyName},
     policy::{Action, Circumstances, Decision, KeyFacts, Question, Resource},
     quota::Place,
-    telemetry::{self, RequestId},
+    telemetry,
 };
 use portcullis_hsm::algorithm::Mechanism;
 use portcullis_proto::v1;
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
-
-/// Who asks, and until when. Several calls have one caller where they came in one batch or stream.
-#[derive(Debug, Clone)]
-pub(super) struct Caller {
-    /// Who asks.
-    pub(super) peer: Arc<Peer>,
-    /// When the caller no longer waits.
-    pub(super) deadline: Instant,
-    /// The request's id.
-    pub(super) request: Uuid,
-    /// What the entries of one batch or stream have in common.
-    pub(super) batch: Option<Uuid>,
-}
-
-impl Caller {
-    /// The caller of a request.
-    pub(super) fn of<T>(gateway: &Arc<Gateway>, request: &Request<T>) -> Result<Self, Status> {
-        let allowed = time_allowed(request.metadata()).map(|allowed| allowed.min(LONGEST));
-        Ok(Self {
-            peer: peer_of(request)?,
-            deadline: Instant::now() + allowed.unwrap_or_else(|| gateway.cluster.default_deadline()),
-            request: request_id(request),
-            batch: None,
-        })
-    }
-
-    /// The id of a call of this caller's, and its entry, which has no outcome yet.
-    fn entry(&self, action: &'static str) -> (Uuid, Entry) {
-        // Of several calls in one request, each has an id of its own.
-        let request_id = if self.batch.is_some() {
-            Uuid::now_v7()
-        } else {
-            self.request
-        };
-        let entry = Entry {
-            phase: Phase::Outcome,
-            request: Some(request_id.to_string()),
-            batch: self.batch.map(|batch| batch.to_string()),
-            principal: Some(self.peer.principal.to_string()),
-            method: Some(self.peer.method.name()),
-            peer: Some(self.peer.address.clone()),
-            action,
-            resource: String::new(),
-            rule: None,
-            also: Vec::new(),
-            mechanism: None,
-            context: BTreeMap::new(),
-            reason: None,
-            member: None,
-            outcome: String::new(),
-        };
-        (request_id, entry)
-    }
-
-    /// Refuses what is no request that a call could begin with; `action` says what it would have been, as far as that is known.
-    /// It counts among the principal's calls and is in the audit log like any call that is refused, so that it is bounded like them.
-    pub(super) fn refuse(&self, gateway: &Gateway, action: &'static str, error: ApiError) -> Refused {
-        let (request_id, mut entry) = self.entry(action);
-        let quota = gateway.limits().principal;
-        let admitted = gateway
-            .quotas
-            .admit(self.peer.principal.as_str(), quota, Instant::now());
-        let error = match (self.peer.ended(), admitted) {
-            (Some(reason), _) => reason.into(),
-            (None, Err(exceeded)) => exceeded.into(),
-            (None, Ok(_)) => error,
-        };
-        entry.outcome = error.reason().name().to_owned();
-        let error = match gateway.audit.append(&entry) {
-            Ok(()) => error,
-            Err(unwritten) => unwritten.into(),
-        };
-        Refused::new(error, request_id)
-    }
-}
-
-/// The id that a request has in the log, in traces and for its caller.
-pub(super) fn request_id<T>(request: &Request<T>) -> Uuid {
-    let given = request.extensions().get::<RequestId>();
-    given.map_or_else(Uuid::now_v7, |id| id.0)
-}
-
-/// Who sent a request.
-pub(super) fn peer_of<T>(request: &Request<T>) -> Result<Arc<Peer>, Status> {
-    request.extensions().get::<Arc<Peer>>().cloned().ok_or_else(|| {
-        let error = ApiError::new(Reason::Unauthenticated, "the connection has no identity");
-        error.into_status(&request_id(request).to_string())
-    })
-}
 
 /// The end of a call that has no result.
 #[derive(Debug)]
@@ -140,6 +47,15 @@ impl Refused {
     }
 }
 
+/// The second thing that a call does, and the key that the caller named for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Second<'a> {
+    /// What.
+    pub(super) action: Action,
+    /// To what, in the caller's words.
+    pub(super) named: &'a str,
+}
+
 /// A request under way.
 ///
 /// [`Call::conclude`] writes the audit entry. A call that is dropped before, because its caller went away or its time was over,
@@ -151,6 +67,7 @@ pub(super) struct Call {
     request_id: Uuid,
     deadline: Instant,
     action: Action,
+    subject: Subject,
     authorised: bool,
     // The call's place among those of its principal.
     place: Option<Place>,
@@ -175,6 +92,7 @@ impl Call {
             request_id,
             deadline: caller.deadline,
             action,
+            subject: Subject::default(),
             authorised: false,
             place: None,
             entry: Some(entry),
@@ -220,49 +138,74 @@ impl Call {
         self.action
     }
 
-    /// Asks the policy whether the caller may do this to the gateway. `resource` is what the audit log calls it.
+    /// Notes what the caller named, before anything is known of it. Refusals of the call's action are in these words, so that
+    /// they tell no more than the caller said.
+    pub(super) fn names(&mut self, named: impl Into<String>) {
+        self.subject.names(named.into());
+    }
+
+    /// What the caller named.
+    pub(super) fn named(&self) -> &str {
+        self.subject.named()
+    }
+
+    /// Notes what that turned out to be.
+    pub(super) fn finds(&mut self, resource: String) {
+        self.subject.finds(resource);
+    }
+
+    /// Notes the mechanism that was chosen.
+    pub(super) fn note_mechanism(&mut self, mechanism: Mechanism) {
+        telemetry::note_mechanism(mechanism);
+        self.entry_mut().mechanism = Some(mechanism.name());
+    }
+
+    /// Asks the policy whether the caller may do this to the gateway.
     ///
     /// Like all questions to the policy, this comes before anything is queued.
-    pub(super) fn authorise_gateway(&mut self, resource: impl Into<String>) -> Result<(), ApiError> {
-        let resource = resource.into();
-        let decision = self.ask(self.action, Resource::Gateway, Circumstances::default());
-        self.decided(decision, &resource.clone(), resource)
+    pub(super) fn authorise_gateway(&mut self) -> Result<(), ApiError> {
+        self.authorise(Resource::Gateway, Circumstances::NONE)
     }
 
     /// Asks the policy whether the caller may do this to a ring.
-    pub(super) fn authorise_ring(&mut self, resource: String, ring: &Id) -> Result<(), ApiError> {
-        let decision = self.ask(self.action, Resource::KeyRing(ring), Circumstances::default());
-        self.decided(decision, &format!("keyRings/{ring}"), resource)
+    pub(super) fn authorise_ring(&mut self, ring: &Id, circumstances: Circumstances<'_>) -> Result<(), ApiError> {
+        self.authorise(Resource::KeyRing(ring), circumstances)
     }
 
     /// Asks the policy whether the caller may do this to a key, which exists or is to be made.
     pub(super) fn authorise_key(
         &mut self,
-        resource: String,
         key: KeyFacts<'_>,
         circumstances: Circumstances<'_>,
     ) -> Result<(), ApiError> {
-        let decision = self.ask(self.action, Resource::Key(key), circumstances);
-        self.decided(decision, &key.name.to_string(), resource)
+        self.authorise(Resource::Key(key), circumstances)
     }
 
-    /// Asks for a second permission, for a call that does two things. It stands beside the first in the audit entry.
+    fn authorise(&mut self, resource: Resource<'_>, circumstances: Circumstances<'_>) -> Result<(), ApiError> {
+        let decision = self.ask(self.action, resource, circumstances);
+        self.decided(decision)
+    }
+
+    /// Asks for a second permission, for a call that does two things. It stands beside the first in the audit entry, with the
+    /// exact `resource`; a refusal is in the words of the caller, `named`.
     pub(super) fn authorise_also(
         &mut self,
-        action: Action,
-        resource: Resource<'_>,
+        second: Second<'_>,
+        resource: String,
+        of: Resource<'_>,
         circumstances: Circumstances<'_>,
     ) -> Result<(), ApiError> {
-        let decision = self.ask(action, resource, circumstances);
+        let Second { action, named } = second;
+        let decision = self.ask(action, of, circumstances);
         let outcome = if decision.is_allowed() {
             self.count_allowed(action);
             Ok(())
         } else {
-            Err(self.denial(action, &resource.to_string()))
+            Err(self.denial(action, named))
         };
         self.entry_mut().also.push(Permission {
             action: action.name(),
-            resource: resource.to_string(),
+            resource,
             context: circumstances.encryption_context.cloned().unwrap_or_default(),
             rule: decision.rule().map(|rule| rule.to_string()),
             allowed: decision.is_allowed(),
@@ -270,43 +213,31 @@ impl Call {
         outcome
     }
 
-    /// Notes the exact resource of the second permission, once it is known.
-    pub(super) fn also_uses(&mut self, resource: String) {
-        if let Some(permission) = self.entry_mut().also.last_mut() {
-            permission.resource = resource;
-        }
-    }
-
     /// Asks whether the caller may list what a filter by [`Call::may`] then shows: whether a rule could allow the call's
     /// action on anything.
-    pub(super) fn authorise_list(&mut self, resource: impl Into<String>) -> Result<(), ApiError> {
-        let resource = resource.into();
+    pub(super) fn authorise_list(&mut self) -> Result<(), ApiError> {
         let decision = self.gateway.policy.could_allow(&self.peer, self.action);
-        self.decided(decision, &resource.clone(), resource)
+        self.decided(decision)
     }
 
     /// Refuses, in the words of any refusal, a caller whom no rule could ever allow an action, whatever the resource.
-    pub(super) fn require_chance(&self, action: Action, resource: &str) -> Result<(), ApiError> {
+    pub(super) fn require_chance(&self, action: Action, named: &str) -> Result<(), ApiError> {
         if self.gateway.policy.could_allow(&self.peer, action).is_allowed() {
             Ok(())
         } else {
-            Err(self.denial(action, resource))
+            Err(self.denial(action, named))
         }
     }
 
     /// Whether the caller may do something, for what is shown in lists. Leaves no trace in the audit entry.
     pub(super) fn may(&self, action: Action, resource: Resource<'_>) -> bool {
-        self.ask(action, resource, Circumstances::default()).is_allowed()
+        self.ask(action, resource, Circumstances::NONE).is_allowed()
     }
 
-    /// The refusal of the call's action on a resource.
-    pub(super) fn denied(&self, resource: &str) -> ApiError {
-        self.denial(self.action, resource)
-    }
-
-    /// Notes the resource that the caller named, before anything is known of it.
-    pub(super) fn concerns(&mut self, resource: String) {
-        self.entry_mut().resource = resource;
+    /// Whether the caller may do something to a key of which only the name is known, whatever it is.
+    pub(super) fn may_whatever_it_is(&self, action: Action, key: &KeyName) -> bool {
+        let policy = &self.gateway.policy;
+        !policy.looks_at_keys(&self.peer, action, &key.ring) && self.may(action, Resource::Key(KeyFacts::unknown(key)))
     }
 
     fn ask(&self, action: Action, resource: Resource<'_>, circumstances: Circumstances<'_>) -> Decision {
@@ -319,19 +250,16 @@ impl Call {
         self.gateway.policy.decide(question, OffsetDateTime::now_utc())
     }
 
-    /// Notes a decision about the call's own action. `named` is the resource in the words of every refusal; `resource` is what
-    /// the audit log calls it, which may be more exact.
-    fn decided(&mut self, decision: Decision, named: &str, resource: String) -> Result<(), ApiError> {
+    /// Notes a decision about the call's own action.
+    fn decided(&mut self, decision: Decision) -> Result<(), ApiError> {
         self.authorised = true;
         let outcome = if decision.is_allowed() {
             self.count_allowed(self.action);
             Ok(())
         } else {
-            Err(self.denied(named))
+            Err(self.denial(self.action, self.named()))
         };
-        let entry = self.entry_mut();
-        entry.resource = resource;
-        entry.rule = decision.rule().map(|rule| rule.to_string());
+        self.entry_mut().rule = decision.rule().map(|rule| rule.to_string());
         outcome
     }
 
@@ -339,21 +267,11 @@ impl Call {
         self.gateway.telemetry.metrics().decided(action.name(), true);
     }
 
-    /// The refusal of an action on a resource.
-    pub(super) fn denial(&self, action: Action, resource: &str) -> ApiError {
+    /// The refusal of an action, in words that tell no more than the caller said.
+    pub(super) fn denial(&self, action: Action, named: &str) -> ApiError {
         self.gateway.telemetry.metrics().decided(action.name(), false);
-        let message = format!("{} may not do {action} on {resource}", self.peer.principal);
+        let message = format!("{} may not do {action} on {named}", self.peer.principal);
         ApiError::new(Reason::AccessDenied, message).with("action", action.name())
-    }
-
-    /// Notes the exact resource, once it is known.
-    pub(super) fn uses(&mut self, resource: String, mechanism: Option<Mechanism>) {
-        let entry = self.entry_mut();
-        entry.resource = resource;
-        entry.mechanism = mechanism.map(Mechanism::name);
-        if let Some(mechanism) = mechanism {
-            telemetry::note_mechanism(mechanism);
-        }
     }
 
     /// Notes the caller's encryption context. Associated data is the caller's secret, and is not noted.
@@ -363,11 +281,26 @@ impl Call {
         }
     }
 
-    /// Notes why the caller does it.
-    pub(super) fn note_reason(&mut self, reason: &str) {
-        if !reason.is_empty() {
-            self.entry_mut().reason = Some(reason.to_owned());
+    /// Notes why the caller does it, within the limits of such a text.
+    pub(super) fn note_reason(&mut self, reason: &Justification) {
+        if !reason.as_str().is_empty() {
+            self.entry_mut().reason = Some(reason.as_str().to_owned());
         }
+    }
+
+    /// Notes what a change is about to do, and again what it did.
+    pub(super) fn note_details(&mut self, details: Details) {
+        self.entry_mut().details = Some(details);
+    }
+
+    /// Notes the id by which the caller's repetition of a change is recognised.
+    pub(super) fn note_request_id(&mut self, request_id: Uuid) {
+        self.entry_mut().request_id = Some(request_id.to_string());
+    }
+
+    /// Notes that nothing is to be done, and only whether it would be.
+    pub(super) fn note_check_only(&mut self, only_checks: bool) {
+        self.entry_mut().only_checked = only_checks;
     }
 
     /// Notes who did the work.
@@ -380,6 +313,7 @@ impl Call {
     /// Writes to disk that a change is about to be made.
     pub(super) async fn intend(&mut self) -> Result<(), ApiError> {
         let mut intent = self.entry_mut().clone();
+        self.subject.describe(&mut intent);
         intent.phase = Phase::Intent;
         intent.outcome = "ALLOWED".to_owned();
         Ok(self.gateway.audit.append_synced(&intent).await?)
@@ -431,6 +365,7 @@ impl Call {
 
     fn outcome<T>(&mut self, result: &Result<T, ApiError>) -> Option<Entry> {
         let mut entry = self.entry.take()?;
+        self.subject.describe(&mut entry);
         entry.outcome = match result {
             Ok(_) => "OK".to_owned(),
             Err(error) => error.reason().name().to_owned(),
@@ -455,6 +390,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if let Some(mut entry) = self.entry.take() {
+            self.subject.describe(&mut entry);
             // Whether its caller or its deadline ended it. Changes run to their end and do not come here.
             entry.outcome = if Instant::now() < self.deadline {
                 "CANCELLED"
@@ -470,5 +406,3 @@ impl Drop for Call {
 }
 
 const ROWS_OF_AN_OPERATION: f64 = 10.0;
-/// No operation waits longer, whatever its caller allows.
-pub(super) const LONGEST: Duration = Duration::from_secs(300);

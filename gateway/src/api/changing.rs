@@ -34,10 +34,11 @@ pub(super) async fn to_the_end<T: Send + 'static>(
 
 /// The caller's promise to recognise a repetition. The hash covers the whole request and what it does; equal messages have
 /// equal bytes, because their maps are sorted.
-pub(super) fn once(call: &Call, request_id: &str, request: &impl Message) -> Result<Option<Idempotency>, ApiError> {
+pub(super) fn once(call: &mut Call, request_id: &str, request: &impl Message) -> Result<Option<Idempotency>, ApiError> {
     let Some(request_id) = convert::request_id(request_id)? else {
         return Ok(None);
     };
+    call.note_request_id(request_id);
     let mut hash = Sha256::new_with_prefix(call.action().name());
     hash.update([0]);
     hash.update(request.encode_to_vec());
@@ -51,12 +52,13 @@ pub(super) fn once(call: &Call, request_id: &str, request: &impl Message) -> Res
 
 /// What accompanies a change.
 pub(super) fn terms(
-    call: &Call,
+    call: &mut Call,
     etag: &str,
     request_id: &str,
     validate_only: bool,
     request: &impl Message,
 ) -> Result<Terms, ApiError> {
+    call.note_check_only(validate_only);
     Ok(Terms {
         expected: expected(etag)?,
         once: once(call, request_id, request)?,

@@ -17,7 +17,8 @@ impl ClusterService for Api {
         request: Request<v1::ListMembersRequest>,
     ) -> Result<Response<v1::ListMembersResponse>, Status> {
         let (mut call, _) = Call::begin(&self.0, Action::ReadCluster, request)?;
-        let result = call.authorise_gateway("members").map(|()| {
+        call.names("members");
+        let result = call.authorise_gateway().map(|()| {
             let domain = self.0.cluster.domain();
             v1::ListMembersResponse {
                 members: self.0.cluster.members().into_iter().map(member).collect(),
@@ -31,7 +32,8 @@ impl ClusterService for Api {
     async fn get_member(&self, request: Request<v1::GetMemberRequest>) -> Result<Response<v1::Member>, Status> {
         let (mut call, request) = Call::begin(&self.0, Action::ReadCluster, request)?;
         let result = member_name(&request.name).and_then(|name| {
-            call.authorise_gateway(format!("members/{name}"))?;
+            call.names(format!("members/{name}"));
+            call.authorise_gateway()?;
             let view = self
                 .0
                 .cluster

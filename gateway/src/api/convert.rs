@@ -17,7 +17,7 @@ use portcullis_hsm::{
 use portcullis_proto::v1;
 use prost_types::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 /// A ring as the API shows it.
@@ -217,6 +217,11 @@ pub(super) fn timestamp(time: OffsetDateTime) -> Timestamp {
         seconds: time.unix_timestamp(),
         nanos: time.nanosecond() as i32,
     }
+}
+
+/// A time as the audit log writes it (RFC 3339); none where that has no such form.
+pub(super) fn text_time(time: OffsetDateTime) -> Option<String> {
+    time.format(&Rfc3339).ok()
 }
 
 /// A duration that a caller gave, in whole seconds.

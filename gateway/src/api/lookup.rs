@@ -1,17 +1,18 @@
-//! Finding the key that a call names, without telling those who may not know whether it exists; and whether its state lets
-//! it be used.
+//! Finding the key that a call names, without telling those who may not know whether it exists.
 
-use super::{ApiError, Reason, call::Call};
+use super::{
+    ApiError, Reason,
+    call::{Call, Second},
+};
 use crate::{
     keys::{
         alias::Alias,
-        directory::{DirectoryError, KeyRecord, Material, VersionRecord},
+        directory::{DirectoryError, KeyRecord, VersionRecord},
         name::{AliasName, KeyName, KeyOrVersionName},
-        state::Permission,
+        record::now,
     },
-    policy::{Action, Circumstances, Resource},
+    policy::{Action, Resource},
 };
-use portcullis_hsm::algorithm::Operation;
 use std::sync::Arc;
 
 /// How much a record must be trusted.
@@ -23,57 +24,127 @@ pub(super) enum Trust {
     AnythingWithoutHsm,
 }
 
-/// The record of the key that a call is about. The call must still be authorised, with the key's facts.
+/// The record of the key that a call is about. The call must have named it, and must still be authorised, with the key's facts.
 ///
 /// A caller whom no rule could ever allow the call's action is refused before anything is looked up. That a key does not
 /// exist, or that its record is not authentic, is told only to those who may read the ring's keys or may do the call's action
 /// on the whole ring; others are refused in the same words as if it existed.
-pub(super) async fn find_key(call: &mut Call, name: &KeyName) -> Result<Arc<KeyRecord>, ApiError> {
+pub(super) async fn find_key(call: &Call, name: &KeyName) -> Result<Arc<KeyRecord>, ApiError> {
     find_key_with(call, name, Trust::Checked).await
 }
 
 /// As [`find_key`], with as much trust as is needed.
-pub(super) async fn find_key_with(call: &mut Call, name: &KeyName, trust: Trust) -> Result<Arc<KeyRecord>, ApiError> {
-    call.concerns(name.to_string());
-    find(call, call.action(), name, trust).await
+pub(super) async fn find_key_with(call: &Call, name: &KeyName, trust: Trust) -> Result<Arc<KeyRecord>, ApiError> {
+    find(call, own(call), name, trust).await
 }
 
 /// The record of the second key of a call that does two things, in the same way. The second action must still be authorised.
-pub(super) async fn find_second_key(call: &Call, action: Action, name: &KeyName) -> Result<Arc<KeyRecord>, ApiError> {
-    find(call, action, name, Trust::Checked).await
+pub(super) async fn find_second_key(
+    call: &Call,
+    second: Second<'_>,
+    name: &KeyName,
+) -> Result<Arc<KeyRecord>, ApiError> {
+    find(call, second, name, Trust::Checked).await
 }
 
-async fn find(call: &Call, action: Action, name: &KeyName, trust: Trust) -> Result<Arc<KeyRecord>, ApiError> {
-    call.require_chance(action, &name.to_string())?;
-    let directory = Arc::clone(&call.gateway().directory);
+/// The key that a call names, and the number of the version, if one is named; or the ephemeral key whose token it brings. The
+/// call is not authorised yet.
+pub(super) async fn find_given(
+    call: &mut Call,
+    name: &str,
+    key_token: &[u8],
+) -> Result<(Arc<KeyRecord>, Option<u32>), ApiError> {
+    if key_token.is_empty() {
+        let name = version_named(call, name).await?;
+        return Ok((find_key(call, &name.key).await?, name.version));
+    }
+    let record = ephemeral(call, call.action(), name, key_token).await?;
+    call.names(record.key.name.to_string());
+    Ok((record, None))
+}
+
+/// As [`find_given`], for the second key of a call that does two things. A token's key is called as its owner knows it.
+pub(super) async fn find_second_given(
+    call: &Call,
+    second: Second<'_>,
+    key_token: &[u8],
+) -> Result<(Arc<KeyRecord>, Option<u32>), ApiError> {
+    if key_token.is_empty() {
+        let name = second_version_named(call, second).await?;
+        return Ok((find_second_key(call, second, &name.key).await?, name.version));
+    }
+    Ok((ephemeral(call, second.action, second.named, key_token).await?, None))
+}
+
+/// The key or version that a text names, directly or by an alias. It is what the call is about.
+pub(super) async fn version_named(call: &mut Call, text: &str) -> Result<KeyOrVersionName, ApiError> {
+    match AliasName::parse(text) {
+        Ok(alias) => {
+            call.names(text);
+            target_of(call, own(call), &alias).await
+        }
+        Err(_) => {
+            let name = KeyOrVersionName::parse(text)?;
+            call.names(text);
+            Ok(name)
+        }
+    }
+}
+
+/// As [`version_named`], for the second key of a call that does two things.
+pub(super) async fn second_version_named(call: &Call, second: Second<'_>) -> Result<KeyOrVersionName, ApiError> {
+    match AliasName::parse(second.named) {
+        Ok(alias) => target_of(call, second, &alias).await,
+        Err(_) => Ok(KeyOrVersionName::parse(second.named)?),
+    }
+}
+
+/// The key that a text names, directly or by an alias. It is what the call is about.
+pub(super) async fn key_named(call: &mut Call, text: &str) -> Result<KeyName, ApiError> {
+    match AliasName::parse(text) {
+        Ok(_) => Ok(version_named(call, text).await?.key),
+        Err(_) => {
+            let name = KeyName::parse(text)?;
+            call.names(text);
+            Ok(name)
+        }
+    }
+}
+
+/// The version that a name means.
+pub(super) fn find_version(record: &KeyRecord, number: Option<u32>) -> Result<&VersionRecord, ApiError> {
+    match number {
+        None => Ok(record.primary()),
+        Some(number) => record.version(number).ok_or_else(|| {
+            let name = record.key.name.version(number);
+            ApiError::new(Reason::KeyVersionNotFound, format!("{name} does not exist")).with("version", name)
+        }),
+    }
+}
+
+/// The call's own action, on what it named.
+fn own(call: &Call) -> Second<'_> {
+    Second {
+        action: call.action(),
+        named: call.named(),
+    }
+}
+
+async fn find(call: &Call, asked: Second<'_>, name: &KeyName, trust: Trust) -> Result<Arc<KeyRecord>, ApiError> {
+    call.require_chance(asked.action, asked.named)?;
+    let directory = &call.gateway().directory;
     let found = match trust {
         Trust::Checked => directory.key(name, call.deadline()).await,
         Trust::AnythingWithoutHsm => directory.key_to_restrict(name, call.deadline()).await,
     };
-    found.map_err(|error| hidden(call, action, name, &name.to_string(), error))
+    found.map_err(|error| hidden(call, asked, name, error))
 }
 
-/// The key or version that a text names, directly or by an alias.
-pub(super) async fn version_named(call: &mut Call, text: &str) -> Result<KeyOrVersionName, ApiError> {
-    if AliasName::parse(text).is_ok() {
-        call.concerns(text.to_owned());
-    }
-    second_version_named(call, call.action(), text).await
-}
-
-/// As [`version_named`], for the second key of a call that does two things.
-pub(super) async fn second_version_named(
-    call: &Call,
-    action: Action,
-    text: &str,
-) -> Result<KeyOrVersionName, ApiError> {
-    let alias = match AliasName::parse(text) {
-        Ok(alias) => alias,
-        Err(_) => return Ok(KeyOrVersionName::parse(text)?),
-    };
-    call.require_chance(action, text)?;
-    let documents = Arc::clone(&call.gateway().documents);
-    let found = documents
+async fn target_of(call: &Call, asked: Second<'_>, alias: &AliasName) -> Result<KeyOrVersionName, ApiError> {
+    call.require_chance(asked.action, asked.named)?;
+    let found = call
+        .gateway()
+        .documents
         .find::<Alias>(&alias.ring, alias.alias.as_str(), call.deadline())
         .await
         .and_then(|found| found.ok_or_else(|| DirectoryError::NoKey(alias.to_string())))
@@ -91,78 +162,32 @@ pub(super) async fn second_version_named(
         ring: alias.ring.clone(),
         key: alias.alias.clone(),
     };
-    found.map_err(|error| hidden(call, action, &name, text, error))
+    found.map_err(|error| hidden(call, asked, &name, error))
 }
 
-/// The key that a text names, directly or by an alias.
-pub(super) async fn key_named(call: &mut Call, text: &str) -> Result<KeyName, ApiError> {
-    match AliasName::parse(text) {
-        Ok(_) => Ok(version_named(call, text).await?.key),
-        Err(_) => Ok(KeyName::parse(text)?),
+/// The ephemeral key of a token, if the caller may still use it as its owner.
+async fn ephemeral(call: &Call, action: Action, name: &str, key_token: &[u8]) -> Result<Arc<KeyRecord>, ApiError> {
+    if !name.is_empty() {
+        return Err(ApiError::field("key_token", "expected a name or a token, found both"));
     }
-}
-
-/// The version that a name means.
-pub(super) fn find_version(record: &KeyRecord, number: Option<u32>) -> Result<&VersionRecord, ApiError> {
-    match number {
-        None => Ok(record.primary()),
-        Some(number) => record.version(number).ok_or_else(|| {
-            let name = record.key.name.version(number);
-            ApiError::new(Reason::KeyVersionNotFound, format!("{name} does not exist")).with("version", name)
-        }),
-    }
-}
-
-/// The key material of a version whose state permits an operation; counts the use.
-///
-/// A compromised version processes old data only for a caller who may use compromised keys and gives a reason, which the
-/// audit log keeps.
-pub(super) fn require_state<'a>(
-    call: &mut Call,
-    record: &KeyRecord,
-    version: &'a VersionRecord,
-    operation: Operation,
-    break_glass_reason: &str,
-) -> Result<&'a Material, ApiError> {
-    let state = version.state();
-    let name = record.key.name.version(version.row.number);
-    let forbidden = |message: String| {
-        ApiError::new(Reason::KeyStateForbidsOperation, message)
-            .with("version", name.clone())
-            .with("state", state.name())
-    };
-    match (state.permission(operation), &version.material) {
-        (Permission::Granted, Some(material)) => Ok(material),
-        (Permission::BreakGlass, Some(material)) => {
-            if break_glass_reason.is_empty() {
-                return Err(forbidden(format!(
-                    "{name} is {state}: {operation} needs break_glass_reason and the permission {}",
-                    Action::UseCompromisedVersion.name()
-                )));
-            }
-            call.authorise_also(
-                Action::UseCompromisedVersion,
-                Resource::Key(record.facts()),
-                Circumstances::default(),
-            )?;
-            call.note_reason(break_glass_reason);
-            Ok(material)
-        }
-        _ => Err(forbidden(format!(
-            "{name} is {state}, which does not permit {operation}"
-        ))),
-    }
+    call.require_chance(action, "an ephemeral key")?;
+    let key = call
+        .gateway()
+        .ephemeral
+        .open(key_token, call.principal(), now(), call.deadline())
+        .await?;
+    Ok(Arc::clone(&key.record))
 }
 
 /// An error about a key, for those who may know of it; for others the refusal that they get for any key.
-fn hidden(call: &Call, action: Action, name: &KeyName, shown: &str, error: DirectoryError) -> ApiError {
+fn hidden(call: &Call, asked: Second<'_>, name: &KeyName, error: DirectoryError) -> ApiError {
     match error {
         DirectoryError::NoKey(_) | DirectoryError::NoRing(_) | DirectoryError::NotAuthentic { .. } => {
             let ring = Resource::KeyRing(&name.ring);
-            if call.may(Action::ReadKey, ring) || call.may(action, ring) {
+            if call.may(Action::ReadKey, ring) || call.may(asked.action, ring) {
                 error.into()
             } else {
-                call.denial(action, shown)
+                call.denial(asked.action, asked.named)
             }
         }
         error => error.into(),

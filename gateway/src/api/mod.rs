@@ -1,8 +1,12 @@
 //! The gRPC services.
 //!
+//! - `caller`: who asks, and until when.
 //! - `call`: one request from its first byte to its audit entry: who, what, allowed or not, what came of it.
 //! - `error`: what a caller is told, with its stable reason: the only place where a gRPC status is made.
+//! - `subject`, `justification`: what a call is about, and why its caller does it.
 //! - `lookup`: finding a key without telling those who may not know whether it exists.
+//! - `target`: which version, by which mechanism, and whether the caller may.
+//! - `documents`: how aliases, recipients and objects are made, changed and deleted.
 //! - `keys`, `crypto`, `object_service`, `cluster_service`: the services.
 //! - `in_ring`: what belongs to a ring by name.
 //! - `changing`, `listing`: what changes and lists have in common.
@@ -15,20 +19,25 @@
 
 pub(crate) mod bare_status;
 mod call;
+mod caller;
 mod changing;
 mod cluster_service;
 mod convert;
 mod crypto;
 pub(crate) mod deadline;
+mod documents;
 pub(crate) mod ending;
 mod error;
 mod in_ring;
+mod justification;
 mod keys;
 mod listing;
 mod lookup;
 mod not_available;
 mod object_service;
 pub(crate) mod receiving;
+mod subject;
+mod target;
 
 pub use error::{ApiError, Reason};
 pub use listing::PageTokens;

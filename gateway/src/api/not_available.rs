@@ -13,7 +13,7 @@ pub(super) fn refuse<T, R>(
     request: Request<T>,
 ) -> Result<Response<R>, Status> {
     let (mut call, _) = Call::begin(gateway, Action::Unavailable, request)?;
-    call.uses(method.to_owned(), None);
+    call.names(method);
     let message = format!("this gateway does not serve {method} yet: ask for it at one that does");
     call.conclude(Err(
         ApiError::new(Reason::MethodNotAvailable, message).with("method", method)

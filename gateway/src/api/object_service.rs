@@ -2,22 +2,25 @@
 
 use super::{
     Api, ApiError,
-    call::Call,
-    changing::{once, paths, ring_of, terms, to_the_end, unknown_path},
+    call::{Call, Second},
+    changing::{paths, ring_of, terms, to_the_end, unknown_path},
     convert,
+    documents::{self, Current, Made},
     in_ring::InRing,
     listing::{LOOKED_AT_FOR_A_PAGE, List, page_size},
-    lookup::{find_key, find_version},
+    lookup::{find_second_key, find_version},
 };
 use crate::{
+    audit::Details,
     keys::{
-        document::{DocumentError, Stored},
+        document::Stored,
         name::{Id, KeyOrVersionName},
         object::{Content, ObjectFilter, StoredObject},
     },
-    policy::Action,
+    policy::{Action, Circumstances, Resource},
 };
 use portcullis_proto::v1::{self, object_service_server::ObjectService, stored_object};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
@@ -77,8 +80,9 @@ impl ObjectService for Api {
 
 async fn create(call: &mut Call, request: v1::CreateObjectRequest) -> Result<v1::StoredObject, ApiError> {
     let name = InRing::new::<StoredObject>(ring_of(&request.parent)?, Id::parse(&request.object_id)?);
-    call.authorise_ring(name.to_string(), &name.ring)?;
-    let once = once(call, &request.request_id, &request)?;
+    call.names(name.to_string());
+    call.authorise_ring(&name.ring, Circumstances::NONE)?;
+    let terms = terms(call, "", &request.request_id, request.validate_only, &request)?;
     let wanted = request.object.ok_or_else(|| ApiError::missing("object"))?;
     let object = StoredObject {
         label: wanted.label.to_vec(),
@@ -86,37 +90,25 @@ async fn create(call: &mut Call, request: v1::CreateObjectRequest) -> Result<v1:
         key: key_in(&name.ring, &wanted.key)?,
         content: content(wanted.content, &wanted.chain)?,
     };
-    check(call, &name, &object).await?;
-    let gateway = Arc::clone(call.gateway());
-    gateway.directory.ring(&name.ring, call.deadline()).await?;
-    if request.validate_only {
-        let found = gateway
-            .documents
-            .find::<StoredObject>(&name.ring, name.id.as_str(), call.deadline())
-            .await?;
-        if found.is_some() && !gateway.documents.is_repetition(once.as_ref(), call.deadline()).await? {
-            return Err(ApiError::already_exists(name.to_string()));
-        }
-        return Ok(described(&name.ring, name.id.as_str(), object));
+    check(call, &name.ring, &object).await?;
+    let details = details(&name.ring, &object);
+    match documents::create(call, &name, object, terms, details).await? {
+        Made::Stored(made) => Ok(shown(&name.ring, made)),
+        Made::Planned(object) => Ok(described(&name.ring, name.id.as_str(), object)),
     }
-    call.intend().await?;
-    let made = gateway
-        .documents
-        .create(&name.ring, name.id.as_str(), &object, once, call.deadline())
-        .await?;
-    Ok(shown(&name.ring, made))
 }
 
 async fn get(call: &mut Call, request: v1::GetObjectRequest) -> Result<v1::StoredObject, ApiError> {
-    let name = InRing::parse::<StoredObject>(&request.name)?;
-    call.authorise_ring(name.to_string(), &name.ring)?;
-    let found = find(call, &name).await?;
+    let name = named(call, &request.name)?;
+    call.authorise_ring(&name.ring, Circumstances::NONE)?;
+    let found = documents::find(call, &name).await?;
     Ok(shown(&name.ring, found))
 }
 
 async fn list(call: &mut Call, request: v1::ListObjectsRequest) -> Result<v1::ListObjectsResponse, ApiError> {
     let ring = ring_of(&request.parent)?;
-    call.authorise_ring(format!("keyRings/{ring}/objects"), &ring)?;
+    call.names(format!("keyRings/{ring}/objects"));
+    call.authorise_ring(&ring, Circumstances::NONE)?;
     let filter = ObjectFilter::parse(&request.filter, &format!("keyRings/{ring}/keys/"))
         .map_err(|error| ApiError::field("filter", error))?;
     let list = List::of(call, "objects", &request.parent, &request.filter);
@@ -159,40 +151,25 @@ async fn list(call: &mut Call, request: v1::ListObjectsRequest) -> Result<v1::Li
 
 async fn update(call: &mut Call, request: v1::UpdateObjectRequest) -> Result<v1::StoredObject, ApiError> {
     let wanted = request.object.clone().ok_or_else(|| ApiError::missing("object"))?;
-    let name = InRing::parse::<StoredObject>(&wanted.name)?;
-    call.authorise_ring(name.to_string(), &name.ring)?;
+    let name = named(call, &wanted.name)?;
+    call.authorise_ring(&name.ring, Circumstances::NONE)?;
     let terms = terms(call, &wanted.etag, &request.request_id, request.validate_only, &request)?;
     let paths = paths(request.update_mask)?;
-    let documents = Arc::clone(&call.gateway().documents);
-    // Checked on what is there now; the update then refuses if that changed meanwhile.
-    let found = find(call, &name).await?;
-    let repeated = documents.is_repetition(terms.once.as_ref(), terms.deadline).await?;
-    if repeated {
-        return Ok(shown(&name.ring, found));
-    }
-    if terms.expected.is_some_and(|expected| expected != found.revision) {
-        return Err(DocumentError::Stale(name.to_string()).into());
-    }
-    let next = changed(&name.ring, found.content.clone(), wanted, &paths)?;
-    check(call, &name, &next).await?;
-    if request.validate_only {
-        return Ok(shown(&name.ring, Stored { content: next, ..found }));
-    }
-    call.intend().await?;
-    let changed = documents.update(
-        &name.ring,
-        name.id.as_str(),
-        Some(found.revision),
-        terms.once,
-        terms.deadline,
-        |_: Stored<StoredObject>| Ok::<_, DocumentError>(next),
-    );
-    Ok(shown(&name.ring, changed.await?))
+    let changed = match documents::current::<StoredObject>(call, &name, &terms).await? {
+        Current::Repeated => documents::find(call, &name).await?,
+        Current::Ready(found) => {
+            let next = changed(&name.ring, found.content.clone(), wanted, &paths)?;
+            check(call, &name.ring, &next).await?;
+            let details = details(&name.ring, &next);
+            documents::replace(call, &name, found, next, terms, details).await?
+        }
+    };
+    Ok(shown(&name.ring, changed))
 }
 
 async fn delete(call: &mut Call, request: v1::DeleteObjectRequest) -> Result<v1::DeleteObjectResponse, ApiError> {
-    let name = InRing::parse::<StoredObject>(&request.name)?;
-    call.authorise_ring(name.to_string(), &name.ring)?;
+    let name = named(call, &request.name)?;
+    call.authorise_ring(&name.ring, Circumstances::NONE)?;
     let terms = terms(
         call,
         &request.etag,
@@ -200,28 +177,18 @@ async fn delete(call: &mut Call, request: v1::DeleteObjectRequest) -> Result<v1:
         request.validate_only,
         &request,
     )?;
-    if request.validate_only {
-        let found = find(call, &name).await?;
-        if terms.expected.is_some_and(|expected| expected != found.revision) {
-            return Err(DocumentError::Stale(name.to_string()).into());
-        }
-        return Ok(v1::DeleteObjectResponse {});
+    if let Current::Ready(found) = documents::current::<StoredObject>(call, &name, &terms).await? {
+        let details = details(&name.ring, &found.content);
+        documents::delete(call, &name, found, terms, details).await?;
     }
-    call.intend().await?;
-    let documents = Arc::clone(&call.gateway().documents);
-    documents
-        .delete::<StoredObject>(&name.ring, name.id.as_str(), terms.expected, terms.once, terms.deadline)
-        .await?;
     Ok(v1::DeleteObjectResponse {})
 }
 
-async fn find(call: &Call, name: &InRing) -> Result<Stored<StoredObject>, ApiError> {
-    let found = call
-        .gateway()
-        .documents
-        .find::<StoredObject>(&name.ring, name.id.as_str(), call.deadline())
-        .await?;
-    Ok(found.ok_or_else(|| DocumentError::Missing(name.to_string()))?)
+/// The object that a call is about.
+fn named(call: &mut Call, text: &str) -> Result<InRing, ApiError> {
+    let name = InRing::parse::<StoredObject>(text)?;
+    call.names(name.to_string());
+    Ok(name)
 }
 
 /// What an update makes of an object.
@@ -311,18 +278,30 @@ fn key_in(ring: &Id, named: &str) -> Result<String, ApiError> {
     })
 }
 
-/// Checks an object by itself, and a certificate against the key that it names.
-async fn check(call: &mut Call, name: &InRing, object: &StoredObject) -> Result<(), ApiError> {
+/// Checks an object by itself, and a certificate against the key that it names. What a key's public half is, and whether there is
+/// such a key, is told to those who may read it.
+async fn check(call: &mut Call, ring: &Id, object: &StoredObject) -> Result<(), ApiError> {
     object
         .check()
         .map_err(|(field, message)| ApiError::field(field, message))?;
     if object.key.is_empty() {
         return Ok(());
     }
-    let key = KeyOrVersionName::parse(&format!("keyRings/{}/keys/{}", name.ring, object.key))?;
-    let record = find_key(call, &key.key).await?;
-    call.concerns(name.to_string());
-    let version = find_version(&record, key.version)?;
+    let named = key_of(ring, object);
+    let name = KeyOrVersionName::parse(&named)?;
+    let second = Second {
+        action: Action::ReadKey,
+        named: &named,
+    };
+    let record = find_second_key(call, second, &name.key).await?;
+    let primary = name.version.is_none_or(|number| number == record.key.primary_version);
+    call.authorise_also(
+        second,
+        named.clone(),
+        Resource::Key(record.facts()),
+        Circumstances::about_version(primary),
+    )?;
+    let version = find_version(&record, name.version)?;
     let public_key = version.public_key();
     if let Some(certified) = object.certified_key()
         && !public_key.is_empty()
@@ -330,10 +309,33 @@ async fn check(call: &mut Call, name: &InRing, object: &StoredObject) -> Result<
     {
         return Err(ApiError::field(
             "object.key",
-            format!("the certificate is not one of the public key of {key}: name the version that it is of, or none"),
+            format!("the certificate is not one of the public key of {name}: name the version that it is of, or none"),
         ));
     }
     Ok(())
+}
+
+/// What the audit log says of an object.
+fn details(ring: &Id, object: &StoredObject) -> Details {
+    let (kind, content) = match &object.content {
+        Content::Certificate { certificate, .. } => ("certificate", certificate),
+        Content::Data { value, .. } => ("data", value),
+    };
+    Details::Object {
+        kind,
+        label: hex::encode(&object.label),
+        object_id: hex::encode(&object.object_id),
+        key: key_of(ring, object),
+        content_sha256: hex::encode(Sha256::digest(content)),
+    }
+}
+
+/// The key or version to which an object belongs; empty if to none.
+fn key_of(ring: &Id, object: &StoredObject) -> String {
+    match object.key.as_str() {
+        "" => String::new(),
+        key => format!("keyRings/{ring}/keys/{key}"),
+    }
 }
 
 fn shown(ring: &Id, object: Stored<StoredObject>) -> v1::StoredObject {
@@ -347,6 +349,7 @@ fn shown(ring: &Id, object: Stored<StoredObject>) -> v1::StoredObject {
 }
 
 fn described(ring: &Id, id: &str, object: StoredObject) -> v1::StoredObject {
+    let key = key_of(ring, &object);
     let (content, chain) = match object.content {
         Content::Certificate { certificate, chain } => (stored_object::Content::Certificate(certificate.into()), chain),
         Content::Data {
@@ -366,10 +369,7 @@ fn described(ring: &Id, id: &str, object: StoredObject) -> v1::StoredObject {
         name: format!("keyRings/{ring}/objects/{id}"),
         label: object.label.into(),
         object_id: object.object_id.into(),
-        key: match object.key.as_str() {
-            "" => String::new(),
-            key => format!("keyRings/{ring}/keys/{key}"),
-        },
+        key,
         content: Some(content),
         chain: chain.into_iter().map(Into::into).collect(),
         ..v1::StoredObject::default()

@@ -31,6 +31,12 @@ pub enum AuditError {
         /// Why.
         reason: String,
     },
+    /// An entry is longer than any should be.
+    #[error("an entry of {length} bytes for the audit log; at most {LONGEST_ENTRY} were expected")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
     /// An entry could not be written.
     #[error("cannot write the audit log {path}: {reason}")]
     Write {
@@ -328,6 +334,10 @@ impl Shared {
             prev: hex::encode(head.hash),
         };
         let mut bytes = serde_json::to_vec(&line).map_err(|error| self.write_error(error.to_string()))?;
+        if bytes.len() > LONGEST_ENTRY {
+            self.telemetry.metrics().audit_failed(AuditStage::Append);
+            return Err(AuditError::TooLong { length: bytes.len() });
+        }
         let after = head.after(&bytes);
         bytes.push(b'\n');
         Ok((bytes, after))
@@ -480,6 +490,9 @@ impl Shared {
     }
 }
 
+/// The most bytes of a line. What callers can put into an entry has bounds of its own, well below; this one is for what nobody
+/// thought of, and refuses the request.
+pub const LONGEST_ENTRY: usize = 192 * 1024;
 /// How often an entry looks whether the file is still in its place.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -8,15 +8,18 @@
 //! - `file`: one file: its end, its place, its lock.
 //! - `log`: the writer and the change from one file to the next.
 //! - `head`: the note of the chain's end beside the database.
+//! - `details`: what changes did.
 
 mod chain;
+mod details;
 mod file;
 pub mod files;
 mod head;
 mod log;
 
 pub use chain::{ChainError, ChainHead, ChainSummary, ChainVerifier, verify};
-pub use log::{AuditError, AuditLog, LOOK_INTERVAL, SYNC_INTERVAL};
+pub use details::{Details, MadeKey};
+pub use log::{AuditError, AuditLog, LONGEST_ENTRY, LOOK_INTERVAL, SYNC_INTERVAL};
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -58,6 +61,9 @@ pub struct Entry {
     /// On which resource; the version that was used, once it is known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub resource: String,
+    /// What the caller said instead of that: the alias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
     /// The rule that allowed or forbade it; absent where none did, so that it was denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
@@ -70,6 +76,15 @@ pub struct Entry {
     /// The caller's encryption context, which is public by definition.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub context: BTreeMap<String, String>,
+    /// What a change did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
+    /// The caller's id for the change, by which a repetition is recognised: it changes nothing again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Whether the caller wanted to know only whether it would be done (`validate_only`, `dry_run`).
+    #[serde(skip_serializing_if = "is_false")]
+    pub only_checked: bool,
     /// Why, where somebody said so: of a change of state, or of the use of a compromised key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -109,13 +124,22 @@ impl Entry {
             peer: None,
             action,
             resource: String::new(),
+            named: None,
             rule: None,
             also: Vec::new(),
             mechanism: None,
             context: BTreeMap::new(),
+            details: None,
+            request_id: None,
+            only_checked: false,
             reason: None,
             member: None,
             outcome: outcome.into(),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }

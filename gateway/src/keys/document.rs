@@ -15,7 +15,10 @@ use crate::{
 use moka::future::Cache;
 use portcullis_hsm::record::{CanonicalError, CanonicalReader, CanonicalWriter, RecordKind};
 use sha2::{Digest, Sha256};
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -102,10 +105,26 @@ pub struct Stored<D> {
 pub struct Documents {
     store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
-    known: Cache<DocumentKey, Arc<DocumentRow>>,
+    known: Cache<DocumentKey, Known>,
     // Digests of rows with their tags that an HSM found authentic, so that lists need not ask again. Nothing that changes is kept.
     authentic: Cache<[u8; 32], ()>,
     locks: Locks,
+}
+
+/// A document in memory: as it was stored, and when that was seen.
+#[derive(Debug, Clone)]
+struct Known {
+    stored: Arc<Tagged<DocumentRow>>,
+    seen: Instant,
+}
+
+impl Known {
+    fn now(stored: Arc<Tagged<DocumentRow>>) -> Self {
+        Self {
+            stored,
+            seen: Instant::now(),
+        }
+    }
 }
 
 impl Documents {
@@ -120,7 +139,8 @@ impl Documents {
         }
     }
 
-    /// A document; `None` if there is none of this id. Only the first use reads the database.
+    /// A document; `None` if there is none of this id. What another gateway over the same store changed is seen after
+    /// [`KEPT_UNSEEN`] at the latest.
     pub async fn find<D: Document>(
         &self,
         ring: &Id,
@@ -128,18 +148,49 @@ impl Documents {
         deadline: Instant,
     ) -> Result<Option<Stored<D>>, DirectoryError> {
         let key = key_of::<D>(ring, id);
-        if let Some(row) = self.known.get(&key).await {
-            return parse(&row).map(Some);
+        match self.known.get(&key).await {
+            Some(known) if known.seen.elapsed() < KEPT_UNSEEN => parse(&known.stored.row).map(Some),
+            _ => self.find_stored(ring, id, deadline).await,
         }
+    }
+
+    /// A document as it is stored now.
+    pub async fn find_stored<D: Document>(
+        &self,
+        ring: &Id,
+        id: &str,
+        deadline: Instant,
+    ) -> Result<Option<Stored<D>>, DirectoryError> {
+        let key = key_of::<D>(ring, id);
         // Nobody changes the document between the reading and the keeping of it.
         let _lock = self.locks.lock(&key, deadline).await?;
-        let Some(stored) = self.store.by(deadline).document(&key).await? else {
+        match self.read(&key, deadline).await? {
+            Some(stored) => parse(&stored.row).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads, checks and keeps a document; its lock is held. What is stored as it was when it was checked needs no HSM again.
+    async fn read(
+        &self,
+        key: &DocumentKey,
+        deadline: Instant,
+    ) -> Result<Option<Arc<Tagged<DocumentRow>>>, DirectoryError> {
+        let Some(stored) = self.store.by(deadline).document(key).await? else {
+            self.known.invalidate(key).await;
             return Ok(None);
         };
-        let row = Arc::new(self.check(stored, deadline).await?);
-        let content = parse(&row)?;
-        self.known.insert(key, row).await;
-        Ok(Some(content))
+        let checked = self.known.get(key).await.map(|known| known.stored);
+        let stored = match checked.filter(|checked| **checked == stored) {
+            Some(checked) => checked,
+            None => {
+                self.known.invalidate(key).await;
+                self.check(&stored, deadline).await?;
+                Arc::new(stored)
+            }
+        };
+        self.known.insert(key.clone(), Known::now(Arc::clone(&stored))).await;
+        Ok(Some(stored))
     }
 
     /// At most `limit` documents of a kind in a ring, after one.
@@ -301,11 +352,8 @@ impl Documents {
 
     /// The document as it stands; its lock is held.
     async fn current<D: Document>(&self, key: &DocumentKey, deadline: Instant) -> Result<DocumentRow, DocumentError> {
-        if let Some(row) = self.known.get(key).await {
-            return Ok(DocumentRow::clone(&row));
-        }
-        match self.store.by(deadline).document(key).await? {
-            Some(stored) => Ok(self.check(stored, deadline).await?),
+        match self.read(key, deadline).await? {
+            Some(stored) => Ok(stored.row.clone()),
             None => Err(DocumentError::Missing(name_of::<D>(&key.ring, &key.id))),
         }
     }
@@ -319,15 +367,12 @@ impl Documents {
     ) -> Result<Result<Stored<D>, Repeated>, DocumentError> {
         let mut tags = self.cluster.authenticate_rows(vec![row.canonical()], deadline).await?;
         let tag = tags.pop().ok_or(crate::cluster::ClusterError::Protocol)?;
-        match self
-            .store
-            .by(deadline)
-            .put_document(Tagged::new(row.clone(), tag), once)
-            .await?
-        {
+        let tagged = Tagged::new(row, tag);
+        match self.store.by(deadline).put_document(tagged.clone(), once).await? {
             Created::New => {
-                let stored = parse(&row)?;
-                self.known.insert(row.key.clone(), Arc::new(row)).await;
+                let stored = parse(&tagged.row)?;
+                let key = tagged.row.key.clone();
+                self.known.insert(key, Known::now(Arc::new(tagged))).await;
                 Ok(Ok(stored))
             }
             Created::Before => Ok(Err(Repeated)),
@@ -374,13 +419,13 @@ impl Documents {
         Ok(verdicts)
     }
 
-    async fn check(&self, stored: Tagged<DocumentRow>, deadline: Instant) -> Result<DocumentRow, DirectoryError> {
+    async fn check(&self, stored: &Tagged<DocumentRow>, deadline: Instant) -> Result<(), DirectoryError> {
         match self
-            .are_authentic(std::slice::from_ref(&stored), deadline)
+            .are_authentic(std::slice::from_ref(stored), deadline)
             .await?
             .as_slice()
         {
-            [true] => Ok(stored.row),
+            [true] => Ok(()),
             _ => {
                 let DocumentKey { kind, ring, id } = &stored.row.key;
                 tracing::error!(kind, ring, id, "a stored document is not authentic");
@@ -456,3 +501,6 @@ fn not_authentic(row: &DocumentRow) -> DirectoryError {
         what: "its row".to_owned(),
     }
 }
+
+/// How long a change by another gateway over the same store may stay unseen.
+pub const KEPT_UNSEEN: Duration = Duration::from_secs(5);

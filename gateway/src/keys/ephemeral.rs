@@ -5,9 +5,9 @@
 
 use super::{
     directory::{DirectoryError, KeyRecord, Material, VersionRecord},
-    document::{DocumentError, Documents, Stored},
-    name::{Id, KeyName},
-    purpose::Purpose,
+    document::{DocumentError, Documents, KEPT_UNSEEN, Stored},
+    name::{Id, KeyName, NameError},
+    purpose,
     record::{History, KeyProfile, KeyRow, Layout, Protection, VersionRow, from_micros, micros},
     revocation::Revocation,
     state::VersionState,
@@ -29,6 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 /// No token lives longer than this from the time when it is made.
 pub const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -92,7 +93,7 @@ impl EphemeralKeys {
                 .build(),
             revoked: Cache::builder()
                 .max_capacity(capacity.into())
-                .time_to_live(REVOCATIONS_KEPT)
+                .time_to_live(KEPT_UNSEEN)
                 .build(),
         }
     }
@@ -215,9 +216,10 @@ impl EphemeralKeys {
         if let Some(not_before) = self.revoked.get(&key).await {
             return Ok(not_before);
         }
+        // As it is stored now: what is kept here is kept as long as it may stay unseen already.
         let found = self
             .documents
-            .find::<Revocation>(ring, &Revocation::id(principal), deadline)
+            .find_stored::<Revocation>(ring, &Revocation::id(principal), deadline)
             .await?;
         let presumed = self.store.by(deadline).presumed_revocation(ring, principal).await;
         let presumed = presumed.map_err(DirectoryError::from)?;
@@ -228,13 +230,18 @@ impl EphemeralKeys {
     }
 }
 
+/// What an ephemeral key is called in its ring.
+pub fn key_name(ring: Id, uid: Uuid) -> Result<KeyName, NameError> {
+    Ok(KeyName {
+        ring,
+        key: Id::parse(&format!("ephemeral-{uid}"))?,
+    })
+}
+
 /// The record of a checked token; `None` if its ring has no valid id.
 fn assemble(sealed: &[u8], token: EphemeralToken) -> Option<EphemeralKey> {
     let created = from_micros(token.created)?;
-    let name = KeyName {
-        ring: Id::parse(&token.ring).ok()?,
-        key: Id::parse(&format!("ephemeral-{}", token.uid)).ok()?,
-    };
+    let name = key_name(Id::parse(&token.ring).ok()?, token.uid).ok()?;
     let profile = KeyProfile {
         key_type: token.key_type,
         uses: token.uses.clone(),
@@ -245,7 +252,7 @@ fn assemble(sealed: &[u8], token: EphemeralToken) -> Option<EphemeralKey> {
     let key = KeyRow {
         name,
         uid: token.uid,
-        purpose: Purpose::Custom,
+        purpose: purpose::of(token.key_type, &token.uses),
         protection: Protection::Wrapped,
         labels: BTreeMap::new(),
         primary_version: ONLY_VERSION,
@@ -286,5 +293,3 @@ fn assemble(sealed: &[u8], token: EphemeralToken) -> Option<EphemeralKey> {
 const ONLY_VERSION: u32 = 1;
 /// More than any token has: an RSA-4096 key, its public half, and names.
 const LONGEST_TOKEN: usize = 16 * 1024;
-/// How long a revocation by another gateway over the same store may stay unseen.
-const REVOCATIONS_KEPT: Duration = Duration::from_secs(5);

@@ -103,6 +103,16 @@ pub fn resolve(
     Ok((purpose, PermittedUses::new(key_type, uses)?))
 }
 
+/// The purpose of a key of which only the uses are known: the one whose usual uses they are, else CUSTOM.
+pub fn of(key_type: KeyType, uses: &PermittedUses) -> Purpose {
+    let stands_for = |purpose: &Purpose| {
+        usual_uses(key_type, *purpose)
+            .and_then(|usual| PermittedUses::new(key_type, usual).ok())
+            .is_some_and(|usual| usual == *uses)
+    };
+    Purpose::ALL.into_iter().find(stands_for).unwrap_or(Purpose::Custom)
+}
+
 fn usual_uses(key_type: KeyType, purpose: Purpose) -> Option<Vec<PermittedUse>> {
     let each = |operations: &[Operation], mechanism| {
         operations

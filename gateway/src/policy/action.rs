@@ -76,7 +76,7 @@ actions! {
     /// Import key material that came wrapped to an import job's key.
     ImportKey = "key.import", Import, [KeyRing, Key];
     /// Import key material that came in clear.
-    ImportClearKey = "key.import_clear", Import, [KeyRing, Key];
+    ImportClearKey = "key.import_clear", Import, [Key];
     /// Export an exportable key under another key.
     ExportKey = "key.export", Export, [Key];
     /// Register a recipient of exported keys.
@@ -86,9 +86,9 @@ actions! {
     /// Remove a recipient.
     DeleteRecipient = "recipient.delete", Administer, [KeyRing];
     /// Create an ephemeral key.
-    CreateEphemeralKey = "ephemeral_key.create", Ephemeral, [KeyRing];
+    CreateEphemeralKey = "ephemeral_key.create", Ephemeral, [Key];
     /// Renew an ephemeral key.
-    RenewEphemeralKey = "ephemeral_key.renew", Ephemeral, [KeyRing];
+    RenewEphemeralKey = "ephemeral_key.renew", Ephemeral, [Key];
     /// Revoke the ephemeral keys of a principal in a ring.
     RevokeEphemeralKeys = "ephemeral_key.revoke", Administer, [KeyRing];
     /// Create a certificate or data object.

@@ -5,10 +5,13 @@ use super::{
     facts::{self, Unspeakable},
     load::{self, Sources},
     memory::{Memory, Remembered},
-    rule::Rule,
+    rule::{Reach, Rule},
     vocabulary::Kind,
 };
-use crate::identity::{Peer, Principal, PrincipalPattern};
+use crate::{
+    identity::{Peer, Principal, PrincipalPattern},
+    keys::name::Id,
+};
 use arc_swap::ArcSwap;
 use cedar_policy::{Authorizer, Decision as Verdict, Entities, Entity, PolicyId, PolicySet, Request};
 use std::{
@@ -48,6 +51,14 @@ impl Policy {
             Some(rule) => Decision::Allow(Arc::clone(rule)),
             None => Decision::Deny(None),
         }
+    }
+
+    /// Whether an answer about the keys of a ring could depend on more of them than their names.
+    pub fn looks_at_keys(&self, peer: &Peer, action: Action, ring: &Id) -> bool {
+        let keys = Reach::keys_of(ring.as_str());
+        let candidates = self.loaded.load().candidates(peer, action);
+        let looks = |rule: &Arc<Rule>| rule.looks_at_resource && rule.reach.meets(&keys);
+        candidates.rules.values().any(looks)
     }
 
     /// How many policies and filled-in roles are loaded.

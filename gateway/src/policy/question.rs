@@ -53,8 +53,23 @@ pub struct KeyFacts<'a> {
     pub exportable: bool,
 }
 
-/// What else a policy may know of a request.
-#[derive(Debug, Clone, Copy, Default)]
+impl<'a> KeyFacts<'a> {
+    /// Of a key of which nothing but its name is known.
+    pub fn unknown(name: &'a KeyName) -> Self {
+        static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+        Self {
+            name,
+            labels: &NO_LABELS,
+            purpose: Purpose::Custom,
+            key_type: KeyType::Aes256,
+            protection: Protection::Wrapped,
+            exportable: false,
+        }
+    }
+}
+
+/// What else a policy may know of a request. Has no default: who asks says what is known.
+#[derive(Debug, Clone, Copy)]
 pub struct Circumstances<'a> {
     /// The mechanism that is to be used.
     pub mechanism: Option<Mechanism>,
@@ -62,6 +77,31 @@ pub struct Circumstances<'a> {
     pub encryption_context: Option<&'a BTreeMap<String, String>>,
     /// Whether the key's primary version is used.
     pub primary_version: Option<bool>,
+}
+
+impl Circumstances<'static> {
+    /// Of a request that uses no key and names no version.
+    pub const NONE: Self = Self {
+        mechanism: None,
+        encryption_context: None,
+        primary_version: None,
+    };
+
+    /// Of a request about a version: whether that is the primary one.
+    pub fn about_version(primary: bool) -> Self {
+        Self {
+            primary_version: Some(primary),
+            ..Self::NONE
+        }
+    }
+
+    /// Of a request that moves key material: how that is wrapped on its way, if it is.
+    pub fn moving_by(mechanism: Option<Mechanism>) -> Self {
+        Self {
+            mechanism,
+            ..Self::NONE
+        }
+    }
 }
 
 impl fmt::Display for Resource<'_> {

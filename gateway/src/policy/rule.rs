@@ -31,6 +31,8 @@ pub(super) struct Rule {
     pub(super) reach: Reach,
     /// Whether its answer can change from one request of the same kind to the next.
     pub(super) passing: bool,
+    /// Whether its conditions look at the resource.
+    pub(super) looks_at_resource: bool,
     /// Whether it has been reported that it could not be evaluated.
     pub(super) reported: AtomicBool,
 }
@@ -49,6 +51,7 @@ impl Rule {
             principals: principals_of(&policy.principal_constraint()),
             actions,
             reach,
+            looks_at_resource: json.as_ref().map_or(true, |json| names_resource(&json["conditions"])),
             passing: json.map_or(true, |json| depends_on_what_passes(&json)),
             name,
             policy,
@@ -108,6 +111,14 @@ impl Reach {
         Self {
             within: Within::Ring(ring.to_owned()),
             only: None,
+        }
+    }
+
+    /// The keys of a ring.
+    pub(super) fn keys_of(ring: &str) -> Self {
+        Self {
+            only: Some(Target::Key),
+            ..Self::ring(ring)
         }
     }
 
@@ -272,6 +283,18 @@ fn depends_on_what_passes(json: &Value) -> bool {
             _ => depends_on_what_passes(operands),
         }),
         Value::Array(values) => values.iter().any(depends_on_what_passes),
+        _ => false,
+    }
+}
+
+/// Whether conditions name the resource.
+fn names_resource(json: &Value) -> bool {
+    match json {
+        Value::Object(fields) => fields.iter().any(|(operator, operands)| match operator.as_str() {
+            "Var" => operands.as_str() == Some("resource"),
+            _ => names_resource(operands),
+        }),
+        Value::Array(values) => values.iter().any(names_resource),
         _ => false,
     }
 }

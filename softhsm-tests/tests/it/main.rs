@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod audit_of_changes;
 mod canaries;
 mod command_line;
 mod configuration;

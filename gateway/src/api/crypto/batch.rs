@@ -3,7 +3,8 @@
 use super::{
     super::{
         ApiError, Gateway, Reason,
-        call::{Call, Caller, Refused},
+        call::{Call, Refused},
+        caller::Caller,
     },
     CryptoRequest, perform,
 };

@@ -1,11 +1,15 @@
 //! Data keys: drawn and encrypted on one member.
 
 use super::{
-    super::{ApiError, Reason, call::Call},
+    super::{
+        ApiError, Reason,
+        call::Call,
+        lookup::find_given,
+        target::{Wish, authorise},
+    },
     CryptoRequest,
     encryption::header,
     payload::{GivenData, outgoing, verify_associated_data},
-    target::{self, Wish},
 };
 use crate::{
     cluster::key_use::{GcmKey, Release},
@@ -30,33 +34,36 @@ impl CryptoRequest for v1::GenerateDataKeyRequest {
     }
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
-        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
+        let (record, number) = find_given(call, &self.name, &self.key_token).await?;
         let authenticated = GivenData::from(self.authenticated).read(call)?;
         call.note_context(&authenticated);
-        let wish = Wish::new(Operation::Encrypt, Mechanism::AesGcm.number().into()).authenticating(&authenticated);
-        let (version, _) = target::authorise(call, &record, number, wish)?;
+        let wish = Wish::new(&record, Operation::Encrypt, Mechanism::AesGcm.number().into())
+            .with_version(number)
+            .authenticating(&authenticated);
+        let target = authorise(call, &record, wish)?;
         if !LENGTHS.contains(&self.length_bytes) {
             return Err(ApiError::field(
                 "length_bytes",
                 format!("expected 16, 24, 32 or 64, found {}", self.length_bytes),
             ));
         }
+        call.note_check_only(self.dry_run);
         let verified_associated_data_crc32c =
             verify_associated_data("associated_data", &authenticated, self.associated_data_crc32c)?;
         let recipient = match &self.release {
             Some(generate_data_key_request::Release::RecipientPublicKey(key)) => Some(Recipient::read(key)?),
             _ => None,
         };
-        let material = target::require_state(call, &record, version, Operation::Encrypt, "")?;
+        let material = target.material(call, "")?;
         let mut response = v1::GenerateDataKeyResponse {
-            name: record.key.name.version(version.row.number),
+            name: target.name(),
             verified_associated_data_crc32c,
             ..v1::GenerateDataKeyResponse::default()
         };
         if self.dry_run {
             return Ok(response);
         }
-        let header = header(&record, version)?;
+        let header = header(&record, target.version)?;
         let key = GcmKey {
             key: &material.handle,
             before_nonce: &header.to_bytes(),
@@ -66,7 +73,7 @@ impl CryptoRequest for v1::GenerateDataKeyRequest {
             Action::GenerateSealedDataKey => Release::Sealed,
             _ => Release::Plaintext,
         };
-        target::count_encryption(call, version).await?;
+        target.count_encryption(call).await?;
         let cluster = &call.gateway().cluster;
         let ((encrypted, plaintext), member) = cluster
             .generate_data_key(key, self.length_bytes, release, call.deadline())

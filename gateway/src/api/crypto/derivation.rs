@@ -1,10 +1,14 @@
 //! Agreement on secrets.
 
 use super::{
-    super::{ApiError, call::Call},
+    super::{
+        ApiError,
+        call::Call,
+        lookup::find_given,
+        target::{Wish, authorise},
+    },
     CryptoRequest,
     payload::{outgoing, require_length, verify_checksum},
-    target::{self, Wish},
 };
 use crate::{
     crypto::{agreement, checksum::crc32c},
@@ -21,9 +25,10 @@ impl CryptoRequest for v1::DeriveSharedSecretRequest {
     }
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
-        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
-        let wish = Wish::new(Operation::Derive, self.mechanism);
-        let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+        let (record, number) = find_given(call, &self.name, &self.key_token).await?;
+        let wish = Wish::new(&record, Operation::Derive, self.mechanism).with_version(number);
+        let target = authorise(call, &record, wish)?;
+        call.note_check_only(self.dry_run);
         require_length(
             "peer_public_key",
             &self.peer_public_key,
@@ -33,17 +38,17 @@ impl CryptoRequest for v1::DeriveSharedSecretRequest {
             verify_checksum("peer_public_key", &self.peer_public_key, self.peer_public_key_crc32c)?;
         let peer_point = agreement::peer_point(record.profile.key_type, &self.peer_public_key)
             .map_err(|error| ApiError::field("peer_public_key", error))?;
-        let material = target::require_state(call, &record, version, Operation::Derive, &self.break_glass_reason)?;
+        let material = target.material(call, &self.break_glass_reason)?;
         let mut response = v1::DeriveSharedSecretResponse {
-            name: record.key.name.version(version.row.number),
-            mechanism: mechanism.number().into(),
+            name: target.name(),
+            mechanism: target.mechanism.number().into(),
             verified_peer_public_key_crc32c,
             ..v1::DeriveSharedSecretResponse::default()
         };
         if self.dry_run {
             return Ok(response);
         }
-        version.uses.note();
+        target.version.uses.note();
         let cluster = &call.gateway().cluster;
         let (secret, member) = cluster.agree(&material.handle, &peer_point, call.deadline()).await?;
         call.note_member(member);

@@ -1,10 +1,14 @@
 //! Encryption under symmetric keys: AES-GCM in the gateway's format, and the AES modes that keys permit by name.
 
 use super::{
-    super::{ApiError, Reason, call::Call, lookup::find_version},
+    super::{
+        ApiError, Reason,
+        call::Call,
+        lookup::find_given,
+        target::{Asked, Decided, Target, Wish, authorise, decide},
+    },
     CryptoRequest,
     payload::{GivenData, Plaintext, outgoing, require_length, verify_associated_data, verify_checksum},
-    target::{self, Wish},
 };
 use crate::{
     cluster::key_use::{GcmCiphertext, GcmKey},
@@ -30,16 +34,20 @@ impl CryptoRequest for v1::EncryptRequest {
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
         let plaintext = Plaintext::from(self.plaintext);
-        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
+        let (record, number) = find_given(call, &self.name, &self.key_token).await?;
         let given = GivenData::from(self.authenticated);
         let nothing_given = given.is_nothing();
         let authenticated = given.read(call)?;
         call.note_context(&authenticated);
-        let wish = Wish::new(Operation::Encrypt, self.mechanism).authenticating(&authenticated);
-        let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+        let wish = Wish::new(&record, Operation::Encrypt, self.mechanism)
+            .with_version(number)
+            .authenticating(&authenticated);
+        let target = authorise(call, &record, wish)?;
+        let (version, mechanism) = (target.version, target.mechanism);
+        call.note_check_only(self.dry_run);
         require_length("plaintext", &plaintext, call.gateway().limits().payload)?;
         let mut response = v1::EncryptResponse {
-            name: record.key.name.version(version.row.number),
+            name: target.name(),
             mechanism: mechanism.number().into(),
             verified_plaintext_crc32c: verify_checksum("plaintext", &plaintext, self.plaintext_crc32c)?,
             verified_associated_data_crc32c: verify_associated_data(
@@ -61,12 +69,12 @@ impl CryptoRequest for v1::EncryptRequest {
                 ));
             }
         }
-        let material = target::require_state(call, &record, version, Operation::Encrypt, "")?;
+        let material = target.material(call, "")?;
         if self.dry_run {
             return Ok(response);
         }
         if mechanism == Mechanism::AesGcm {
-            target::count_encryption(call, version).await?;
+            target.count_encryption(call).await?;
         } else {
             version.uses.note();
         }
@@ -102,19 +110,21 @@ impl CryptoRequest for v1::DecryptRequest {
     }
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
-        let (record, number) = target::find(call, &self.name, &self.key_token).await?;
+        let (record, number) = find_given(call, &self.name, &self.key_token).await?;
         let given = GivenData::from(self.authenticated);
         let nothing_given = given.is_nothing();
         let authenticated = given.read(call)?;
         call.note_context(&authenticated);
-        let wish = Wish::new(Operation::Decrypt, self.mechanism).authenticating(&authenticated);
-        let mut parts = None;
-        let mechanism = authorise_decryption(call, &record, number, wish, |mechanism| {
-            if mechanism == Mechanism::AesGcm {
-                parts = Ciphertext::parse(&self.ciphertext);
-            }
-            parts
-        })?;
+        let wish = Wish::new(&record, Operation::Decrypt, self.mechanism).authenticating(&authenticated);
+        // Only the gateway's own format says which version it needs.
+        let parts = match wish.mechanism() {
+            Some(Mechanism::AesGcm) => Ciphertext::parse(&self.ciphertext),
+            _ => None,
+        };
+        let wish = wish.with_version(version_meant(&record, number, parts));
+        let decided = decide(call, Asked::Own, &record, wish)?;
+        let mechanism = decided.mechanism();
+        call.note_check_only(self.dry_run);
         require_length(
             "ciphertext",
             &self.ciphertext,
@@ -123,15 +133,15 @@ impl CryptoRequest for v1::DecryptRequest {
         let verified_ciphertext_crc32c = verify_checksum("ciphertext", &self.ciphertext, self.ciphertext_crc32c)?;
         let verified_associated_data_crc32c =
             verify_associated_data("associated_data", &authenticated, self.associated_data_crc32c)?;
-        let opened = if mechanism == Mechanism::AesGcm {
+        let (target, opened) = if mechanism == Mechanism::AesGcm {
             if !self.initialization_vector.is_empty() {
                 return Err(ApiError::field(
                     "initialization_vector",
                     "AES_GCM has it in the ciphertext: leave it out",
                 ));
             }
-            let (version, parts) = version_of(call, &record, number, parts)?;
-            Opened::Gcm(version, parts)
+            let (target, parts) = opened_by(decided, &record, number, parts)?;
+            (target, Opened::Gcm(parts))
         } else {
             require_bare(mechanism, nothing_given)?;
             let expected = iv_length(mechanism).unwrap_or_default();
@@ -142,17 +152,16 @@ impl CryptoRequest for v1::DecryptRequest {
                     format!("expected {expected} bytes with {mechanism}, found {found}"),
                 ));
             }
-            let version = find_version(&record, number)?;
-            call.uses(record.key.name.version(version.row.number), Some(mechanism));
+            let target = decided.target()?;
             if !may_be_bare_ciphertext(mechanism, self.ciphertext.len()) {
                 return Err(ApiError::decryption_failed());
             }
-            Opened::Bare(version)
+            (target, Opened::Bare)
         };
-        let (Opened::Gcm(version, _) | Opened::Bare(version)) = opened;
-        let material = target::require_state(call, &record, version, Operation::Decrypt, &self.break_glass_reason)?;
+        let version = target.version;
+        let material = target.material(call, &self.break_glass_reason)?;
         let mut response = v1::DecryptResponse {
-            name: record.key.name.version(version.row.number),
+            name: target.name(),
             used_primary: version.row.number == record.key.primary_version,
             mechanism: mechanism.number().into(),
             verified_ciphertext_crc32c,
@@ -165,7 +174,7 @@ impl CryptoRequest for v1::DecryptRequest {
         version.uses.note();
         let (cluster, deadline) = (&call.gateway().cluster, call.deadline());
         let (plaintext, member) = match opened {
-            Opened::Gcm(_, parts) => {
+            Opened::Gcm(parts) => {
                 let key = GcmKey {
                     key: &material.handle,
                     before_nonce: &parts.header.to_bytes(),
@@ -177,7 +186,7 @@ impl CryptoRequest for v1::DecryptRequest {
                 };
                 cluster.decrypt(key, ciphertext, deadline).await?
             }
-            Opened::Bare(_) => {
+            Opened::Bare => {
                 let (iv, ciphertext) = (&self.initialization_vector, &self.ciphertext);
                 cluster
                     .decrypt_bare(&material.handle, mechanism, iv, ciphertext, deadline)
@@ -191,50 +200,38 @@ impl CryptoRequest for v1::DecryptRequest {
     }
 }
 
-/// What is decrypted, with the version that can.
-enum Opened<'r, 'c> {
-    Gcm(&'r VersionRecord, Ciphertext<'c>),
-    Bare(&'r VersionRecord),
+/// What is decrypted.
+enum Opened<'c> {
+    Gcm(Ciphertext<'c>),
+    Bare,
 }
 
-/// Authorises a decryption; returns the mechanism. A ciphertext in the gateway's format says which version it needs, so `parse`
-/// is asked for it once the mechanism is known.
-pub(super) fn authorise_decryption<'c>(
-    call: &mut Call,
+/// The number of the version that a decryption is about: the one that the caller names, else the one that the ciphertext needs.
+pub(super) fn version_meant(record: &KeyRecord, number: Option<u32>, parts: Option<Ciphertext<'_>>) -> Option<u32> {
+    let header = parts
+        .map(|parts| parts.header)
+        .filter(|header| header.key_uid == record.key.uid);
+    number.or(header.map(|header| header.version))
+}
+
+/// The version that a ciphertext in the gateway's format needs, which must be the one that was decided on. A ciphertext of another
+/// key or version, or of none, is as wrong as a broken one.
+pub(super) fn opened_by<'r, 'a, 'c>(
+    decided: Decided<'r, 'a>,
     record: &KeyRecord,
     number: Option<u32>,
-    wish: Wish<'_>,
-    parse: impl FnOnce(Mechanism) -> Option<Ciphertext<'c>>,
-) -> Result<Mechanism, ApiError> {
-    // What a key may do is the same for all its versions.
-    let mechanism = target::choose_mechanism(record, wish);
-    let known = mechanism.as_ref().ok().copied();
-    let parts = known.and_then(parse);
-    let used = number.or(parts.map(|parts| parts.header.version));
-    let circumstances = wish.circumstances(record, used, known);
-    call.authorise_key(target::named(record, used), record.facts(), circumstances)?;
-    mechanism
-}
-
-/// The version that a ciphertext in the gateway's format needs. One of another key, or of none, is as wrong as a broken
-/// ciphertext.
-pub(super) fn version_of<'r, 'c>(
-    call: &mut Call,
-    record: &'r KeyRecord,
-    number: Option<u32>,
     parts: Option<Ciphertext<'c>>,
-) -> Result<(&'r VersionRecord, Ciphertext<'c>), ApiError> {
-    let parts = parts.ok_or_else(ApiError::decryption_failed)?;
-    let named = number.unwrap_or(parts.header.version);
-    let version = record
-        .version(parts.header.version)
-        .filter(|version| parts.header.key_uid == record.key.uid && version.row.number == named)
-        .ok_or_else(ApiError::decryption_failed)?;
-    call.uses(record.key.name.version(version.row.number), Some(Mechanism::AesGcm));
-    if header(record, version)? != parts.header {
-        return Err(ApiError::decryption_failed());
+) -> Result<(Target<'r, 'a>, Ciphertext<'c>), ApiError> {
+    let wrong = ApiError::decryption_failed;
+    let parts = parts.ok_or_else(wrong)?;
+    if version_meant(record, number, Some(parts)) != Some(parts.header.version) {
+        return Err(wrong());
     }
-    Ok((version, parts))
+    let target = decided.target().map_err(|_| wrong())?;
+    if header(record, target.version)? != parts.header {
+        return Err(wrong());
+    }
+    Ok((target, parts))
 }
 
 /// The head of a version's ciphertexts in the gateway's format.

@@ -5,7 +5,6 @@
 //! from there on.
 //!
 //! - `signing`, `encryption`, `reencryption`, `mac`, `data_key`, `asymmetric`, `derivation`, `random`: the operations.
-//! - `target`: the version and mechanism that a request means, and whether the caller may use them.
 //! - `payload`: payloads on their way in and out.
 //! - `batch`, `pipeline`: several operations in one request or stream.
 
@@ -20,11 +19,11 @@ mod pipeline;
 mod random;
 mod reencryption;
 mod signing;
-mod target;
 
 use super::{
     Api, ApiError, Gateway,
-    call::{Call, Caller, Refused},
+    call::{Call, Refused},
+    caller::Caller,
 };
 use crate::policy::Action;
 use portcullis_proto::v1::{self, crypto_service_server::CryptoService};

@@ -7,7 +7,8 @@
 use super::{
     super::{
         ApiError, Gateway, Reason, bare_status,
-        call::{Caller, LONGEST, Refused, peer_of, request_id},
+        call::Refused,
+        caller::{Caller, LONGEST, peer_of, request_id},
         deadline::time_allowed,
         ending::stopping,
     },

@@ -16,7 +16,8 @@ impl CryptoRequest for v1::GenerateRandomRequest {
     }
 
     async fn run(self, call: &mut Call) -> Result<Self::Response, ApiError> {
-        call.authorise_gateway("random")?;
+        call.names("random");
+        call.authorise_gateway()?;
         let length = self.length_bytes;
         if !(1..=MAX_RANDOM).contains(&length) {
             return Err(ApiError::field(

@@ -1,11 +1,15 @@
 //! Taking a ciphertext off one key and putting it under another, inside one member.
 
 use super::{
-    super::{ApiError, call::Call, lookup::find_version},
+    super::{
+        ApiError,
+        call::{Call, Second},
+        lookup::{find_given, find_second_given},
+        target::{Asked, Wish, decide},
+    },
     CryptoRequest,
-    encryption::{authorise_decryption, header, version_of},
+    encryption::{header, opened_by, version_meant},
     payload::{GivenData, require_length, verify_associated_data, verify_checksum},
-    target::{self, Wish},
 };
 use crate::{
     cluster::key_use::{GcmCiphertext, GcmKey},
@@ -13,7 +17,7 @@ use crate::{
         checksum::crc32c,
         ciphertext::{Ciphertext, OVERHEAD},
     },
-    policy::{Action, Resource},
+    policy::Action,
 };
 use portcullis_hsm::algorithm::{Mechanism, Operation};
 use portcullis_proto::v1;
@@ -29,22 +33,31 @@ impl CryptoRequest for v1::ReEncryptRequest {
         let gcm = Mechanism::AesGcm.number().into();
 
         // Both permissions before anything else is said of either key.
-        let (source_record, source_number) = target::find(call, &self.source_name, &self.source_key_token).await?;
+        let (source_record, source_number) = find_given(call, &self.source_name, &self.source_key_token).await?;
         let source_data = GivenData::from(self.source_authenticated).read(call)?;
         call.note_context(&source_data);
         let parts = Ciphertext::parse(&self.ciphertext);
-        let wish = Wish::new(Operation::Decrypt, gcm).authenticating(&source_data);
-        authorise_decryption(call, &source_record, source_number, wish, |_| parts)?;
-        let (name, token) = (&self.destination_name, &self.destination_key_token);
-        let (record, number) = target::find_second(call, Action::ReEncryptTo, name, token).await?;
+        let wish = Wish::new(&source_record, Operation::Decrypt, gcm)
+            .with_version(version_meant(&source_record, source_number, parts))
+            .authenticating(&source_data);
+        let source = decide(call, Asked::Own, &source_record, wish)?;
+        let named = match self.destination_name.as_str() {
+            "" => "an ephemeral key",
+            name => name,
+        };
+        let second = Second {
+            action: Action::ReEncryptTo,
+            named: &self.destination_name,
+        };
+        let (record, number) = find_second_given(call, second, &self.destination_key_token).await?;
         let destination_data = GivenData::from(self.destination_authenticated).read(call)?;
-        let wish = Wish::new(Operation::Encrypt, gcm).authenticating(&destination_data);
-        let circumstances = wish.circumstances(&record, number, Some(Mechanism::AesGcm));
-        call.authorise_also(Action::ReEncryptTo, Resource::Key(record.facts()), circumstances)?;
-        let version = find_version(&record, number)?;
-        call.also_uses(record.key.name.version(version.row.number));
-        target::choose_mechanism(&record, wish)?;
+        let wish = Wish::new(&record, Operation::Encrypt, gcm)
+            .with_version(number)
+            .authenticating(&destination_data);
+        let asked = Asked::Second(Second { named, ..second });
+        let destination = decide(call, asked, &record, wish)?.target()?;
 
+        call.note_check_only(self.dry_run);
         require_length(
             "ciphertext",
             &self.ciphertext,
@@ -61,18 +74,12 @@ impl CryptoRequest for v1::ReEncryptRequest {
             &destination_data,
             self.destination_associated_data_crc32c,
         )?;
-        let (source_version, parts) = version_of(call, &source_record, source_number, parts)?;
-        let source_material = target::require_state(
-            call,
-            &source_record,
-            source_version,
-            Operation::Decrypt,
-            &self.break_glass_reason,
-        )?;
-        let material = target::require_state(call, &record, version, Operation::Encrypt, "")?;
+        let (source, parts) = opened_by(source, &source_record, source_number, parts)?;
+        let source_material = source.material(call, &self.break_glass_reason)?;
+        let material = destination.material(call, "")?;
         let mut response = v1::ReEncryptResponse {
-            source_name: source_record.key.name.version(source_version.row.number),
-            destination_name: record.key.name.version(version.row.number),
+            source_name: source.name(),
+            destination_name: destination.name(),
             verified_ciphertext_crc32c,
             verified_source_associated_data_crc32c,
             verified_destination_associated_data_crc32c,
@@ -82,13 +89,13 @@ impl CryptoRequest for v1::ReEncryptRequest {
             return Ok(response);
         }
 
-        let header = header(&record, version)?;
-        let source = GcmKey {
+        let header = header(&record, destination.version)?;
+        let from = GcmKey {
             key: &source_material.handle,
             before_nonce: &parts.header.to_bytes(),
             after_nonce: &source_data.to_bytes(),
         };
-        let destination = GcmKey {
+        let to = GcmKey {
             key: &material.handle,
             before_nonce: &header.to_bytes(),
             after_nonce: &destination_data.to_bytes(),
@@ -97,12 +104,10 @@ impl CryptoRequest for v1::ReEncryptRequest {
             nonce: parts.nonce,
             sealed: parts.sealed,
         };
-        source_version.uses.note();
-        target::count_encryption(call, version).await?;
+        source.version.uses.note();
+        destination.count_encryption(call).await?;
         let cluster = &call.gateway().cluster;
-        let (encrypted, member) = cluster
-            .re_encrypt(source, ciphertext, destination, call.deadline())
-            .await?;
+        let (encrypted, member) = cluster.re_encrypt(from, ciphertext, to, call.deadline()).await?;
         call.note_member(member);
         let ciphertext = header.assemble(&encrypted.nonce, &encrypted.ciphertext);
         response.ciphertext_crc32c = crc32c(&ciphertext);

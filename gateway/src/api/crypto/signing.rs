@@ -1,10 +1,15 @@
 //! Signatures, made in an HSM and checked in software.
 
 use super::{
-    super::{ApiError, Reason, call::Call, convert, lookup::require_public_key},
+    super::{
+        ApiError, Reason,
+        call::Call,
+        convert,
+        lookup::{find_given, require_public_key},
+        target::{Wish, authorise},
+    },
     CryptoRequest,
     payload::{require_length, verify_checksum},
-    target::{self, Wish},
 };
 use crate::{
     crypto::{
@@ -42,9 +47,11 @@ impl CryptoRequest for v1::VerifyRequest {
 }
 
 async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignResponse, ApiError> {
-    let (record, number) = target::find(call, &request.name, &request.key_token).await?;
-    let wish = Wish::new(Operation::Sign, request.mechanism);
-    let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+    let (record, number) = find_given(call, &request.name, &request.key_token).await?;
+    let wish = Wish::new(&record, Operation::Sign, request.mechanism).with_version(number);
+    let target = authorise(call, &record, wish)?;
+    call.note_check_only(request.dry_run);
+    let (version, mechanism) = (target.version, target.mechanism);
     let encoding = convert::encoding(request.encoding)?;
     let input = signing_input(call, mechanism, request.input.as_ref().map(sign_input))?;
     let verified = verify_checksum("input", raw(input), request.input_crc32c)?;
@@ -55,10 +62,10 @@ async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignRespo
         );
         return Err(ApiError::field("message", message));
     }
-    let material = target::require_state(call, &record, version, Operation::Sign, "")?;
+    let material = target.material(call, "")?;
     let encodes = matches!(record.profile.key_type.family(), Family::Ec);
     let mut response = v1::SignResponse {
-        name: record.key.name.version(version.row.number),
+        name: target.name(),
         mechanism: mechanism.number().into(),
         encoding: match (encodes, encoding) {
             (false, _) => v1::SignatureEncoding::Unspecified,
@@ -102,9 +109,10 @@ async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignRespo
 }
 
 async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::VerifyResponse, ApiError> {
-    let (record, number) = target::find(call, &request.name, &request.key_token).await?;
-    let wish = Wish::new(Operation::Sign, request.mechanism);
-    let (version, mechanism) = target::authorise(call, &record, number, wish)?;
+    let (record, number) = find_given(call, &request.name, &request.key_token).await?;
+    let wish = Wish::new(&record, Operation::Sign, request.mechanism).with_version(number);
+    let target = authorise(call, &record, wish)?;
+    let (version, mechanism) = (target.version, target.mechanism);
     let encoding = convert::encoding(request.encoding)?;
     let input = signing_input(call, mechanism, request.input.as_ref().map(verify_input))?;
     let verified_input_crc32c = verify_checksum("input", raw(input), request.input_crc32c)?;
@@ -123,7 +131,7 @@ async fn verify(call: &mut Call, request: v1::VerifyRequest) -> Result<v1::Verif
     })?;
     Ok(v1::VerifyResponse {
         valid,
-        name: record.key.name.version(version.row.number),
+        name: target.name(),
         state: version.state() as i32,
         verified_input_crc32c,
         verified_signature_crc32c,

@@ -1,60 +1,55 @@
 //! Aliases.
+//!
+//! Who points an alias elsewhere decides which key its users reach: the policy is asked about the ring, and about each key that
+//! the alias stands for, before and after.
 
 use crate::{
     api::{
         ApiError,
-        call::Call,
-        changing::{once, paths, ring_of, terms, unknown_path},
+        call::{Call, Second},
+        changing::{paths, ring_of, terms, unknown_path},
         convert,
-        listing::{List, page_size},
-        lookup::{find_key, find_version},
+        documents::{self, Current, Made},
+        in_ring::InRing,
+        lookup::{find_second_key, find_version},
     },
+    audit::Details,
     keys::{
         alias::Alias,
-        document::{DocumentError, Stored},
+        directory::{DirectoryError, KeyRecord},
+        document::Stored,
         name::{AliasName, Id, KeyOrVersionName},
     },
+    policy::{Action, Circumstances, Resource},
 };
 use portcullis_proto::v1;
 use std::sync::Arc;
 
 pub(super) async fn create(call: &mut Call, request: v1::CreateAliasRequest) -> Result<v1::Alias, ApiError> {
-    let name = AliasName {
-        ring: ring_of(&request.parent)?,
-        alias: Id::parse(&request.alias_id)?,
-    };
-    call.authorise_ring(name.to_string(), &name.ring)?;
-    let once = once(call, &request.request_id, &request)?;
+    let name = InRing::new::<Alias>(ring_of(&request.parent)?, Id::parse(&request.alias_id)?);
+    call.names(name.to_string());
+    call.authorise_ring(&name.ring, Circumstances::NONE)?;
+    let terms = terms(call, "", &request.request_id, request.validate_only, &request)?;
     let wanted = request.alias.unwrap_or_default().target;
     let alias = target(call, &name.ring, &wanted).await?;
-    let gateway = Arc::clone(call.gateway());
-    gateway.directory.ring(&name.ring, call.deadline()).await?;
-    if request.validate_only {
-        let found = gateway
-            .documents
-            .find::<Alias>(&name.ring, name.alias.as_str(), call.deadline())
-            .await?;
-        if found.is_some() && !gateway.documents.is_repetition(once.as_ref(), call.deadline()).await? {
-            return Err(ApiError::already_exists(name.to_string()));
-        }
-        return Ok(v1::Alias {
+    let details = Details::Alias {
+        target: Some(wanted.clone()),
+        before: None,
+    };
+    match documents::create(call, &name, alias, terms, details).await? {
+        Made::Stored(made) => Ok(shown(&name.ring, &made)),
+        Made::Planned(_) => Ok(v1::Alias {
             name: name.to_string(),
             target: wanted,
             ..v1::Alias::default()
-        });
+        }),
     }
-    call.intend().await?;
-    let made = gateway
-        .documents
-        .create(&name.ring, name.alias.as_str(), &alias, once, call.deadline())
-        .await?;
-    Ok(shown(&name.ring, &made))
 }
 
 pub(super) async fn update(call: &mut Call, request: v1::UpdateAliasRequest) -> Result<v1::Alias, ApiError> {
     let alias = request.alias.clone().ok_or_else(|| ApiError::missing("alias"))?;
-    let name = AliasName::parse(&alias.name)?;
-    call.authorise_ring(name.to_string(), &name.ring)?;
+    let name = named(call, &alias.name)?;
+    call.authorise_ring(&name.ring, Circumstances::NONE)?;
     let terms = terms(call, &alias.etag, &request.request_id, request.validate_only, &request)?;
     for path in paths(request.update_mask)? {
         if path != "target" {
@@ -62,43 +57,25 @@ pub(super) async fn update(call: &mut Call, request: v1::UpdateAliasRequest) -> 
         }
     }
     let wanted = target(call, &name.ring, &alias.target).await?;
-    let documents = Arc::clone(&call.gateway().documents);
-    if request.validate_only {
-        let found = documents
-            .find::<Alias>(&name.ring, name.alias.as_str(), call.deadline())
-            .await?;
-        let found = found.ok_or_else(|| DocumentError::Missing(name.to_string()))?;
-        if terms.expected.is_some_and(|expected| expected != found.revision) {
-            return Err(DocumentError::Stale(name.to_string()).into());
+    match documents::current::<Alias>(call, &name, &terms).await? {
+        Current::Repeated => Ok(shown(&name.ring, &documents::find(call, &name).await?)),
+        Current::Ready(found) => {
+            let details = Details::Alias {
+                target: Some(alias.target),
+                before: authorise_before(call, &name.ring, &found.content).await?,
+            };
+            let changed = documents::replace(call, &name, found, wanted, terms, details).await?;
+            Ok(shown(&name.ring, &changed))
         }
-        return Ok(shown(
-            &name.ring,
-            &Stored {
-                content: wanted,
-                ..found
-            },
-        ));
     }
-    call.intend().await?;
-    let changed: Result<_, DocumentError> = documents
-        .update(
-            &name.ring,
-            name.alias.as_str(),
-            terms.expected,
-            terms.once,
-            terms.deadline,
-            |_: Stored<Alias>| Ok(wanted),
-        )
-        .await;
-    Ok(shown(&name.ring, &changed?))
 }
 
 pub(super) async fn delete(
     call: &mut Call,
     request: v1::DeleteAliasRequest,
 ) -> Result<v1::DeleteAliasResponse, ApiError> {
-    let name = AliasName::parse(&request.name)?;
-    call.authorise_ring(name.to_string(), &name.ring)?;
+    let name = named(call, &request.name)?;
+    call.authorise_ring(&name.ring, Circumstances::NONE)?;
     let terms = terms(
         call,
         &request.etag,
@@ -106,24 +83,13 @@ pub(super) async fn delete(
         request.validate_only,
         &request,
     )?;
-    let documents = Arc::clone(&call.gateway().documents);
-    if request.validate_only {
-        let found = documents
-            .find::<Alias>(&name.ring, name.alias.as_str(), call.deadline())
-            .await?;
-        found.ok_or_else(|| DocumentError::Missing(name.to_string()))?;
-        return Ok(v1::DeleteAliasResponse {});
+    if let Current::Ready(found) = documents::current::<Alias>(call, &name, &terms).await? {
+        let details = Details::Alias {
+            target: None,
+            before: authorise_before(call, &name.ring, &found.content).await?,
+        };
+        documents::delete(call, &name, found, terms, details).await?;
     }
-    call.intend().await?;
-    documents
-        .delete::<Alias>(
-            &name.ring,
-            name.alias.as_str(),
-            terms.expected,
-            terms.once,
-            terms.deadline,
-        )
-        .await?;
     Ok(v1::DeleteAliasResponse {})
 }
 
@@ -132,25 +98,32 @@ pub(super) async fn list(
     request: v1::ListAliasesRequest,
 ) -> Result<v1::ListAliasesResponse, ApiError> {
     let ring = ring_of(&request.parent)?;
-    call.authorise_ring(format!("keyRings/{ring}/aliases"), &ring)?;
-    let list = List::of(call, "aliases", &request.parent, "");
-    let after = list.read_token(&request.page_token)?;
-    let limit = page_size(request.page_size)?;
-    let gateway = Arc::clone(call.gateway());
-    gateway.directory.ring(&ring, call.deadline()).await?;
-    let page = gateway
-        .documents
-        .list::<Alias>(&ring, after.as_deref(), limit, call.deadline())
-        .await?;
-    call.charge(page.found.len());
+    call.names(format!("keyRings/{ring}/aliases"));
+    call.authorise_ring(&ring, Circumstances::NONE)?;
+    let page = documents::list::<Alias>(call, &ring, &request.page_token, request.page_size).await?;
+    let mut aliases = Vec::new();
+    for alias in &page.found {
+        if may_see(call, &ring, &alias.content).await? {
+            aliases.push(shown(&ring, alias));
+        }
+    }
     Ok(v1::ListAliasesResponse {
-        aliases: page.found.iter().map(|alias| shown(&ring, alias)).collect(),
-        next_page_token: list.next(page.next)?,
+        aliases,
+        next_page_token: page.next_page_token,
         unauthentic: page.unauthentic,
     })
 }
 
-/// What an alias of a ring shall stand for: a key of the ring, or a version of one, that exists.
+/// The alias that a call is about.
+fn named(call: &mut Call, text: &str) -> Result<InRing, ApiError> {
+    let AliasName { ring, alias } = AliasName::parse(text)?;
+    let name = InRing::new::<Alias>(ring, alias);
+    call.names(name.to_string());
+    Ok(name)
+}
+
+/// What an alias of a ring shall stand for: a key of the ring, or a version of one, that exists, and to which the caller may
+/// point an alias.
 async fn target(call: &mut Call, ring: &Id, wanted: &str) -> Result<Alias, ApiError> {
     let name = KeyOrVersionName::parse(wanted)?;
     if name.key.ring != *ring {
@@ -159,12 +132,58 @@ async fn target(call: &mut Call, ring: &Id, wanted: &str) -> Result<Alias, ApiEr
             format!("expected a key of keyRings/{ring}, found {name}"),
         ));
     }
-    let record = find_key(call, &name.key).await?;
+    let second = Second {
+        action: call.action(),
+        named: wanted,
+    };
+    let record = find_second_key(call, second, &name.key).await?;
+    let of = Resource::Key(record.facts());
+    call.authorise_also(second, name.to_string(), of, about(&record, &name))?;
     find_version(&record, name.version)?;
     Ok(Alias {
         key: name.key.key.to_string(),
         version: name.version,
     })
+}
+
+/// Asks whether the caller may take an alias away from what it stands for, and says what that is. A refusal speaks of the alias,
+/// which is what the caller named.
+async fn authorise_before(call: &mut Call, ring: &Id, alias: &Alias) -> Result<Option<String>, ApiError> {
+    let Some(name) = alias.target(ring) else {
+        return Ok(None);
+    };
+    let directory = Arc::clone(&call.gateway().directory);
+    let record = match directory.key(&name.key, call.deadline()).await {
+        Ok(record) => record,
+        // Nobody is asked about what is not there.
+        Err(DirectoryError::NoKey(_)) => return Ok(Some(name.to_string())),
+        Err(error) => return Err(error.into()),
+    };
+    let named = call.named().to_owned();
+    let second = Second {
+        action: call.action(),
+        named: &named,
+    };
+    let of = Resource::Key(record.facts());
+    call.authorise_also(second, name.to_string(), of, about(&record, &name))?;
+    Ok(Some(name.to_string()))
+}
+
+/// Whether the caller may see an alias because of what it stands for. One that leads nowhere hides nothing.
+async fn may_see(call: &Call, ring: &Id, alias: &Alias) -> Result<bool, ApiError> {
+    let Some(name) = alias.target(ring) else {
+        return Ok(true);
+    };
+    match call.gateway().directory.key(&name.key, call.deadline()).await {
+        Ok(record) => Ok(call.may(Action::ReadAlias, Resource::Key(record.facts()))),
+        Err(DirectoryError::NoKey(_)) => Ok(true),
+        Err(DirectoryError::NotAuthentic { .. }) => Ok(call.may_whatever_it_is(Action::ReadAlias, &name.key)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn about(record: &KeyRecord, name: &KeyOrVersionName) -> Circumstances<'static> {
+    Circumstances::about_version(name.version.is_none_or(|number| number == record.key.primary_version))
 }
 
 fn shown(ring: &Id, alias: &Stored<Alias>) -> v1::Alias {

@@ -7,12 +7,14 @@ use crate::{
         changing::{once, ring_of},
         convert,
     },
+    audit::Details,
     cluster::{operation::KeySpecification, transfer::Tenure},
     keys::{
-        ephemeral::{EphemeralKey, LONGEST_LIFE, LONGEST_LIFETIME},
+        ephemeral::{EphemeralKey, LONGEST_LIFE, LONGEST_LIFETIME, key_name},
         purpose,
         record::{from_micros, micros, now},
     },
+    policy::{Circumstances, KeyFacts},
 };
 use portcullis_hsm::key_token::Storage;
 use portcullis_proto::v1;
@@ -24,16 +26,29 @@ pub(super) async fn create(
     request: v1::CreateEphemeralKeyRequest,
 ) -> Result<v1::EphemeralKey, ApiError> {
     let ring = ring_of(&request.parent)?;
-    call.authorise_ring(format!("keyRings/{ring}"), &ring)?;
+    call.names(format!("keyRings/{ring}"));
+    call.require_chance(call.action(), call.named())?;
     let key_type = convert::key_type(request.r#type)?;
     let listed = convert::permitted_uses(&request.permitted_uses)?;
     let (_, uses) = purpose::resolve(key_type, convert::purpose(request.purpose)?, listed)
         .map_err(|error| ApiError::new(Reason::AlgorithmMismatch, error.to_string()))?;
+    let uid = Uuid::now_v7();
+    let name = key_name(ring.clone(), uid)?;
+    call.finds(name.to_string());
+    call.authorise_key(
+        KeyFacts {
+            purpose: purpose::of(key_type, &uses),
+            key_type,
+            exportable: request.exportable,
+            ..KeyFacts::unknown(&name)
+        },
+        Circumstances::NONE,
+    )?;
     let lifetime = lifetime(request.lifetime)?;
     let gateway = Arc::clone(call.gateway());
     gateway.directory.ring(&ring, call.deadline()).await?;
     let specification = KeySpecification {
-        uid: Uuid::now_v7(),
+        uid,
         version: 1,
         key_type,
         uses,
@@ -56,7 +71,7 @@ pub(super) async fn create(
         .await?;
     call.note_member(member);
     let key = gateway.ephemeral.made(&sealed).await?;
-    call.uses(key.record.key.name.to_string(), None);
+    call.note_details(details(&key));
     Ok(shown(sealed, &key))
 }
 
@@ -71,8 +86,8 @@ pub(super) async fn renew(
         .ephemeral
         .open(&request.token, call.principal(), time, call.deadline())
         .await?;
-    let name = &key.record.key.name;
-    call.authorise_ring(name.to_string(), &name.ring)?;
+    call.names(key.record.key.name.to_string());
+    call.authorise_key(key.record.facts(), Circumstances::NONE)?;
     let end = micros(time + lifetime(request.lifetime)?);
     let last = key.token.created + LONGEST_LIFE.as_micros() as u64;
     let (sealed, member) = gateway
@@ -81,6 +96,7 @@ pub(super) async fn renew(
         .await?;
     call.note_member(member);
     let key = gateway.ephemeral.made(&sealed).await?;
+    call.note_details(details(&key));
     Ok(shown(sealed, &key))
 }
 
@@ -89,11 +105,14 @@ pub(super) async fn revoke(
     request: v1::RevokeEphemeralKeysRequest,
 ) -> Result<v1::RevokeEphemeralKeysResponse, ApiError> {
     let ring = ring_of(&request.parent)?;
-    call.authorise_ring(format!("keyRings/{ring}"), &ring)?;
-    if request.principal.is_empty() || request.principal.len() > LONGEST_PRINCIPAL {
-        let found = request.principal.len();
-        let message =
-            format!("expected the principal whose keys are revoked, in 1 to {LONGEST_PRINCIPAL} bytes, found {found}");
+    call.names(format!("keyRings/{ring}"));
+    call.authorise_ring(&ring, Circumstances::NONE)?;
+    let owner = &request.principal;
+    if owner.is_empty() || owner.len() > LONGEST_PRINCIPAL || owner.chars().any(char::is_control) {
+        let found = owner.len();
+        let message = format!(
+            "expected the principal whose keys are revoked, in 1 to {LONGEST_PRINCIPAL} bytes without control characters, found {found} bytes"
+        );
         return Err(ApiError::field("principal", message));
     }
     let time = micros(now());
@@ -109,11 +128,17 @@ pub(super) async fn revoke(
     let once = once(call, &request.request_id, &request)?;
     let gateway = Arc::clone(call.gateway());
     gateway.directory.ring(&ring, call.deadline()).await?;
+    let details = |not_before| Details::Revocation {
+        owner: request.principal.clone(),
+        not_before: from_micros(not_before).and_then(convert::text_time).unwrap_or_default(),
+    };
+    call.note_details(details(not_before));
     call.intend().await?;
     let not_before = gateway
         .ephemeral
         .revoke(&ring, &request.principal, not_before, once, call.deadline())
         .await?;
+    call.note_details(details(not_before));
     Ok(v1::RevokeEphemeralKeysResponse {
         not_before: from_micros(not_before).map(convert::timestamp),
     })
@@ -135,6 +160,18 @@ fn lifetime(asked: Option<prost_types::Duration>) -> Result<Duration, ApiError> 
         ));
     }
     Ok(lifetime)
+}
+
+fn details(key: &EphemeralKey) -> Details {
+    let token = &key.token;
+    Details::EphemeralKey {
+        r#type: token.key_type.name(),
+        permitted_uses: token.uses.iter().map(|one| one.to_string()).collect(),
+        exportable: token.storage == Storage::Portable,
+        expires: from_micros(token.expires)
+            .and_then(convert::text_time)
+            .unwrap_or_default(),
+    }
 }
 
 fn shown(sealed: Vec<u8>, key: &EphemeralKey) -> v1::EphemeralKey {

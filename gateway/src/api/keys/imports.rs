@@ -4,12 +4,14 @@ use super::keys::{member, require_consent};
 use crate::{
     api::{
         ApiError, Gateway, Reason,
-        call::Call,
+        call::{Call, Second},
         changing::{once, ring_of, terms},
-        convert,
+        convert, documents,
         in_ring::InRing,
-        lookup::{find_key, find_second_key, find_version, require_state, second_version_named},
+        lookup::{find_key, find_second_key, find_version, second_version_named},
+        target::{Asked, Wish, decide},
     },
+    audit::Details,
     cluster::{
         core::Needs,
         operation::{Key, KeySpecification},
@@ -48,6 +50,25 @@ enum Method {
 }
 
 impl Method {
+    /// The mechanism by which the key material is wrapped on its way.
+    fn mechanism(self) -> Option<Mechanism> {
+        match self {
+            Self::Job(mechanism) => Some(mechanism),
+            Self::AesKwp => Some(Mechanism::AesKwp),
+            Self::Clear => None,
+        }
+    }
+
+    /// The name, as the API has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Job(Mechanism::RsaOaepSha1) => "RSA_OAEP_SHA1_AES_KWP",
+            Self::Job(_) => "RSA_OAEP_SHA256_AES_KWP",
+            Self::AesKwp => "AES_KWP",
+            Self::Clear => "CLEAR",
+        }
+    }
+
     fn read(number: i32) -> Result<Self, ApiError> {
         match v1::ImportMethod::try_from(number) {
             Ok(v1::ImportMethod::RsaOaepSha1AesKwp) => Ok(Self::Job(Mechanism::RsaOaepSha1)),
@@ -67,8 +88,12 @@ pub(super) async fn create_job(
     request: v1::CreateImportJobRequest,
 ) -> Result<v1::ImportJob, ApiError> {
     let ring = ring_of(&request.parent)?;
-    call.authorise_ring(format!("keyRings/{ring}/importJobs"), &ring)?;
-    let Method::Job(mechanism) = Method::read(request.method)? else {
+    call.names(format!("keyRings/{ring}/importJobs"));
+    let method = Method::read(request.method);
+    let mechanism = method.as_ref().ok().and_then(|method| method.mechanism());
+    call.authorise_ring(&ring, Circumstances::moving_by(mechanism))?;
+    let method = method?;
+    let Method::Job(mechanism) = method else {
         return Err(ApiError::field(
             "method",
             "expected RSA_OAEP_SHA1_AES_KWP or RSA_OAEP_SHA256_AES_KWP: the other methods need no import job",
@@ -98,11 +123,22 @@ pub(super) async fn create_job(
         ));
     }
     let once = once(call, &request.request_id, &request)?;
+    call.note_check_only(request.validate_only);
+    call.note_mechanism(mechanism);
     let gateway = Arc::clone(call.gateway());
     gateway.directory.ring(&ring, call.deadline()).await?;
     let id = job_id(once.as_ref())?;
+    call.finds(name_of::<ImportJob>(ring.as_str(), id.as_str()));
+    let expires = now() + lifetime;
+    let details = |public_key: Option<&[u8]>| Details::ImportJob {
+        method: method.name(),
+        wrapping_key_type: key_type.name(),
+        expires: convert::text_time(expires).unwrap_or_default(),
+        public_key_sha256: public_key.map(|key| hex::encode(Sha256::digest(key))),
+    };
+    call.note_details(details(None));
     if gateway.documents.is_repetition(once.as_ref(), call.deadline()).await? {
-        let job = find_job(&gateway, call, &ring, &id).await?;
+        let job = documents::find(call, &InRing::new::<ImportJob>(ring.clone(), id)).await?;
         return Ok(shown(&ring, &job));
     }
     // Invariant: the use fits each RSA type, which was checked above.
@@ -134,23 +170,26 @@ pub(super) async fn create_job(
     let job = ImportJob {
         mechanism,
         token,
-        expires: micros(now() + lifetime),
+        expires: micros(expires),
         used_for: String::new(),
     };
     let made = gateway
         .documents
         .create(&ring, id.as_str(), &job, once, call.deadline())
         .await?;
-    call.uses(name_of::<ImportJob>(ring.as_str(), id.as_str()), Some(mechanism));
+    let public_key = made.content.key().map(|key| key.public_key);
+    call.note_details(details(public_key.as_deref()));
     Ok(shown(&ring, &made))
 }
 
 pub(super) async fn get_job(call: &mut Call, request: v1::GetImportJobRequest) -> Result<v1::ImportJob, ApiError> {
     let name = InRing::parse::<ImportJob>(&request.name)?;
-    call.authorise_ring(name.to_string(), &name.ring)?;
-    let gateway = Arc::clone(call.gateway());
-    let job = find_job(&gateway, call, &name.ring, &name.id).await?;
-    Ok(shown(&name.ring, &job))
+    call.names(name.to_string());
+    call.require_chance(call.action(), call.named())?;
+    let job = documents::find::<ImportJob>(call, &name).await;
+    let mechanism = job.as_ref().ok().map(|job| job.content.mechanism);
+    call.authorise_ring(&name.ring, Circumstances::moving_by(mechanism))?;
+    Ok(shown(&name.ring, &job?))
 }
 
 pub(super) async fn import_version(
@@ -158,15 +197,20 @@ pub(super) async fn import_version(
     request: v1::ImportKeyVersionRequest,
 ) -> Result<v1::KeyVersion, ApiError> {
     let name = KeyName::parse(&request.parent)?;
+    call.names(name.to_string());
     let record = find_key(call, &name).await?;
-    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
-    let method = Method::read(request.method)?;
+    let method = Method::read(request.method);
+    let mechanism = method.as_ref().ok().and_then(|method| method.mechanism());
+    let circumstances = Circumstances::moving_by(mechanism);
+    call.authorise_key(record.facts(), circumstances)?;
+    let method = method?;
     if method == Method::Clear {
-        call.authorise_also(
-            Action::ImportClearKey,
-            Resource::Key(record.facts()),
-            Circumstances::default(),
-        )?;
+        let (action, named) = (Action::ImportClearKey, name.to_string());
+        let second = Second { action, named: &named };
+        call.authorise_also(second, named.clone(), Resource::Key(record.facts()), circumstances)?;
+    }
+    if let Some(mechanism) = mechanism {
+        call.note_mechanism(mechanism);
     }
     check_payload(&request)?;
     require_consent(record.key.protection, request.allow_single_replica, &request.member)?;
@@ -175,30 +219,42 @@ pub(super) async fn import_version(
     let member = member(&gateway, &request.member)?;
     let repeated = gateway.imports.repeated(&name, terms.once.as_ref(), call.deadline());
     if let Some((record, number)) = repeated.await? {
-        call.uses(name.version(number), None);
+        call.finds(name.version(number));
         return Ok(convert::version(&record, find_version(&record, Some(number))?));
     }
     let target = Target::of(&record);
     let version_name = name.version(target.number());
-    let (protection, job) = match method {
-        Method::Clear => (MaterialProtection::Clear, None),
+    call.finds(version_name.clone());
+    let (protection, job, unwrapping) = match method {
+        Method::Clear => (MaterialProtection::Clear, None, None),
         Method::AesKwp => {
-            let key = unwrapping_key(call, &request.unwrapping_key).await?;
-            (MaterialProtection::WrappedFor(key, Mechanism::AesKwp), None)
+            let (unwrapping, key) = unwrapping_key(call, &request.unwrapping_key).await?;
+            let protection = MaterialProtection::WrappedFor(key, Mechanism::AesKwp);
+            (protection, None, Some(unwrapping))
         }
         Method::Job(mechanism) => {
             let job = InRing::parse::<ImportJob>(&request.import_job)?;
-            let found = usable_job(&gateway, call, &name.ring, &job, mechanism).await?;
+            let found = usable_job(call, &name.ring, &job, mechanism).await?;
             let key = Key::new(found.content.token.clone(), None);
-            (MaterialProtection::WrappedFor(key, mechanism), Some(job))
+            (MaterialProtection::WrappedFor(key, mechanism), Some(job), None)
         }
     };
+    let details = |public_key: Option<&[u8]>| Details::Import {
+        method: method.name(),
+        import_job: job.as_ref().map(ToString::to_string),
+        unwrapping_key: unwrapping.clone(),
+        // Of a key that comes in clear nothing is told, not even what could be compared with a guess.
+        wrapped_key_sha256: (method != Method::Clear).then(|| hex::encode(Sha256::digest(&request.wrapped_key))),
+        public_key_sha256: public_key
+            .filter(|key| !key.is_empty())
+            .map(|key| hex::encode(Sha256::digest(key))),
+    };
+    call.note_details(details(None));
     let material = Material {
         protection,
         bytes: Zeroizing::new(request.wrapped_key.to_vec()),
         public_key: request.public_key.to_vec(),
     };
-    call.uses(version_name.clone(), None);
     if !request.validate_only {
         call.intend().await?;
         if let Some(job) = &job {
@@ -221,11 +277,13 @@ pub(super) async fn import_version(
             ..v1::KeyVersion::default()
         });
     }
-    Ok(convert::version(&record, find_version(&record, Some(number))?))
+    let version = find_version(&record, Some(number))?;
+    call.note_details(details(Some(version.public_key())));
+    Ok(convert::version(&record, version))
 }
 
 /// What accompanies an import. A repetition is recognised without the key material itself: by its digest.
-fn import_terms(call: &Call, request: &v1::ImportKeyVersionRequest) -> Result<Terms, ApiError> {
+fn import_terms(call: &mut Call, request: &v1::ImportKeyVersionRequest) -> Result<Terms, ApiError> {
     let digest = Sha256::digest(&request.wrapped_key).to_vec();
     let recognised = v1::ImportKeyVersionRequest {
         wrapped_key: digest.into(),
@@ -256,40 +314,23 @@ fn check_payload(request: &v1::ImportKeyVersionRequest) -> Result<(), ApiError> 
     }
 }
 
-/// The key under which both sides wrap, if the caller may import by it.
-async fn unwrapping_key(call: &mut Call, named: &str) -> Result<Key, ApiError> {
-    let name = second_version_named(call, Action::ImportKey, named).await?;
-    let record = find_second_key(call, Action::ImportKey, &name.key).await?;
-    call.authorise_also(
-        Action::ImportKey,
-        Resource::Key(record.facts()),
-        Circumstances {
-            mechanism: Some(Mechanism::AesKwp),
-            ..Circumstances::default()
-        },
-    )?;
-    let version = find_version(&record, name.version)?;
-    if !record.profile.uses.permit(Operation::Unwrap, Mechanism::AesKwp) {
-        let message = format!("{} does not permit UNWRAP with AES_KWP", record.key.name);
-        return Err(ApiError::new(Reason::AlgorithmMismatch, message));
-    }
-    let material = require_state(call, &record, version, Operation::Unwrap, "")?;
-    version.uses.note();
-    Ok(material.handle.clone())
-}
-
-async fn find_job(gateway: &Gateway, call: &Call, ring: &Id, id: &Id) -> Result<Stored<ImportJob>, ApiError> {
-    let found = gateway
-        .documents
-        .find::<ImportJob>(ring, id.as_str(), call.deadline())
-        .await?;
-    let missing = || DocumentError::Missing(name_of::<ImportJob>(ring.as_str(), id.as_str()));
-    Ok(found.ok_or_else(missing)?)
+/// The key under which both sides wrap, and its version's name, if the caller may import by it.
+async fn unwrapping_key(call: &mut Call, named: &str) -> Result<(String, Key), ApiError> {
+    let second = Second {
+        action: Action::ImportKey,
+        named,
+    };
+    let name = second_version_named(call, second).await?;
+    let record = find_second_key(call, second, &name.key).await?;
+    let wish = Wish::new(&record, Operation::Unwrap, Mechanism::AesKwp.number().into()).with_version(name.version);
+    let target = decide(call, Asked::Second(second), &record, wish)?.target()?;
+    let material = target.material(call, "")?;
+    target.version.uses.note();
+    Ok((target.name(), material.handle.clone()))
 }
 
 /// A job of the key's ring that is of the method, in time and not used.
 async fn usable_job(
-    gateway: &Gateway,
     call: &Call,
     ring: &Id,
     name: &InRing,
@@ -301,7 +342,7 @@ async fn usable_job(
             format!("expected an import job of keyRings/{ring}, found {name}"),
         ));
     }
-    let job = find_job(gateway, call, &name.ring, &name.id).await?;
+    let job = documents::find::<ImportJob>(call, name).await?;
     if job.content.mechanism != mechanism {
         let message = format!(
             "expected the method of {name}, which unwraps by {}, found one that unwraps by {mechanism}",

@@ -3,12 +3,13 @@
 use crate::{
     api::{
         ApiError, Gateway, Reason,
-        call::Call,
+        call::{Call, Second},
         changing::{LabelChange, once, paths, ring_of, terms, unknown_path},
         convert,
         listing::{Gathering, List, page_size},
         lookup::{find_key, key_named},
     },
+    audit::{Details, MadeKey},
     cluster::core::MemberIndex,
     keys::{
         creation::{FirstVersion, WantedKey, WantedVersion},
@@ -16,6 +17,7 @@ use crate::{
         name::{Id, KeyName},
         purpose,
         record::Protection,
+        state::VersionState,
     },
     policy::{Action, Circumstances, KeyFacts, Resource},
 };
@@ -27,11 +29,14 @@ pub(super) async fn create(call: &mut Call, request: v1::CreateKeyRequest) -> Re
         ring: ring_of(&request.parent)?,
         key: Id::parse(&request.key_id)?,
     };
-    call.concerns(name.to_string());
-    call.require_chance(call.action(), &name.to_string())?;
+    call.names(name.to_string());
+    call.require_chance(call.action(), call.named())?;
     let wanted = wanted_key(name, &request)?;
-    call.authorise_key(wanted.name.to_string(), facts(&wanted), Circumstances::default())?;
+    call.authorise_key(facts(&wanted), Circumstances::NONE)?;
     let once = once(call, &request.request_id, &request)?;
+    call.note_check_only(request.validate_only);
+    let details = details(&wanted);
+    call.note_details(Details::Key(Box::new(details.clone())));
     let gateway = Arc::clone(call.gateway());
     let wanted = WantedKey {
         member: member(&gateway, &request.member)?,
@@ -57,33 +62,39 @@ pub(super) async fn create(call: &mut Call, request: v1::CreateKeyRequest) -> Re
         });
     }
     call.intend().await?;
-    Ok(convert::key(
-        &*gateway.creation.key(wanted, once, call.deadline()).await?,
-    ))
+    let record = gateway.creation.key(wanted, once, call.deadline()).await?;
+    call.note_details(Details::Key(Box::new(MadeKey {
+        uid: Some(record.key.uid.to_string()),
+        destroy_window: Some(record.profile.destroy_window.as_secs()),
+        ..details
+    })));
+    Ok(convert::key(&record))
 }
 
 pub(super) async fn get(call: &mut Call, request: v1::GetKeyRequest) -> Result<v1::Key, ApiError> {
     let name = key_named(call, &request.name).await?;
     let record = find_key(call, &name).await?;
-    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    call.finds(name.to_string());
+    call.authorise_key(record.facts(), Circumstances::NONE)?;
     Ok(convert::key(&record))
 }
 
 pub(super) async fn list(call: &mut Call, request: v1::ListKeysRequest) -> Result<v1::ListKeysResponse, ApiError> {
     let ring = ring_of(&request.parent)?;
-    call.authorise_ring(request.parent.clone(), &ring)?;
+    call.names(&request.parent);
+    call.authorise_ring(&ring, Circumstances::NONE)?;
     let filter = KeyFilter::parse(&request.filter).map_err(|error| ApiError::field("filter", error))?;
     let list = List::of(call, "keys", &request.parent, &request.filter);
     let after = list.read_token(&request.page_token)?;
     let directory = Arc::clone(&call.gateway().directory);
-    // A record that is not authentic has no labels to ask the policy about: it is shown to those who may read all keys of the ring.
-    let may_read_all = call.may(Action::ReadKey, Resource::KeyRing(&ring));
+    // A record that is not authentic has no labels to ask the policy about: it is shown to those who may read it whatever it is.
+    let may_know = |name: &str| KeyName::parse(name).is_ok_and(|key| call.may_whatever_it_is(Action::ReadKey, &key));
     let prefix = format!("keyRings/{ring}/keys/");
     let mut page = Gathering::new(prefix, after, page_size(request.page_size)?, filter.is_empty());
     while let Some((after, limit)) = page.wanted() {
         let mut piece = directory.keys(&ring, after, limit, call.deadline()).await?;
         call.charge(piece.found.len());
-        piece.unauthentic.retain(|_| may_read_all);
+        piece.unauthentic.retain(|name| may_know(name));
         page.take(
             piece,
             |record| record.key.name.key.as_str(),
@@ -104,8 +115,9 @@ pub(super) async fn list(call: &mut Call, request: v1::ListKeysRequest) -> Resul
 pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRequest) -> Result<v1::Key, ApiError> {
     let key = request.key.clone().ok_or_else(|| ApiError::missing("key"))?;
     let name = KeyName::parse(&key.name)?;
+    call.names(name.to_string());
     let record = find_key(call, &name).await?;
-    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    call.authorise_key(record.facts(), Circumstances::NONE)?;
     let terms = terms(call, &key.etag, &request.request_id, request.validate_only, &request)?;
     let mut change = LabelChange::default();
     let mut window = None;
@@ -127,8 +139,14 @@ pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRequest) -> Re
             labels: &labels,
             ..record.facts()
         };
-        call.authorise_also(Action::UpdateKey, Resource::Key(facts), Circumstances::default())?;
+        let (action, named) = (Action::UpdateKey, name.to_string());
+        let second = Second { action, named: &named };
+        call.authorise_also(second, named.clone(), Resource::Key(facts), Circumstances::NONE)?;
     }
+    call.note_details(Details::KeyChange {
+        labels,
+        destroy_window: window.unwrap_or(record.profile.destroy_window).as_secs(),
+    });
     let gateway = Arc::clone(call.gateway());
     if !request.validate_only {
         call.intend().await?;
@@ -141,14 +159,20 @@ pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRequest) -> Re
                 *destroy_window = window;
             }
             change.apply(labels)
-        });
-    Ok(convert::key(&*changed.await?))
+        })
+        .await?;
+    call.note_details(Details::KeyChange {
+        labels: changed.key.labels.clone(),
+        destroy_window: changed.profile.destroy_window.as_secs(),
+    });
+    Ok(convert::key(&changed))
 }
 
 pub(super) async fn rotate(call: &mut Call, request: v1::RotateKeyRequest) -> Result<v1::Key, ApiError> {
     let name = KeyName::parse(&request.name)?;
+    call.names(name.to_string());
     let record = find_key(call, &name).await?;
-    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    call.authorise_key(record.facts(), Circumstances::NONE)?;
     let terms = terms(
         call,
         &request.etag,
@@ -162,17 +186,38 @@ pub(super) async fn rotate(call: &mut Call, request: v1::RotateKeyRequest) -> Re
         pre_active: request.pre_active,
         member: member(&gateway, &request.member)?,
     };
+    let state = match request.pre_active {
+        true => VersionState::PreActive,
+        false => VersionState::Active,
+    };
+    call.note_details(Details::Rotation {
+        version: record.profile.last_version + 1,
+        state: state.name(),
+        primary_version: None,
+    });
     if !request.validate_only {
         call.intend().await?;
     }
     let rotated = gateway.creation.rotate(&name, wanted, terms).await?;
+    call.note_details(Details::Rotation {
+        version: rotated.profile.last_version,
+        state: state.name(),
+        primary_version: Some(rotated.key.primary_version),
+    });
     Ok(convert::key(&rotated))
 }
 
 pub(super) async fn set_primary(call: &mut Call, request: v1::SetPrimaryVersionRequest) -> Result<v1::Key, ApiError> {
     let name = KeyName::parse(&request.name)?;
+    call.names(name.to_string());
     let record = find_key(call, &name).await?;
-    call.authorise_key(name.version(request.version), record.facts(), Circumstances::default())?;
+    let before = record.key.primary_version;
+    call.authorise_key(record.facts(), Circumstances::about_version(request.version == before))?;
+    call.finds(name.version(request.version));
+    call.note_details(Details::Primary {
+        primary_version: request.version,
+        before,
+    });
     let terms = terms(
         call,
         &request.etag,
@@ -264,6 +309,26 @@ pub(in crate::api) fn member(gateway: &Gateway, named: &str) -> Result<Option<Me
                 format!("there is no member {member}: ListMembers has their names"),
             )),
         },
+    }
+}
+
+/// What the audit log says of a key that is to be made.
+fn details(wanted: &WantedKey) -> MadeKey {
+    let first = match wanted.first {
+        FirstVersion::Active => VersionState::Active,
+        FirstVersion::PreActive => VersionState::PreActive,
+        FirstVersion::PendingImport => VersionState::PendingImport,
+    };
+    MadeKey {
+        uid: None,
+        r#type: wanted.key_type.name(),
+        purpose: wanted.purpose.name(),
+        permitted_uses: wanted.uses.iter().map(|one| one.to_string()).collect(),
+        protection: wanted.protection.name(),
+        exportable: wanted.exportable,
+        labels: wanted.labels.clone(),
+        destroy_window: wanted.destroy_window.map(|window| window.as_secs()),
+        first_version: first.name(),
     }
 }
 

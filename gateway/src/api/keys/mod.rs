@@ -2,6 +2,7 @@
 //!
 //! - `rings`, `keys`, `versions`, `aliases`: each resource's calls.
 //! - `imports`, `exports`, `ephemeral`: key material that comes, that leaves, and that is not kept.
+//! - `recipients`: those to whom it may leave.
 //! - `public_keys`: public halves in their forms.
 
 mod aliases;
@@ -14,6 +15,7 @@ mod imports;
 )]
 mod keys;
 mod public_keys;
+mod recipients;
 mod rings;
 mod versions;
 
@@ -31,7 +33,8 @@ macro_rules! reading {
     }};
 }
 
-/// A call that changes something: it runs to its end, and its entry is on disk before the reply leaves.
+/// A call that changes something, or gives out what lives on outside: it runs to its end, and its entry is on disk before the
+/// reply leaves.
 macro_rules! changing {
     ($self:ident, $action:expr, $request:ident, $body:expr) => {{
         let (mut call, request) = Call::begin(&$self.0, $action, $request)?;
@@ -248,42 +251,42 @@ impl KeyService for Api {
         &self,
         request: Request<v1::CreateRecipientRequest>,
     ) -> Result<Response<v1::Recipient>, Status> {
-        changing!(self, Action::CreateRecipient, request, exports::create_recipient)
+        changing!(self, Action::CreateRecipient, request, recipients::create)
     }
 
     async fn get_recipient(
         &self,
         request: Request<v1::GetRecipientRequest>,
     ) -> Result<Response<v1::Recipient>, Status> {
-        reading!(self, Action::ReadRecipient, request, exports::get_recipient)
+        reading!(self, Action::ReadRecipient, request, recipients::get)
     }
 
     async fn list_recipients(
         &self,
         request: Request<v1::ListRecipientsRequest>,
     ) -> Result<Response<v1::ListRecipientsResponse>, Status> {
-        reading!(self, Action::ReadRecipient, request, exports::list_recipients)
+        reading!(self, Action::ReadRecipient, request, recipients::list)
     }
 
     async fn delete_recipient(
         &self,
         request: Request<v1::DeleteRecipientRequest>,
     ) -> Result<Response<v1::DeleteRecipientResponse>, Status> {
-        changing!(self, Action::DeleteRecipient, request, exports::delete_recipient)
+        changing!(self, Action::DeleteRecipient, request, recipients::delete)
     }
 
     async fn create_ephemeral_key(
         &self,
         request: Request<v1::CreateEphemeralKeyRequest>,
     ) -> Result<Response<v1::EphemeralKey>, Status> {
-        reading!(self, Action::CreateEphemeralKey, request, ephemeral::create)
+        changing!(self, Action::CreateEphemeralKey, request, ephemeral::create)
     }
 
     async fn renew_ephemeral_key(
         &self,
         request: Request<v1::RenewEphemeralKeyRequest>,
     ) -> Result<Response<v1::EphemeralKey>, Status> {
-        reading!(self, Action::RenewEphemeralKey, request, ephemeral::renew)
+        changing!(self, Action::RenewEphemeralKey, request, ephemeral::renew)
     }
 
     async fn revoke_ephemeral_keys(

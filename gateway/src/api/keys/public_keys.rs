@@ -23,7 +23,12 @@ use std::sync::Arc;
 pub(super) async fn get(call: &mut Call, request: v1::GetPublicKeyRequest) -> Result<v1::PublicKey, ApiError> {
     let name = version_named(call, &request.name).await?;
     let record = find_key(call, &name.key).await?;
-    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    let primary = record.key.primary_version;
+    call.finds(name.to_string());
+    call.authorise_key(
+        record.facts(),
+        Circumstances::about_version(name.version.is_none_or(|number| number == primary)),
+    )?;
     let version = find_version(&record, name.version)?;
     let der = require_public_key(&record, version)?;
     let (format, public_key) = match v1::PublicKeyFormat::try_from(request.format) {
@@ -59,7 +64,8 @@ pub(super) async fn key_set(
     request: v1::GetJsonWebKeySetRequest,
 ) -> Result<v1::JsonWebKeySet, ApiError> {
     let ring = ring_of(&request.parent)?;
-    call.authorise_ring(request.parent, &ring)?;
+    call.names(request.parent);
+    call.authorise_ring(&ring, Circumstances::NONE)?;
     let directory = Arc::clone(&call.gateway().directory);
     let (signing, looked_at) = directory.signing_keys(&ring, call.deadline()).await?;
     call.charge(looked_at.max(signing.keys.len()));

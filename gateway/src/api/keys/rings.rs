@@ -8,16 +8,19 @@ use crate::{
         convert,
         listing::{Gathering, List, page_size},
     },
+    audit::Details,
     keys::name::{Id, KeyRingName},
-    policy::{Action, Resource},
+    policy::{Action, Circumstances, Resource},
 };
 use portcullis_proto::v1;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 pub(super) async fn create(call: &mut Call, request: v1::CreateKeyRingRequest) -> Result<v1::KeyRing, ApiError> {
     let id = Id::parse(&request.key_ring_id)?;
-    call.authorise_ring(format!("keyRings/{id}"), &id)?;
+    call.names(format!("keyRings/{id}"));
+    call.authorise_ring(&id, Circumstances::NONE)?;
     let once = once(call, &request.request_id, &request)?;
+    call.note_check_only(request.validate_only);
     let ring = request.key_ring.unwrap_or_default();
     let labels = convert::labels(ring.labels)?;
     let gateway = Arc::clone(call.gateway());
@@ -30,6 +33,10 @@ pub(super) async fn create(call: &mut Call, request: v1::CreateKeyRingRequest) -
             least
         }
     };
+    call.note_details(Details::KeyRing {
+        labels: labels.clone(),
+        least_destroy_window: Some(least.as_secs()),
+    });
     if request.validate_only {
         gateway
             .creation
@@ -49,7 +56,8 @@ pub(super) async fn create(call: &mut Call, request: v1::CreateKeyRingRequest) -
 
 pub(super) async fn get(call: &mut Call, request: v1::GetKeyRingRequest) -> Result<v1::KeyRing, ApiError> {
     let KeyRingName(id) = KeyRingName::parse(&request.name)?;
-    call.authorise_ring(request.name, &id)?;
+    call.names(request.name);
+    call.authorise_ring(&id, Circumstances::NONE)?;
     let directory = Arc::clone(&call.gateway().directory);
     Ok(convert::ring(&*directory.ring(&id, call.deadline()).await?))
 }
@@ -58,7 +66,8 @@ pub(super) async fn list(
     call: &mut Call,
     request: v1::ListKeyRingsRequest,
 ) -> Result<v1::ListKeyRingsResponse, ApiError> {
-    call.authorise_list("keyRings")?;
+    call.names("keyRings");
+    call.authorise_list()?;
     let list = List::of(call, "keyRings", "", "");
     let after = list.read_token(&request.page_token)?;
     let directory = Arc::clone(&call.gateway().directory);
@@ -87,7 +96,8 @@ pub(super) async fn list(
 pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRingRequest) -> Result<v1::KeyRing, ApiError> {
     let ring = request.key_ring.clone().ok_or_else(|| ApiError::missing("key_ring"))?;
     let KeyRingName(id) = KeyRingName::parse(&ring.name)?;
-    call.authorise_ring(ring.name.clone(), &id)?;
+    call.names(&ring.name);
+    call.authorise_ring(&id, Circumstances::NONE)?;
     let terms = terms(call, &ring.etag, &request.request_id, request.validate_only, &request)?;
     let mut change = LabelChange::default();
     for path in paths(request.update_mask)? {
@@ -97,6 +107,10 @@ pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRingRequest) -
     }
     change.check()?;
     let gateway = Arc::clone(call.gateway());
+    let mut labels = gateway.directory.ring(&id, call.deadline()).await?.labels.clone();
+    if change.clone().apply(&mut labels).is_ok() {
+        call.note_details(details(labels));
+    }
     if !request.validate_only {
         call.intend().await?;
     }
@@ -104,5 +118,13 @@ pub(super) async fn update(call: &mut Call, request: v1::UpdateKeyRingRequest) -
         .changes
         .update_ring(&id, terms, |labels| change.apply(labels))
         .await?;
+    call.note_details(details(row.labels.clone()));
     Ok(convert::ring(&row))
+}
+
+fn details(labels: BTreeMap<String, String>) -> Details {
+    Details::KeyRing {
+        labels,
+        least_destroy_window: None,
+    }
 }

@@ -6,9 +6,11 @@ use crate::{
         call::Call,
         changing::terms,
         convert,
+        justification::Justification,
         listing::{List, page_size},
         lookup::{Trust, find_key, find_key_with, find_version, version_named},
     },
+    audit::Details,
     keys::{
         change::Terms,
         filter::VersionFilter,
@@ -24,7 +26,11 @@ use std::{sync::Arc, time::Duration};
 pub(super) async fn get(call: &mut Call, request: v1::GetKeyVersionRequest) -> Result<v1::KeyVersion, ApiError> {
     let (name, number) = named(&version_named(call, &request.name).await?)?;
     let record = find_key(call, &name).await?;
-    call.authorise_key(name.version(number), record.facts(), Circumstances::default())?;
+    call.finds(name.version(number));
+    call.authorise_key(
+        record.facts(),
+        Circumstances::about_version(number == record.key.primary_version),
+    )?;
     let version = find_version(&record, Some(number))?;
     let directory = Arc::clone(&call.gateway().directory);
     let count = directory.uses().total(&version.uses, call.deadline()).await?;
@@ -39,8 +45,9 @@ pub(super) async fn list(
     request: v1::ListKeyVersionsRequest,
 ) -> Result<v1::ListKeyVersionsResponse, ApiError> {
     let name = KeyName::parse(&request.parent)?;
+    call.names(name.to_string());
     let record = find_key(call, &name).await?;
-    call.authorise_key(name.to_string(), record.facts(), Circumstances::default())?;
+    call.authorise_key(record.facts(), Circumstances::NONE)?;
     let filter = VersionFilter::parse(&request.filter).map_err(|error| ApiError::field("filter", error))?;
     let list = List::of(call, "versions", &request.parent, &request.filter);
     let after = match list.read_token(&request.page_token)? {
@@ -129,21 +136,26 @@ async fn move_version(
 ) -> Result<v1::KeyVersion, ApiError> {
     // A change is made by the version's own name: an alias may be pointed elsewhere meanwhile.
     let (name, number) = named(&KeyOrVersionName::parse(name)?)?;
-    if reason.len() > LONGEST_REASON || reason.chars().any(char::is_control) {
-        return Err(ApiError::field(
-            "reason",
-            format!("expected at most {LONGEST_REASON} bytes without control characters"),
-        ));
-    }
+    call.names(name.version(number));
+    let reason = Justification::read("reason", &reason)?;
     let trust = if verb.only_restricts() {
         Trust::AnythingWithoutHsm
     } else {
         Trust::Checked
     };
     let record = find_key_with(call, &name, trust).await?;
-    call.authorise_key(name.version(number), record.facts(), Circumstances::default())?;
+    call.authorise_key(
+        record.facts(),
+        Circumstances::about_version(number == record.key.primary_version),
+    )?;
     call.note_reason(&reason);
-    find_version(&record, Some(number))?;
+    let before = find_version(&record, Some(number))?.state();
+    call.note_details(Details::Life {
+        before: before.name(),
+        state: None,
+        destroy_time: None,
+        compromise_time: None,
+    });
     let gateway = Arc::clone(call.gateway());
     if !validate_only {
         call.intend().await?;
@@ -152,11 +164,19 @@ async fn move_version(
         key: name,
         number,
         verb,
-        reason,
+        reason: reason.as_str().to_owned(),
         window,
     };
     let changed = gateway.changes.move_version(wanted, terms, gateway.windows).await?;
-    Ok(convert::version(&changed, find_version(&changed, Some(number))?))
+    let version = find_version(&changed, Some(number))?;
+    let history = version.folded().history;
+    call.note_details(Details::Life {
+        before: before.name(),
+        state: Some(version.state().name()),
+        destroy_time: history.destroy.and_then(convert::text_time),
+        compromise_time: history.compromised.and_then(convert::text_time),
+    });
+    Ok(convert::version(&changed, version))
 }
 
 fn named(name: &KeyOrVersionName) -> Result<(KeyName, u32), ApiError> {
@@ -168,5 +188,3 @@ fn named(name: &KeyOrVersionName) -> Result<(KeyName, u32), ApiError> {
         )),
     }
 }
-
-const LONGEST_REASON: usize = 1024;

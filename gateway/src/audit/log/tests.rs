@@ -309,3 +309,17 @@ fn no_entry_is_lost_or_doubled_by_rotation_under_load() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_entry_beyond_the_longest_is_refused_and_the_chain_goes_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("audit.jsonl");
+    let log = open(&path).expect("an open log");
+    log.append(&entry("first")).expect("written");
+    // A control character has six bytes in JSON.
+    let refused = log.append_synced(&entry(&"\u{1}".repeat(LONGEST_ENTRY / 6))).await;
+    assert!(matches!(refused, Err(AuditError::TooLong { .. })), "{refused:?}");
+    log.append(&entry(&"x".repeat(LONGEST_ENTRY / 2))).expect("written");
+    drop(log);
+    assert_eq!(lines(&path), 2);
+}

@@ -7,7 +7,7 @@ fn nothing_is_allowed_without_a_policy() {
     let policy = cedar("");
     for action in Action::ALL.iter().copied() {
         assert_eq!(
-            ask(&policy, &peer(TELLER), action, Circumstances::default()),
+            ask(&policy, &peer(TELLER), action, Circumstances::NONE),
             Decision::Deny(None)
         );
         assert!(!policy.could_allow(&peer(TELLER), action).is_allowed());
@@ -17,7 +17,7 @@ fn nothing_is_allowed_without_a_policy() {
 #[test]
 fn what_is_not_served_can_be_allowed_to_nobody() {
     let policy = cedar("permit (principal, action, resource);");
-    let decision = ask(&policy, &peer(TELLER), Action::Unavailable, Circumstances::default());
+    let decision = ask(&policy, &peer(TELLER), Action::Unavailable, Circumstances::NONE);
     assert_eq!(decision, Decision::Deny(None));
 }
 
@@ -29,11 +29,11 @@ fn a_prohibition_wins() {
         @id("not the teller") forbid (principal == Principal::"spiffe://example.org/payments/teller", action == Action::"sign", resource);
         "#,
     );
-    let sign = |who| ask(&policy, &peer(who), Action::Sign, Circumstances::default());
+    let sign = |who| ask(&policy, &peer(who), Action::Sign, Circumstances::NONE);
     assert_eq!(sign(TELLER), forbidden_by("not the teller"));
     assert_eq!(sign("unix:uid=1"), by("all"));
     assert_eq!(
-        ask(&policy, &peer(TELLER), Action::Verify, Circumstances::default()),
+        ask(&policy, &peer(TELLER), Action::Verify, Circumstances::NONE),
         by("all")
     );
 }
@@ -48,7 +48,7 @@ fn all_policies_that_allow_are_named_in_one_order() {
         "#,
     );
     assert_eq!(
-        ask(&policy, &peer(TELLER), Action::Sign, Circumstances::default()),
+        ask(&policy, &peer(TELLER), Action::Sign, Circumstances::NONE),
         by("a, b, policy.cedar:4")
     );
 }
@@ -71,15 +71,8 @@ fn labels_and_other_facts_of_a_key_decide() {
         labels(&[("stage", "live")]),
     );
     let none = BTreeMap::new();
-    let ask = |action, key: KeyFacts<'_>| {
-        ask_about(
-            &policy,
-            &peer(TELLER),
-            action,
-            Resource::Key(key),
-            Circumstances::default(),
-        )
-    };
+    let ask =
+        |action, key: KeyFacts<'_>| ask_about(&policy, &peer(TELLER), action, Resource::Key(key), Circumstances::NONE);
     assert_eq!(ask(Action::Sign, facts(&key, &test)), by("test keys"));
     // The same key with other labels is asked about anew.
     assert_eq!(ask(Action::Sign, facts(&key, &live)), Decision::Deny(None));
@@ -122,7 +115,7 @@ fn mechanism_version_and_encryption_context_decide() {
     );
     let with = |mechanism| Circumstances {
         mechanism,
-        ..Circumstances::default()
+        ..Circumstances::NONE
     };
     fn teller(policy: &Policy, action: Action, circumstances: Circumstances<'_>) -> Decision {
         ask(policy, &peer(TELLER), action, circumstances)
@@ -138,7 +131,7 @@ fn mechanism_version_and_encryption_context_decide() {
     assert_eq!(teller(&policy, Action::Sign, with(None)), Decision::Deny(None));
     let version = |primary_version| Circumstances {
         primary_version,
-        ..Circumstances::default()
+        ..Circumstances::NONE
     };
     assert_eq!(teller(&policy, Action::Encrypt, version(Some(true))), by("newest"));
     assert_eq!(
@@ -155,7 +148,7 @@ fn mechanism_version_and_encryption_context_decide() {
     ] {
         let circumstances = Circumstances {
             encryption_context: context.as_ref(),
-            ..Circumstances::default()
+            ..Circumstances::NONE
         };
         assert_eq!(teller(&policy, Action::Decrypt, circumstances), expected, "{context:?}");
     }
@@ -181,7 +174,7 @@ fn time_and_weekday_decide_at_the_moment_of_asking() {
             peer: &who,
             action,
             resource: Resource::Key(facts(&key, &none)),
-            circumstances: Circumstances::default(),
+            circumstances: Circumstances::NONE,
         };
         policy.decide(question, time).is_allowed()
     };
@@ -212,7 +205,7 @@ fn the_callers_address_connection_and_name_decide() {
         when { principal has issuer && principal.issuer == "0123" && principal has subject && principal.subject like "CN=*,O=Example" };
         "#,
     );
-    let ask = |who: &Peer, action| ask(&policy, who, action, Circumstances::default());
+    let ask = |who: &Peer, action| ask(&policy, who, action, Circumstances::NONE);
     assert_eq!(ask(&peer_at(TELLER, "192.0.2.9:1"), Action::Sign), by("office"));
     // The same caller from elsewhere.
     assert_eq!(
@@ -256,7 +249,7 @@ fn patterns_work_in_heads_and_in_conditions() {
         unless { principal in Pattern::"spiffe://example.org/payments/inside/*" };
         "#,
     );
-    let ask = |who: &str, action| ask(&policy, &peer(who), action, Circumstances::default());
+    let ask = |who: &str, action| ask(&policy, &peer(who), action, Circumstances::NONE);
     assert_eq!(ask(TELLER, Action::Sign), by("tellers"));
     assert_eq!(ask(TELLER, Action::Decrypt), forbidden_by("not outside"));
     assert_eq!(
@@ -282,7 +275,7 @@ fn a_prohibition_that_cannot_be_evaluated_prohibits_and_a_permission_permits_not
             &cedar(&text(effect)),
             &peer("unix:uid=1000"),
             Action::Sign,
-            Circumstances::default(),
+            Circumstances::NONE,
         )
     };
     assert_eq!(ask("permit"), by("all"));
@@ -307,7 +300,7 @@ fn a_condition_on_keys_gives_no_right_to_a_whole_ring() {
             &peer(TELLER),
             action,
             Resource::KeyRing(&ring),
-            Circumstances::default(),
+            Circumstances::NONE,
         )
         .is_allowed()
     };

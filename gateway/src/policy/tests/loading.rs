@@ -131,8 +131,8 @@ fn a_reload_takes_all_or_nothing() {
         "@id(\"old\") permit (principal, action == Action::\"sign\", resource);",
     );
     let policy = Policy::load(&settings).expect("a policy");
-    let sign = || ask(&policy, &peer(TELLER), Action::Sign, Circumstances::default());
-    let verify = || ask(&policy, &peer(TELLER), Action::Verify, Circumstances::default());
+    let sign = || ask(&policy, &peer(TELLER), Action::Sign, Circumstances::NONE);
+    let verify = || ask(&policy, &peer(TELLER), Action::Verify, Circumstances::NONE);
     assert_eq!((sign(), verify()), (by("old"), Decision::Deny(None)));
     let broken = file_in(
         directory.path(),

@@ -61,7 +61,7 @@ fn allowed(policy: &Policy, who: &Peer, action: Action) -> bool {
             Target::KeyRing => Resource::KeyRing(&ring),
             Target::Key => Resource::Key(facts(&key, &none)),
         })
-        .map(|resource| ask_about(policy, who, action, resource, Circumstances::default()).is_allowed())
+        .map(|resource| ask_about(policy, who, action, resource, Circumstances::NONE).is_allowed())
         .collect();
     assert!(answers.len() < 2, "{action} depends on the kind of resource");
     answers.contains(&true)
@@ -174,7 +174,7 @@ fn a_grant_holds_where_it_says_for_whom_it_says() {
             &peer(who),
             Action::Sign,
             Resource::Key(facts(&key, &none)),
-            Circumstances::default(),
+            Circumstances::NONE,
         )
     };
     for who in [TELLER, "unix:uid=1000"] {
@@ -210,7 +210,7 @@ fn a_grant_holds_where_it_says_for_whom_it_says() {
             &peer(TELLER),
             Action::ReadKeyRing,
             Resource::KeyRing(&ring),
-            Circumstances::default(),
+            Circumstances::NONE,
         )
     };
     assert_eq!(read("payments"), by("the signer"));

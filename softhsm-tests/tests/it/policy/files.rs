@@ -19,6 +19,15 @@ fn a_policy_that_is_wrong_is_refused_at_the_start_with_file_and_line() {
             "permit (principal, action == Action::\"sign\", resource) when { resource.colour == \"red\" };",
             "colour",
         ),
+        (
+            "permit (principal in Pattern::\"spiffe://example.org*\", action == Action::\"sign\", resource);",
+            "only begin alike",
+        ),
+        // What is never asked about a ring is no policy about one.
+        (
+            "forbid (principal, action == Action::\"key.import_clear\", resource == KeyRing::\"ring\");",
+            "can never apply",
+        ),
     ] {
         fs::write(cluster.policy_file(), format!("// One.\n// Two.\n{text}\n")).expect("a policy");
         let ended = Launch::new(&cluster).start_in_vain();

@@ -112,6 +112,13 @@ async fn a_key_that_must_not_be_seen_is_refused_like_one_that_does_not_exist() {
     );
     let developer = gateway.tls_client().await;
     refusal(sign(&developer, "keyRings/ring/keys/closed", b"m").await).is(Code::DataLoss, "RECORD_NOT_AUTHENTIC");
+    // Whether such a key is open cannot be known, so that only those see its name whose policies do not ask.
+    let lister = client_of(&cluster, &gateway, "spiffe://portcullis.dev/lister").await;
+    let reader = client_of(&cluster, &gateway, "spiffe://portcullis.dev/reader").await;
+    assert_eq!(unauthentic(&lister).await, [""; 0]);
+    for client in [&reader, &developer] {
+        assert_eq!(unauthentic(client).await, ["keyRings/ring/keys/closed"]);
+    }
 }
 
 async fn answers(client: &Client, key: &str) -> Vec<Refusal> {
@@ -129,6 +136,15 @@ async fn answers(client: &Client, key: &str) -> Vec<Refusal> {
                 .await,
         ),
     ]
+}
+
+async fn unauthentic(client: &Client) -> Vec<String> {
+    let request = ListKeysRequest {
+        parent: "keyRings/ring".to_owned(),
+        ..Default::default()
+    };
+    let page = client.keys().list_keys(request).await.expect("keys").into_inner();
+    page.unauthentic
 }
 
 async fn listed(client: &Client) -> Vec<String> {

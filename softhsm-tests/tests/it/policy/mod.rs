@@ -1,5 +1,6 @@
 //! Who may do what.
 
+mod circumstances;
 mod conditions;
 mod denial;
 mod files;
@@ -7,6 +8,7 @@ mod hidden;
 mod page;
 mod pages;
 mod reload;
+mod second_keys;
 
 use portcullis_client::Client;
 use portcullis_softhsm_tests::{Gateway, TestCluster, Wish};

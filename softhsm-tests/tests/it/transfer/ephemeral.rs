@@ -345,3 +345,59 @@ async fn a_revocation_ends_a_principals_keys_of_a_ring_and_their_renewals() {
     refusal(sign(&maker, &before.token).await).is(Code::FailedPrecondition, "KEY_TOKEN_REVOKED");
     sign(&maker, &after.token).await.expect("a signature");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_by_another_gateway_over_the_same_store_is_seen_within_seconds() {
+    const ROW: &str = "FROM documents WHERE kind = 'revocation/1'";
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let developer = gateway.unix_client().await;
+    create_ring(&developer, "ring").await;
+    let key = create_ephemeral_key(&developer, "ring", KeySpec::EC_P256, HOUR)
+        .await
+        .expect("a key");
+    let revoke = async |not_before: Option<prost_types::Timestamp>| {
+        let request = RevokeEphemeralKeysRequest {
+            parent: "keyRings/ring".to_owned(),
+            principal: format!("unix:uid={}", rustix::process::getuid().as_raw()),
+            not_before,
+            ..Default::default()
+        };
+        let answer = developer.keys().revoke_ephemeral_keys(request).await;
+        answer.expect("a revocation");
+    };
+    // An early revocation, which this gateway knows, and a late one, which the other makes.
+    revoke(Some(prost_types::Timestamp { seconds: 1, nanos: 0 })).await;
+    let attached = || {
+        let database = Database::of(&cluster);
+        let kept = cluster.path().join("kept.sqlite");
+        database.execute("ATTACH ?1 AS kept", [kept.to_str().expect("a path")]);
+        database
+    };
+    attached().execute(&format!("CREATE TABLE kept.early AS SELECT * {ROW}"), ());
+    revoke(None).await;
+    attached().execute(&format!("CREATE TABLE kept.late AS SELECT * {ROW}"), ());
+    drop(developer);
+    gateway.stop();
+    let put = |table: &str| {
+        let database = attached();
+        assert_eq!(database.execute(&format!("DELETE {ROW}"), ()), 1);
+        let sql = format!("INSERT INTO main.documents SELECT * FROM kept.{table}");
+        assert_eq!(database.execute(&sql, ()), 1);
+    };
+    put("early");
+    let gateway = Gateway::start(&cluster);
+    let owner = gateway.unix_client().await;
+    sign(&owner, &key.token).await.expect("a signature");
+    put("late");
+    let written = std::time::Instant::now();
+    let answer = loop {
+        match sign(&owner, &key.token).await {
+            Err(status) => break Err::<(), _>(status),
+            Ok(_) if written.elapsed() > Duration::from_secs(8) => panic!("the revocation is not seen"),
+            Ok(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    refusal(answer).is(Code::FailedPrecondition, "KEY_TOKEN_REVOKED");
+    assert!(written.elapsed() < Duration::from_secs(7), "{:?}", written.elapsed());
+}

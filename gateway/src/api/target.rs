@@ -1,0 +1,232 @@
+//! What a request means to do with a key: by which mechanism, with which version, and whether its caller may.
+//!
+//! All paths go the same way: the mechanism and the version are chosen first, by [`Wish`], then the policy is asked about exactly
+//! these, by [`decide`]. What is wrong with the choice is told only to those who may use the key. Whatever else is asked about the
+//! same use ([`Target::material`]) is asked under the same circumstances.
+
+use super::{
+    ApiError, Reason,
+    call::{Call, Second},
+    convert,
+    justification::Justification,
+    lookup::find_version,
+};
+use crate::{
+    crypto::ciphertext::Authenticated,
+    keys::{
+        directory::{KeyRecord, Material, VersionRecord},
+        state::Permission,
+    },
+    policy::{Action, Circumstances, Resource},
+};
+use portcullis_hsm::algorithm::{Mechanism, Operation};
+use std::collections::BTreeMap;
+
+/// What a request wants to do with a key.
+#[derive(Debug)]
+pub(super) struct Wish<'a> {
+    operation: Operation,
+    mechanism: Result<Mechanism, ApiError>,
+    number: Option<u32>,
+    context: Option<&'a BTreeMap<String, String>>,
+}
+
+impl<'a> Wish<'a> {
+    /// An operation by the mechanism with this number; where the caller left it out, by the only one that the key permits.
+    pub(super) fn new(record: &KeyRecord, operation: Operation, mechanism: i32) -> Self {
+        Self::by(operation, choose_mechanism(record, operation, mechanism))
+    }
+
+    /// An operation by a mechanism that follows from something else than the key.
+    pub(super) fn by(operation: Operation, mechanism: Result<Mechanism, ApiError>) -> Self {
+        Self {
+            operation,
+            mechanism,
+            number: None,
+            context: None,
+        }
+    }
+
+    /// With a version; without one, it is the primary one.
+    pub(super) fn with_version(self, number: Option<u32>) -> Self {
+        Self { number, ..self }
+    }
+
+    /// With what is authenticated.
+    pub(super) fn authenticating(self, authenticated: &'a Authenticated) -> Self {
+        Self {
+            context: authenticated.context(),
+            ..self
+        }
+    }
+
+    /// The mechanism, if one could be chosen.
+    pub(super) fn mechanism(&self) -> Option<Mechanism> {
+        self.mechanism.as_ref().ok().copied()
+    }
+}
+
+/// Whose permission is asked for: that of the call's own action, or that of the second thing that it does.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked<'a> {
+    /// The call's own.
+    Own,
+    /// The second.
+    Second(Second<'a>),
+}
+
+/// A use that the policy allows. Whether the version exists is not told yet.
+#[derive(Debug)]
+pub(super) struct Decided<'r, 'a> {
+    record: &'r KeyRecord,
+    operation: Operation,
+    mechanism: Mechanism,
+    number: Option<u32>,
+    circumstances: Circumstances<'a>,
+}
+
+/// A use that the policy allows, of a version that exists.
+#[derive(Debug)]
+pub(super) struct Target<'r, 'a> {
+    /// The version.
+    pub(super) version: &'r VersionRecord,
+    /// The mechanism.
+    pub(super) mechanism: Mechanism,
+    record: &'r KeyRecord,
+    operation: Operation,
+    circumstances: Circumstances<'a>,
+}
+
+/// Asks the policy for a use of a key, by exactly the mechanism and with the version that are to be used.
+pub(super) fn decide<'r, 'a>(
+    call: &mut Call,
+    asked: Asked<'_>,
+    record: &'r KeyRecord,
+    wish: Wish<'a>,
+) -> Result<Decided<'r, 'a>, ApiError> {
+    let number = wish.number;
+    let circumstances = Circumstances {
+        mechanism: wish.mechanism(),
+        encryption_context: wish.context,
+        primary_version: Some(number.is_none_or(|number| number == record.key.primary_version)),
+    };
+    let exact = match find_version(record, number) {
+        Ok(version) => record.key.name.version(version.row.number),
+        Err(_) => record.key.name.to_string(),
+    };
+    match asked {
+        Asked::Own => {
+            call.finds(exact);
+            if let Some(mechanism) = wish.mechanism() {
+                call.note_mechanism(mechanism);
+            }
+            call.authorise_key(record.facts(), circumstances)?;
+        }
+        Asked::Second(second) => call.authorise_also(second, exact, Resource::Key(record.facts()), circumstances)?,
+    }
+    Ok(Decided {
+        record,
+        operation: wish.operation,
+        mechanism: wish.mechanism?,
+        number,
+        circumstances,
+    })
+}
+
+/// The use of a version by the call itself.
+pub(super) fn authorise<'r, 'a>(
+    call: &mut Call,
+    record: &'r KeyRecord,
+    wish: Wish<'a>,
+) -> Result<Target<'r, 'a>, ApiError> {
+    decide(call, Asked::Own, record, wish)?.target()
+}
+
+impl<'r, 'a> Decided<'r, 'a> {
+    /// The mechanism.
+    pub(super) fn mechanism(&self) -> Mechanism {
+        self.mechanism
+    }
+
+    /// With the version, if it exists.
+    pub(super) fn target(self) -> Result<Target<'r, 'a>, ApiError> {
+        Ok(Target {
+            version: find_version(self.record, self.number)?,
+            mechanism: self.mechanism,
+            record: self.record,
+            operation: self.operation,
+            circumstances: self.circumstances,
+        })
+    }
+}
+
+impl<'r> Target<'r, '_> {
+    /// The version's name.
+    pub(super) fn name(&self) -> String {
+        self.record.key.name.version(self.version.row.number)
+    }
+
+    /// The key material, if the version's state permits the operation.
+    ///
+    /// A compromised version processes old data only for a caller who may use compromised keys, which is asked under the
+    /// circumstances of the use itself, and gives a reason, which the audit log keeps.
+    pub(super) fn material(&self, call: &mut Call, break_glass_reason: &str) -> Result<&'r Material, ApiError> {
+        let reason = Justification::read("break_glass_reason", break_glass_reason)?;
+        let (operation, state, name) = (self.operation, self.version.state(), self.name());
+        let forbidden = |message: String| {
+            ApiError::new(Reason::KeyStateForbidsOperation, message)
+                .with("version", name.clone())
+                .with("state", state.name())
+        };
+        match (state.permission(operation), &self.version.material) {
+            (Permission::Granted, Some(material)) => Ok(material),
+            (Permission::BreakGlass, Some(material)) => {
+                let action = Action::UseCompromisedVersion;
+                if reason.as_str().is_empty() {
+                    return Err(forbidden(format!(
+                        "{name} is {state}: {operation} needs break_glass_reason and the permission {action}"
+                    )));
+                }
+                let named = call.named().to_owned();
+                let second = Second { action, named: &named };
+                call.note_reason(&reason);
+                call.authorise_also(second, name, Resource::Key(self.record.facts()), self.circumstances)?;
+                Ok(material)
+            }
+            _ => Err(forbidden(format!(
+                "{name} is {state}, which does not permit {operation}"
+            ))),
+        }
+    }
+
+    /// Counts an AES-GCM encryption before it is made, if the version may still make one.
+    pub(super) async fn count_encryption(&self, call: &Call) -> Result<(), ApiError> {
+        let uses = call.gateway().directory.uses();
+        uses.admit_encryption(&self.version.uses, call.deadline()).await?;
+        self.version.uses.note();
+        Ok(())
+    }
+}
+
+/// The mechanism of an operation: the caller's, if the key permits it, else the only one that the key permits.
+fn choose_mechanism(record: &KeyRecord, operation: Operation, wanted: i32) -> Result<Mechanism, ApiError> {
+    let permitted: Vec<Mechanism> = record.profile.uses.mechanisms(operation).collect();
+    let names = permitted.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
+    let mismatch = |message: String| ApiError::new(Reason::AlgorithmMismatch, message).with("permitted", names.clone());
+    match (convert::mechanism(wanted)?, permitted.as_slice()) {
+        (_, []) => {
+            let uses: Vec<_> = record.profile.uses.iter().map(|one| one.to_string()).collect();
+            let uses = uses.join(", ");
+            let message = format!("the key does not permit {operation}; it permits {uses}");
+            Err(ApiError::new(Reason::AlgorithmMismatch, message).with("permitted", uses))
+        }
+        (Some(chosen), permitted) if permitted.contains(&chosen) => Ok(chosen),
+        (Some(chosen), _) => Err(mismatch(format!(
+            "the key does not permit {operation} with {chosen}; it permits {names}"
+        ))),
+        (None, [only]) => Ok(*only),
+        (None, _) => Err(mismatch(format!(
+            "the key permits several mechanisms for {operation} ({names}): name one"
+        ))),
+    }
+}
