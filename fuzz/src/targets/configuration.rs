@@ -262,7 +262,7 @@ write_only_in = ["b"]
 [[policy.grant]]
 name = "auditors"
 role = "auditor"
-principals = ["unix:uid=0", "x509:CN=audit*"]
+principals = ["unix:uid=0", "spiffe://example.org/audit/*"]
 [[policy.grant]]
 name = "one key"
 role = "signer"
