@@ -1,6 +1,6 @@
 //! One request: who asks, whether it is allowed, what came of it. Everything ends in one audit entry before the reply.
 
-use super::{ApiError, Gateway, Reason, caller::Caller, justification::Justification, subject::Subject};
+use super::{ApiError, Gateway, Reason, caller::Caller, justification::Justification, subject::Subject, target::InUse};
 use crate::{
     audit::{Details, Entry, Permission, Phase},
     cluster::core::MemberIndex,
@@ -69,6 +69,8 @@ pub(super) struct Call {
     action: Action,
     subject: Subject,
     authorised: bool,
+    // Whose key material the result is made with.
+    in_use: Vec<InUse>,
     // The call's place among those of its principal.
     place: Option<Place>,
     entry: Option<Entry>,
@@ -94,6 +96,7 @@ impl Call {
             action,
             subject: Subject::default(),
             authorised: false,
+            in_use: Vec::new(),
             place: None,
             entry: Some(entry),
         };
@@ -116,6 +119,19 @@ impl Call {
         if let Some(place) = &self.place {
             place.charge(rows as f64 / ROWS_OF_AN_OPERATION, self.gateway.limits().principal);
         }
+    }
+
+    /// Notes a version that the call uses.
+    pub(super) fn uses(&mut self, version: InUse) {
+        self.in_use.push(version);
+    }
+
+    /// Refuses the result where a version that it was made with must not be used any more.
+    pub(super) async fn require_still_permitted(&self) -> Result<(), ApiError> {
+        for version in &self.in_use {
+            version.require_still_permitted(&self.gateway.directory).await?;
+        }
+        Ok(())
     }
 
     /// What the services work with.

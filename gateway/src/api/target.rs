@@ -14,8 +14,9 @@ use super::{
 use crate::{
     crypto::ciphertext::Authenticated,
     keys::{
-        directory::{KeyRecord, Material, VersionRecord},
-        state::Permission,
+        directory::{KeyDirectory, KeyRecord, Material, VersionRecord},
+        name::KeyName,
+        state::{Permission, VersionState},
     },
     policy::{Action, Circumstances, Resource},
 };
@@ -95,6 +96,16 @@ pub(super) struct Target<'r, 'a> {
     record: &'r KeyRecord,
     operation: Operation,
     circumstances: Circumstances<'a>,
+}
+
+/// A version whose key material a call uses.
+#[derive(Debug)]
+pub(super) struct InUse {
+    key: KeyName,
+    number: u32,
+    operation: Operation,
+    // The state that permitted it.
+    state: VersionState,
 }
 
 /// Asks the policy for a use of a key, by exactly the mechanism and with the version that are to be used.
@@ -178,8 +189,17 @@ impl<'r> Target<'r, '_> {
                 .with("version", name.clone())
                 .with("state", state.name())
         };
+        let in_use = || InUse {
+            key: self.record.key.name.clone(),
+            number: self.version.row.number,
+            operation,
+            state,
+        };
         match (state.permission(operation), &self.version.material) {
-            (Permission::Granted, Some(material)) => Ok(material),
+            (Permission::Granted, Some(material)) => {
+                call.uses(in_use());
+                Ok(material)
+            }
             (Permission::BreakGlass, Some(material)) => {
                 let action = Action::UseCompromisedVersion;
                 if reason.as_str().is_empty() {
@@ -190,7 +210,13 @@ impl<'r> Target<'r, '_> {
                 let named = call.named().to_owned();
                 let second = Second { action, named: &named };
                 call.note_reason(&reason);
-                call.authorise_also(second, name, Resource::Key(self.record.facts()), self.circumstances)?;
+                call.authorise_also(
+                    second,
+                    name.clone(),
+                    Resource::Key(self.record.facts()),
+                    self.circumstances,
+                )?;
+                call.uses(in_use());
                 Ok(material)
             }
             _ => Err(forbidden(format!(
@@ -205,6 +231,25 @@ impl<'r> Target<'r, '_> {
         uses.admit_encryption(&self.version.uses, call.deadline()).await?;
         self.version.uses.note();
         Ok(())
+    }
+}
+
+impl InUse {
+    /// Refuses what the version's state no longer permits: it may have changed while the work waited for an HSM. What is not in
+    /// memory was not changed by this gateway.
+    pub(super) async fn require_still_permitted(&self, directory: &KeyDirectory) -> Result<(), ApiError> {
+        let Some(record) = directory.in_memory(&self.key).await else {
+            return Ok(());
+        };
+        let state = find_version(&record, Some(self.number))?.state();
+        if state == self.state || state.permission(self.operation) == Permission::Granted {
+            return Ok(());
+        }
+        let (name, operation) = (self.key.version(self.number), self.operation);
+        let message = format!("{name} became {state} before the result was there, which does not permit {operation}");
+        Err(ApiError::new(Reason::KeyStateForbidsOperation, message)
+            .with("version", name)
+            .with("state", state.name()))
     }
 }
 

@@ -190,6 +190,11 @@ impl KeyDirectory {
         &self.uses
     }
 
+    /// A key's record, if it is in memory. Whatever this gateway changes is there as soon as the change is confirmed.
+    pub async fn in_memory(&self, name: &KeyName) -> Option<Arc<KeyRecord>> {
+        self.records.get(name).await
+    }
+
     /// About how many records are in memory.
     pub fn size(&self) -> u64 {
         self.records.entry_count()

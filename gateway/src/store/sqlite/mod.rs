@@ -53,7 +53,8 @@ struct Shared {
     writer: Mutex<Option<mpsc::Sender<Change>>>,
     reader: Mutex<Option<mpsc::Sender<Query>>>,
     lister: Mutex<Option<mpsc::Sender<Query>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    reader_threads: Mutex<Vec<JoinHandle<()>>>,
+    writer_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A change: runs inside the transaction, if there is one, and says later, after the commit, what came of it.
@@ -88,8 +89,8 @@ impl SqliteStore {
                 .map_err(|error| StoreError::Database(format!("{}: {error}", directory.display())))
         };
         let [of_writer, of_reader, of_lister] = [(); 3].map(|()| Arc::clone(telemetry));
-        let threads = vec![
-            spawn("store-writer", Box::new(move || write(writer, changes, &of_writer)))?,
+        let writer_thread = spawn("store-writer", Box::new(move || write(writer, changes, &of_writer)))?;
+        let reader_threads = vec![
             spawn("store-reader", Box::new(move || read(&reader, queries, &of_reader)))?,
             spawn("store-lister", Box::new(move || read(&lister, lists, &of_lister)))?,
         ];
@@ -99,7 +100,8 @@ impl SqliteStore {
                 writer: Mutex::new(Some(change_sender)),
                 reader: Mutex::new(Some(query_sender)),
                 lister: Mutex::new(Some(list_sender)),
-                threads: Mutex::new(threads),
+                reader_threads: Mutex::new(reader_threads),
+                writer_thread: Mutex::new(Some(writer_thread)),
             }),
             deadline: None,
         })
@@ -363,17 +365,25 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        lock(&self.shared.writer).take();
         lock(&self.shared.reader).take();
         lock(&self.shared.lister).take();
-        let threads: Vec<_> = lock(&self.shared.threads).drain(..).collect();
-        let _ = tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                let _ = thread.join();
-            }
-        })
-        .await;
+        let readers = std::mem::take(&mut *lock(&self.shared.reader_threads));
+        end(readers).await;
+        // Last, because only the writer can take what is in the write-ahead log, destroyed keys too, out of the files.
+        lock(&self.shared.writer).take();
+        let writer = lock(&self.shared.writer_thread).take();
+        end(writer).await;
     }
+}
+
+/// Waits for threads whose channels are closed.
+async fn end(threads: impl IntoIterator<Item = JoinHandle<()>> + Send + 'static) {
+    let joined = tokio::task::spawn_blocking(move || {
+        for thread in threads {
+            let _ = thread.join();
+        }
+    });
+    let _ = joined.await;
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -115,7 +115,9 @@ async fn a_resident_key_is_destroyed_on_its_member_even_if_that_takes_a_while() 
     gateway.thaw_worker("b");
     let destroyed = wait_for_state(&client, &name, KeyVersionState::Destroyed).await;
     assert_eq!(destroyed.destruction(), KeyDestruction::HsmObject);
-    waiting.await.expect("no panic").expect("a signature");
+    // Its version was disabled meanwhile.
+    let late = refusal(waiting.await.expect("no panic"));
+    assert_eq!(late.reason, "KEY_STATE_FORBIDS_OPERATION");
     assert_eq!(Adversary::at(&cluster, "b").resident_keys().len(), objects - 1);
 }
 

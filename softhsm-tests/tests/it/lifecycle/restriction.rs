@@ -5,7 +5,7 @@ use portcullis_client::{
     Code,
     v1::{KeyVersionState, MemberState},
 };
-use portcullis_softhsm_tests::{Database, Gateway, KeySpec, TestCluster, create_key, create_ring, refusal, sign};
+use portcullis_softhsm_tests::{Database, Gateway, KeySpec, LONG, TestCluster, create_key, create_ring, refusal, sign};
 
 const MEMBERS: [&str; 3] = ["a", "b", "c"];
 
@@ -162,6 +162,20 @@ async fn a_version_is_disabled_while_no_member_has_the_time_for_it() {
     for member in MEMBERS {
         gateway.freeze_worker(member);
     }
+    // It waits at a frozen member while its key is disabled.
+    let waiting = {
+        let (client, name) = (client.clone().with_deadline(LONG), used.name.clone());
+        tokio::spawn(async move { sign(&client, &name, b"message").await })
+    };
+    while gateway
+        .cluster_status()
+        .await
+        .members
+        .iter()
+        .all(|member| member.outstanding == 0)
+    {
+        tokio::task::yield_now().await;
+    }
     for id in ["used", "unread"] {
         let name = format!("keyRings/ring/keys/{id}/versions/1");
         let disabled = apply(&client, &name, Verb::Disable).await.expect("disabled");
@@ -172,6 +186,9 @@ async fn a_version_is_disabled_while_no_member_has_the_time_for_it() {
     for member in MEMBERS {
         gateway.thaw_worker(member);
     }
+    let late = refusal(waiting.await.expect("no panic"));
+    assert_eq!(late.reason, "KEY_STATE_FORBIDS_OPERATION");
+    assert!(late.message.contains("before the result was there"), "{}", late.message);
     wait_for_no_restrictions(&cluster).await;
     for id in ["used", "unread"] {
         let name = format!("keyRings/ring/keys/{id}/versions/1");
