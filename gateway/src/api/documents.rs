@@ -69,6 +69,10 @@ pub(super) async fn create<D: Document>(
     }
     let (ring, id) = (&name.ring, name.id.as_str());
     if documents.find::<D>(ring, id, terms.deadline).await?.is_some() {
+        // The same request may have made it since it was looked for.
+        if documents.is_repetition(terms.once.as_ref(), terms.deadline).await? {
+            return Ok(Made::Stored(find(call, name).await?));
+        }
         return Err(ApiError::already_exists(name.to_string()));
     }
     if terms.mode == Mode::Check {

@@ -88,7 +88,11 @@ pub(super) async fn list(call: &mut Call, request: v1::ListKeysRequest) -> Resul
     let after = list.read_token(&request.page_token)?;
     let directory = Arc::clone(&call.gateway().directory);
     // A record that is not authentic has no labels to ask the policy about: it is shown to those who may read it whatever it is.
-    let may_know = |name: &str| KeyName::parse(name).is_ok_and(|key| call.may_whatever_it_is(Action::ReadKey, &key));
+    // An id that is none cannot be asked about: it is shown to those who may read the ring's keys.
+    let may_know = |name: &str| match KeyName::parse(name) {
+        Ok(key) => call.may_whatever_it_is(Action::ReadKey, &key),
+        Err(_) => call.may(Action::ReadKey, Resource::KeyRing(&ring)),
+    };
     let prefix = format!("keyRings/{ring}/keys/");
     let mut page = Gathering::new(prefix, after, page_size(request.page_size)?, filter.is_empty());
     while let Some((after, limit)) = page.wanted() {
