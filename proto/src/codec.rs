@@ -94,7 +94,7 @@ mod tests {
         BatchSignRequest { items }.encode_to_vec().into()
     }
 
-    /// Found by fuzzing: two bytes became some hundred.
+    /// Found when its fuzz target was made: two bytes became some hundred.
     #[test]
     fn a_message_of_too_many_items_is_refused_before_they_take_memory() {
         let read = decode::<BatchSignRequest>(batch(MOST_FIELDS)).expect("as many as there may be");

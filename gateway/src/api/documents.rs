@@ -64,15 +64,13 @@ pub(super) async fn create<D: Document>(
     let gateway = Arc::clone(call.gateway());
     gateway.directory.ring(&name.ring, terms.deadline).await?;
     let documents = &gateway.documents;
+    let (ring, id) = (&name.ring, name.id.as_str());
+    // Looked for first: what the same request makes meanwhile is then seen as its own.
+    let exists = documents.find::<D>(ring, id, terms.deadline).await?.is_some();
     if documents.is_repetition(terms.once.as_ref(), terms.deadline).await? {
         return Ok(Made::Stored(find(call, name).await?));
     }
-    let (ring, id) = (&name.ring, name.id.as_str());
-    if documents.find::<D>(ring, id, terms.deadline).await?.is_some() {
-        // The same request may have made it since it was looked for.
-        if documents.is_repetition(terms.once.as_ref(), terms.deadline).await? {
-            return Ok(Made::Stored(find(call, name).await?));
-        }
+    if exists {
         return Err(ApiError::already_exists(name.to_string()));
     }
     if terms.mode == Mode::Check {

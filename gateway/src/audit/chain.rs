@@ -220,7 +220,7 @@ fn hash(line: &[u8]) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    /// Found by fuzzing: the number after it was counted, and there is none.
+    /// Found when its fuzz target was made: the number after it was counted, and there is none.
     #[test]
     fn the_last_number_of_all_is_no_entry() {
         let line = format!(r#"{{"seq":{},"prev":"{}"}}"#, u64::MAX, "00".repeat(32));

@@ -230,7 +230,7 @@ fn revocation_and_trust_domains_are_read() {
     assert_eq!(found.len(), 2, "{found:?}");
 }
 
-/// Found by fuzzing: no clock counts so far, so that waiting for it ended the gateway.
+/// Found when its fuzz target was made: no clock counts so far, so that waiting for it ended the gateway.
 #[test]
 fn a_duration_that_cannot_be_waited_for_is_refused() {
     for duration in ["101years", "99999999999999s"] {
