@@ -1,6 +1,7 @@
 //! A directory with a development cluster.
 
 use crate::{
+    faulty,
     identity::Authority,
     program::{run, temporary_directory, workspace_binary},
 };
@@ -154,11 +155,14 @@ impl TestCluster {
         socket
     }
 
-    /// The PKCS#11 module of the members.
+    /// The PKCS#11 module of the members: the real one, also where a faulty one is before it.
     pub fn module(&self) -> PathBuf {
         let text = fs::read_to_string(self.config_file()).expect("the configuration");
         let table: toml::Table = text.parse().expect("the configuration is TOML");
-        table["member"][0]["module"].as_str().expect("the module's path").into()
+        let first = &table["member"][0];
+        let module = PathBuf::from(first["module"].as_str().expect("the module's path"));
+        let member = first["name"].as_str().expect("the member's name");
+        faulty::module_behind(&module, &self.member_directory(member)).unwrap_or(module)
     }
 
     /// A member's directory.

@@ -3,6 +3,7 @@
 //! - [`TestCluster`] (`cluster`) is a directory with a development cluster: tokens, configuration, certificates. Each test
 //!   has its own, copied from one that `portcullisd dev --prepare-only` made.
 //! - [`Gateway`] (`gateway`) is a running `portcullisd serve`, with its workers (`worker`), which a test may kill.
+//! - [`FaultyModule`] (`faulty`) is a member's PKCS#11 module that does what a test's rules say: SoftHSM2 is behind it.
 //! - [`Authority`] (`identity`) issues certificates, good ones and wrong ones.
 //! - [`KeySpec`] and the functions beside it (`calls`) create and use keys; `signature` checks what they sign without any
 //!   code of the gateway; `refusal` checks how the gateway says no.
@@ -25,6 +26,7 @@ mod calls;
 mod cluster;
 mod collector;
 mod database;
+mod faulty;
 mod gateway;
 mod http2;
 mod identity;
@@ -46,10 +48,14 @@ pub use calls::{
 pub use cluster::{MEMBERS, TestCluster};
 pub use collector::{Collector, ReceivedSpan};
 pub use database::Database;
+pub use faulty::{FaultyModule, Placed};
 pub use gateway::{Ended, Gateway, Launch};
 pub use http2::{Begun, Http2, framed, tls};
 pub use identity::{Authority, Identity, Wish};
 pub use material::{Material, OaepHash, kw_unwrap, kwp_unwrap, kwp_wrap, rsa_aes_unwrap, rsa_aes_wrap};
+pub use portcullis_faulty_module::{
+    Counts, Crash, DIRECTORY_VARIABLE as FAULTY_MODULE_DIRECTORY, Fault, Function, Place, Rule,
+};
 pub use program::{
     LONG, Output, PORTCULLIS, SHORT, find_tool, openssl, run, run_with_input, temporary_directory, wait_until,
     workspace_binary,

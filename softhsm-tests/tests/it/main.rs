@@ -12,6 +12,7 @@ mod durability;
 mod examples;
 mod failover;
 mod failures;
+mod faults;
 mod forbidden;
 mod identity;
 mod known_answers;

@@ -8,7 +8,7 @@ use portcullis_hsm::{
         Sign, read_frame, write_frame,
     },
 };
-use portcullis_softhsm_tests::{TestCluster, workspace_binary};
+use portcullis_softhsm_tests::{FAULTY_MODULE_DIRECTORY, FaultyModule, TestCluster, workspace_binary};
 use std::{
     io::{BufReader, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
@@ -27,12 +27,14 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts a worker that has opened nothing.
-    fn start(cluster: &TestCluster) -> Self {
+    pub(crate) fn start(cluster: &TestCluster) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         let child = Command::new(workspace_binary("portcullisd"))
             .arg("hsm-worker")
             .env_clear()
             .env("SOFTHSM2_CONF", cluster.softhsm_conf("a"))
+            // For those whose module is the faulty one.
+            .env(FAULTY_MODULE_DIRECTORY, FaultyModule::directory(cluster, "a"))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()
@@ -121,7 +123,7 @@ impl Worker {
         }
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("the worker can be waited for")
     }
 }
@@ -133,7 +135,13 @@ impl Drop for Worker {
     }
 }
 
-fn open(cluster: &TestCluster, label: Option<&str>, serial: Option<&str>, pin: &str, loaded_keys: u32) -> Open {
+pub(crate) fn open(
+    cluster: &TestCluster,
+    label: Option<&str>,
+    serial: Option<&str>,
+    pin: &str,
+    loaded_keys: u32,
+) -> Open {
     Open {
         module: cluster.module().display().to_string(),
         token_label: label.map(str::to_owned),
@@ -148,7 +156,7 @@ fn open(cluster: &TestCluster, label: Option<&str>, serial: Option<&str>, pin: &
     }
 }
 
-fn sign(token: &[u8], send: bool, operation: Operation, mechanism: Mechanism, data: &[u8]) -> RequestBody {
+pub(crate) fn sign(token: &[u8], send: bool, operation: Operation, mechanism: Mechanism, data: &[u8]) -> RequestBody {
     RequestBody::Sign(Sign {
         key: Key {
             digest: token_digest(token).to_vec(),
