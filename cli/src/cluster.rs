@@ -46,13 +46,21 @@ fn status_text(cluster: &ListMembersResponse) -> String {
         ]);
     }
     let (epoch, fingerprint) = (cluster.domain_epoch, &cluster.domain_fingerprint);
-    format!("domain epoch {epoch}, fingerprint {fingerprint}\n\n{}", table.text())
+    let mut text = format!("domain epoch {epoch}, fingerprint {fingerprint}\n\n{}", table.text());
+    for member in &cluster.members {
+        let name = member.name.trim_start_matches("members/");
+        for obstacle in &member.sealing_obstacles {
+            let (code, why) = (&obstacle.code, &obstacle.message);
+            text.push_str(&format!("\n{name} cannot hold wrapped keys: {why} [{code}]"));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_client::v1::{Member, Token};
+    use portcullis_client::v1::{Member, SealingObstacle, Token};
 
     #[test]
     fn the_table_has_a_line_for_each_member() {
@@ -88,6 +96,31 @@ mod tests {
              MEMBER  STATE    OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
              a       ready    12           1       ops    0a1b    -\n\
              b       stopped  0            3       -      -       the PIN is wrong: correct it and resume the member"
+        );
+    }
+
+    #[test]
+    fn what_a_member_cannot_hold_is_said_below_the_table() {
+        let cluster = ListMembersResponse {
+            members: vec![Member {
+                name: "members/a".into(),
+                state: MemberState::Ready as i32,
+                sealing_obstacles: vec![SealingObstacle {
+                    code: "NO_KEY_WRAP".into(),
+                    message: "the token has no AES key wrap".into(),
+                }],
+                ..Default::default()
+            }],
+            domain_epoch: 1,
+            domain_fingerprint: "5f3a".into(),
+        };
+        assert_eq!(
+            status_text(&cluster),
+            "domain epoch 1, fingerprint 5f3a\n\
+             \n\
+             MEMBER  STATE  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
+             a       ready  0            0       -      -       -\n\
+             a cannot hold wrapped keys: the token has no AES key wrap [NO_KEY_WRAP]"
         );
     }
 }

@@ -65,6 +65,11 @@ pub(crate) fn member(member: &v1::Member) -> Value {
         "domain_fingerprint": member.domain_fingerprint,
         "capabilities": member.capabilities,
         "weight": member.weight,
+        "sealing_obstacles": member
+            .sealing_obstacles
+            .iter()
+            .map(|one| json!({ "code": one.code, "message": one.message }))
+            .collect::<Vec<_>>(),
     })
 }
 

@@ -4,7 +4,8 @@ use crate::{
     Error,
     algorithm::{KeyType, Mechanism, Operation},
     pkcs11::{Attribute, CallMechanism, Module, Session, SessionKind, SlotId, Template},
-    return_code::{Class, ReturnCode},
+    return_code::ReturnCode,
+    sealing::{SealingObstacle, try_sealing},
     template::{self, Extraction, Lifetime, Usage, pkcs11_mechanism},
 };
 use cryptoki_sys::*;
@@ -17,6 +18,7 @@ pub struct Capabilities {
     wrappable: Vec<KeyType>,
     // Listed, tried and refused.
     refused: Vec<Mechanism>,
+    sealing_obstacles: Vec<SealingObstacle>,
 }
 
 impl Capabilities {
@@ -24,18 +26,16 @@ impl Capabilities {
     pub fn ask(module: &Module, slot: SlotId) -> Result<Self, Error> {
         let mut mechanisms = BTreeMap::new();
         for mechanism in module.mechanisms(slot)? {
-            match module.mechanism_flags(slot, mechanism) {
-                Ok(flags) => drop(mechanisms.insert(mechanism, flags)),
-                // A token may list a mechanism that it then denies: leave that one out.
-                Err(error) if error.code.class() == Class::CallerFault => {}
-                // A token in trouble must not be taken for one that can do less.
-                Err(error) => return Err(error.into()),
+            // A token may list a mechanism that it then denies: leave that one out.
+            if let Ok(flags) = module.mechanism_flags(slot, mechanism) {
+                mechanisms.insert(mechanism, flags);
             }
         }
         Ok(Self {
             mechanisms,
             wrappable: Vec::new(),
             refused: Vec::new(),
+            sealing_obstacles: Vec::new(),
         })
     }
 
@@ -49,6 +49,17 @@ impl Capabilities {
             }
         }
         Ok(())
+    }
+
+    /// Tries, with session objects, whether the token can hold the sealing keys of a domain.
+    pub fn try_sealing(&mut self, near: &Session) -> Result<(), Error> {
+        self.sealing_obstacles = try_sealing(near, self.key_wrap())?;
+        Ok(())
+    }
+
+    /// What stands against a sealing domain on this token; nothing where it can hold one.
+    pub fn sealing_obstacles(&self) -> &[SealingObstacle] {
+        &self.sealing_obstacles
     }
 
     /// Tries the hashes of RSA-OAEP: the list names the mechanism whatever its parameters, and some tokens then take only

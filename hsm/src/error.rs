@@ -24,15 +24,18 @@ pub enum Error {
     /// A PKCS#11 call failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// A call failed in a keeper session that had just replaced a lost one: no repair is left.
-    #[error(transparent)]
-    Keeper(CallError),
     /// A public key could not be read.
     #[error(transparent)]
     PublicKey(#[from] PublicKeyError),
     /// The token holds no domain of this epoch.
     #[error("the token holds no domain keys of epoch {0}")]
     NoDomain(u32),
+    /// The token holds no domain of this epoch, and cannot hold one under which keys are wrapped.
+    #[error(
+        "the token holds no domain keys of epoch {0}, and it cannot hold those under which keys are wrapped: {1}; it can hold \
+         a resident domain, for keys with protection RESIDENT"
+    )]
+    NoDomainPossible(u32, String),
     /// The token holds a domain already.
     #[error("the token already holds domain keys of epoch {0}; nothing was changed")]
     DomainExists(u32),
@@ -57,6 +60,11 @@ pub enum Error {
     /// The wrapped key cannot be kept outside this kind of token.
     #[error("wrapping keys of type {0}; such a key can be kept with protection RESIDENT")]
     NotWrappable(KeyType),
+    /// The domain has a mac key alone: nothing can be wrapped under it.
+    #[error(
+        "keys with protection WRAPPED: the domain is a resident one; such a key can be kept with protection RESIDENT"
+    )]
+    NothingSeals,
     /// A resident key is not on this token.
     #[error("the token does not hold this resident key")]
     ResidentMissing,
@@ -69,9 +77,6 @@ pub enum Error {
     /// An object that was destroyed is still there.
     #[error("the token still shows an object that it said it destroyed")]
     NotDestroyed,
-    /// The member contradicts itself.
-    #[error("the token computed two different tags of one message, or another known answer than before")]
-    WrongAnswer,
     /// Ciphertext or associated data are wrong.
     #[error("the ciphertext or its associated data are wrong")]
     DecryptionFailed,
@@ -82,14 +87,10 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Call(error) | Self::PublicKey(PublicKeyError::Call(error)) => error.code.class(),
-            Self::Keeper(error) => match error.code.class() {
-                Class::SessionLost => Class::MemberFault,
-                class => class,
-            },
-            Self::PublicKey(PublicKeyError::Invalid(..)) | Self::NotDestroyed | Self::WrongAnswer => Class::MemberFault,
+            Self::PublicKey(PublicKeyError::Invalid(..)) | Self::NotDestroyed => Class::MemberFault,
             Self::ResidentMissing => Class::HandleLost,
             Self::Load(_) | Self::TokenSelection(_) | Self::PinRefused(_) => Class::Fatal,
-            Self::NoDomain(_) | Self::DomainExists(_) => Class::Fatal,
+            Self::NoDomain(_) | Self::NoDomainPossible(..) | Self::DomainExists(_) => Class::Fatal,
             Self::Refused(_)
             | Self::Token(_)
             | Self::NotAuthentic(_)
@@ -97,6 +98,7 @@ impl Error {
             | Self::NotPermitted(..)
             | Self::Unsupported(_)
             | Self::NotWrappable(_)
+            | Self::NothingSeals
             | Self::ImportRefused(_)
             | Self::ExportRefused(_)
             | Self::DecryptionFailed => Class::CallerFault,

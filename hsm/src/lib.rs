@@ -8,9 +8,9 @@
 //! - [`template`]: complete attribute templates; nothing is left to a module's defaults.
 //! - [`public_key`]: public keys between PKCS#11 attributes and SubjectPublicKeyInfo.
 //! - [`private_key`]: private keys in clear, as an import brings them; `proof`: that a private key has its public key.
-//! - [`capability`]: what a token can really do, found by asking and trying.
-//! - [`domain`]: the seal, portable and mac keys that all members of a cluster share: creation, cloning, fingerprint,
-//!   and the operations that must fail on them.
+//! - [`capability`]: what a token can really do, found by asking and trying; [`sealing`]: whether it can hold a sealing domain.
+//! - [`domain`]: the seal, portable and mac keys that all members of a cluster share, or a mac key alone: creation, cloning,
+//!   fingerprint, and the operations that must fail on them.
 //! - [`key_token`]: the authenticated, wrapped form in which a key is stored outside the HSM.
 //! - [`ephemeral_token`]: the same for a key that is not stored and belongs to one caller for a while.
 //! - [`record`]: messages that the domain's mac key authenticates: key tokens, stored rows, probes.
@@ -40,6 +40,7 @@ pub mod public_key;
 pub mod record;
 pub mod resident;
 pub mod return_code;
+pub mod sealing;
 pub mod template;
 pub mod token;
 pub mod worker;

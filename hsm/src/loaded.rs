@@ -103,18 +103,17 @@ pub struct LoadedKeys {
 }
 
 impl LoadedKeys {
-    /// Nothing loaded. The keeper's session is opened before others may have taken all that the token gives.
-    pub fn open(module: &Arc<Module>, slot: SlotId, limits: LoadedLimits) -> Result<Self, Error> {
-        let session = Session::open(module, slot, SessionKind::ReadOnly)?;
-        Ok(Self {
+    /// Nothing loaded.
+    pub fn new(module: &Arc<Module>, slot: SlotId, limits: LoadedLimits) -> Self {
+        Self {
             module: Arc::clone(module),
             slot,
-            keeper: Mutex::new(Some(Arc::new(Mutex::new(session)))),
+            keeper: Mutex::new(None),
             cache: Mutex::new(Cache::new(limits)),
             hits: AtomicU64::new(0),
             loads: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
-        })
+        }
     }
 
     /// The key with this digest, if it is loaded; it is pinned while the result lives.
@@ -134,27 +133,8 @@ impl LoadedKeys {
         }
     }
 
-    /// Loads an authentic token and pins it. `owner` is the principal to which an ephemeral key belongs. A keeper whose session
-    /// is lost is replaced once: that is another session than the caller's, whose loss the caller repairs.
+    /// Loads an authentic token and pins it. `owner` is the principal to which an ephemeral key belongs.
     pub fn load(
-        &self,
-        digest: &TokenDigest,
-        token: &KeyToken,
-        owner: Option<&str>,
-        domain: &DomainKeys,
-    ) -> Result<Arc<LoadedKey>, Error> {
-        match self.load_once(digest, token, owner, domain) {
-            Err(error) if error.class() == Class::SessionLost => {}
-            outcome => return outcome,
-        }
-        self.load_once(digest, token, owner, domain)
-            .map_err(|error| match error {
-                Error::Call(error) => Error::Keeper(error),
-                error => error,
-            })
-    }
-
-    fn load_once(
         &self,
         digest: &TokenDigest,
         token: &KeyToken,
@@ -222,7 +202,7 @@ impl LoadedKeys {
         Ok(Arc::clone(keeper.insert(Arc::new(Mutex::new(session)))))
     }
 
-    /// Gives a keeper up whose session is lost or stuck. What it loaded goes with its last user; keys are loaded anew by
+    /// Gives a keeper up whose session or login is lost. What it loaded goes with its last user; keys are loaded anew by
     /// the next keeper.
     fn judge_keeper(&self, failed: &Arc<Mutex<Session>>, error: &Error) {
         let Error::Call(CallError { code, .. }) = error else {
@@ -342,12 +322,8 @@ fn bring_in(session: &mut Session, token: &KeyToken, domain: &DomainKeys) -> Res
         ),
         &template::allowed_mechanisms(&token.uses),
     );
-    Ok(session.unwrap_key(
-        domain.key_wrap(),
-        domain.wrapping_key(extraction),
-        &token.wrapped,
-        &template,
-    )?)
+    let under = domain.wrapping(extraction)?;
+    Ok(session.unwrap_key(under.mechanism, under.key, &token.wrapped, &template)?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

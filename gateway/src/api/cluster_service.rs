@@ -87,6 +87,15 @@ fn member(view: MemberView) -> v1::Member {
             .fingerprint
             .map(|fingerprint| fingerprint.to_string())
             .unwrap_or_default(),
+        sealing_obstacles: view
+            .opened
+            .iter()
+            .flat_map(Opened::sealing_obstacles)
+            .map(|one| v1::SealingObstacle {
+                code: one.code.clone(),
+                message: one.message.clone(),
+            })
+            .collect(),
         capabilities: view.opened.map(|opened| opened.capabilities).unwrap_or_default(),
         weight: view.weight,
     }

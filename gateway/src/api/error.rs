@@ -282,6 +282,13 @@ impl From<ClusterError> for ApiError {
             ClusterError::Unsupported { what, members } => Self::new(Reason::MechanismUnsupported, message)
                 .with("mechanism", what)
                 .with("members", members.join(",")),
+            ClusterError::NothingSeals { members, obstacles } => {
+                let codes: Vec<_> = obstacles.into_iter().map(|one| one.code).collect();
+                Self::new(Reason::MechanismUnsupported, message)
+                    .with("protection", "WRAPPED")
+                    .with("obstacles", codes.join(","))
+                    .with("members", members.join(","))
+            }
             ClusterError::ImportRefused(_) => Self::new(Reason::ImportRefused, message),
             ClusterError::ExportRefused(_) => Self::new(Reason::ExportRefused, message),
             ClusterError::DecryptionFailed => Self::decryption_failed(),

@@ -1,5 +1,6 @@
 //! Why the cluster did not do something.
 
+use portcullis_hsm::worker::protocol::Obstacle;
 use std::time::Duration;
 
 /// Why the cluster did not do something.
@@ -31,6 +32,18 @@ pub enum ClusterError {
         /// The members that were asked.
         members: Vec<String>,
     },
+    /// No member's token can hold the domain keys under which keys are wrapped.
+    #[error(
+        "the members {} cannot keep keys with protection WRAPPED: {}; use protection RESIDENT",
+        members.join(", "),
+        words(obstacles)
+    )]
+    NothingSeals {
+        /// The members that serve.
+        members: Vec<String>,
+        /// What their workers found.
+        obstacles: Vec<Obstacle>,
+    },
     /// The ciphertext or its associated data are wrong.
     #[error("the ciphertext or its associated data are wrong")]
     DecryptionFailed,
@@ -59,4 +72,9 @@ impl ClusterError {
             Self::Unavailable { .. } | Self::Saturated { .. } | Self::DeadlinePassed
         )
     }
+}
+
+fn words(obstacles: &[Obstacle]) -> String {
+    let each = obstacles.iter().map(|one| format!("{} [{}]", one.message, one.code));
+    each.collect::<Vec<_>>().join("; ")
 }

@@ -5,6 +5,7 @@
 //! - [`shell`]: carries the decisions out: sends work, waits, asks again.
 //! - `attempt`: one attempt on one member, and what its reply means.
 //! - `opening`: how a member comes into service, and its probes.
+//! - `sealing`: whether keys can be wrapped by the members that serve.
 //! - [`pins`]: the members' PINs.
 //! - [`key_use`]: what keys can be asked to do, with types.
 //! - [`operation`]: what else can be asked of the cluster: generation, destruction, tags.
@@ -18,6 +19,7 @@ pub mod key_use;
 mod opening;
 pub mod operation;
 pub mod pins;
+mod sealing;
 pub mod shell;
 pub mod transfer;
 pub mod view;

@@ -121,6 +121,7 @@ impl Cluster {
         on: Option<MemberIndex>,
         deadline: Instant,
     ) -> ByMember<Vec<u8>> {
+        self.require_storage(key.storage)?;
         let needs = Needs {
             uses: key.uses(),
             generates: Some(key.key_type),

@@ -92,6 +92,7 @@ impl Cluster {
         on: Option<MemberIndex>,
         deadline: Instant,
     ) -> ByMember<Vec<u8>> {
+        self.require_storage(key.storage)?;
         let needs = material.needs(key, on);
         let body = |token| {
             let (unwrapping_key, mechanism) = match &material.protection {
@@ -150,6 +151,7 @@ impl Cluster {
         tenure: Tenure<'_>,
         deadline: Instant,
     ) -> ByMember<Vec<u8>> {
+        self.require_storage(key.storage)?;
         let needs = Needs {
             uses: key.uses(),
             generates: Some(key.key_type),

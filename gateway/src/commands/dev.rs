@@ -1,4 +1,4 @@
-//! `portcullisd dev`: a development cluster of SoftHSM2 members.
+//! `portcullisd dev`: a development cluster, of SoftHSM2 members unless another module is named.
 
 use super::{console::say, runtime, serve};
 use anyhow::Result;
@@ -25,9 +25,13 @@ pub(crate) struct DevArguments {
     /// --prepare-only it is written to a new cluster's configuration.
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// The SoftHSM2 module; looked for where distributions put it.
+    /// The PKCS#11 module; SoftHSM2's is looked for where distributions put it.
     #[arg(long, value_name = "FILE")]
     module: Option<PathBuf>,
+    /// A variable for the workers of a module that is not SoftHSM2, which finds an uninitialised token by it; {member} in the
+    /// value stands for the member's directory.
+    #[arg(long = "environment", value_name = "NAME=VALUE", requires = "module", value_parser = variable)]
+    environment: Vec<(String, String)>,
     /// Makes the cluster and ends.
     #[arg(long)]
     prepare_only: bool,
@@ -44,6 +48,7 @@ pub(crate) fn run(arguments: DevArguments) -> Result<()> {
         state: arguments.state,
         listen: new_cluster_address,
         module: arguments.module,
+        environment: arguments.environment,
     };
     let set_filter = serve::start_log(&LogSettings {
         filter: LOG_FILTER.to_owned(),
@@ -71,6 +76,13 @@ pub(crate) fn run(arguments: DevArguments) -> Result<()> {
                 _ => error,
             })
     })
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
 }
 
 const DEVELOPMENT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);

@@ -1,4 +1,5 @@
-//! The members of a development cluster: tokens with random PINs, and one domain on all of them.
+//! The members of a development cluster: tokens with random PINs, and one domain on all of them. What a token cannot do is
+//! found on the first one: if it cannot hold sealing keys, it stays the only one and gets a resident domain.
 
 use super::{make_directory, write_file};
 use crate::cluster::worker::Worker;
@@ -6,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use portcullis_hsm::{
     domain::{Fingerprint, OaepHash},
     worker::protocol::{
-        Attempts, CloneStep, CloneStepBody, Domain, Empty, Failure, FindDomain, InitialiseToken, Open, ReplyBody,
-        RequestBody, WrapTo,
+        Attempts, CloneStep, CloneStepBody, Domain, Empty, Failure, FindDomain, InitialiseToken, Obstacle, Open,
+        ReplyBody, RequestBody, WrapTo,
     },
 };
 use rand::{RngExt, rng};
@@ -18,8 +19,8 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// The members' names.
-pub(super) const NAMES: [&str; 3] = ["a", "b", "c"];
+/// The members' names, where there are as many as there should be.
+const NAMES: [&str; 3] = ["a", "b", "c"];
 /// The domain's epoch.
 pub(super) const EPOCH: u32 = 1;
 
@@ -33,11 +34,50 @@ pub(super) fn label(name: &str) -> String {
     format!("portcullis-{name}")
 }
 
-/// Makes all members: a token each, then the domain on the first and cloned to all; returns its fingerprint.
-pub(super) async fn make(state: &Path, module: &Path, progress: &impl Fn(&str)) -> Result<Fingerprint> {
+/// How the members' module is told where its token is.
+pub(super) struct Environment(Vec<(String, String)>);
+
+impl Environment {
+    /// These variables, in whose values `{member}` stands for a member's directory; those of SoftHSM2 if there are none.
+    pub(super) fn new(variables: &[(String, String)]) -> Self {
+        Self(variables.to_vec())
+    }
+
+    /// The variables for a member.
+    pub(super) fn of(&self, directory: &Path) -> BTreeMap<String, String> {
+        if self.is_softhsm() {
+            let conf = directory.join(SOFTHSM_CONF).display().to_string();
+            return BTreeMap::from([("SOFTHSM2_CONF".to_owned(), conf)]);
+        }
+        let directory = directory.display().to_string();
+        let variable = |(name, value): &(String, String)| (name.clone(), value.replace("{member}", &directory));
+        self.0.iter().map(variable).collect()
+    }
+
+    fn is_softhsm(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What was made.
+pub(super) struct Made {
+    /// The names of the members.
+    pub(super) names: Vec<&'static str>,
+    /// The fingerprint of the domain that they hold.
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// Makes the members, a token each, and one domain on them: born on the first and cloned to all, or a resident one where the
+/// first one's token cannot hold another.
+pub(super) async fn make(
+    state: &Path,
+    module: &Path,
+    environment: &Environment,
+    progress: &impl Fn(&str),
+) -> Result<Made> {
     let mut members = Vec::new();
     for name in NAMES {
-        let member = Provisioned::make(state, module, name)
+        let member = Provisioned::make(state, module, environment, name)
             .await
             .with_context(|| format!("member {name}"))?;
         progress(&format!(
@@ -45,13 +85,39 @@ pub(super) async fn make(state: &Path, module: &Path, progress: &impl Fn(&str)) 
             label(name),
             member.serial
         ));
+        let is_last = !member.obstacles.is_empty();
         members.push(member);
+        if is_last {
+            break;
+        }
     }
-    let fingerprint = make_domain(&members, progress).await?;
+    let fingerprint = match members.as_slice() {
+        [only] if !only.obstacles.is_empty() => make_resident_domain(only, progress).await?,
+        members => make_domain(members, progress).await?,
+    };
+    let names = members.iter().map(|member| member.name).collect();
     for member in members {
         // A worker that is told to stop closes its token before it ends.
         member.ask(RequestBody::Stop(Empty {})).await?;
     }
+    Ok(Made { names, fingerprint })
+}
+
+/// A mac key alone, on the only member: it never leaves its token, so no other member could have it.
+async fn make_resident_domain(member: &Provisioned, progress: &impl Fn(&str)) -> Result<Fingerprint> {
+    let name = member.name;
+    for Obstacle { code, message } in &member.obstacles {
+        progress(&format!("member {name}: cannot hold wrapped keys: {message} [{code}]"));
+    }
+    member
+        .done(RequestBody::CreateResidentDomain(FindDomain { epoch: EPOCH }))
+        .await?;
+    let fingerprint = member.fingerprint().await?;
+    progress(&format!(
+        "member {name}: holds resident domain {EPOCH}, fingerprint {}; it is the only member, for keys with protection RESIDENT",
+        &fingerprint.to_string()[..16]
+    ));
+    progress(&format!("member {name}: {}", member.try_forbidden().await?));
     Ok(fingerprint)
 }
 
@@ -83,11 +149,7 @@ async fn make_domain(members: &[Provisioned], progress: &impl Fn(&str)) -> Resul
     }
     origin.done(RequestBody::DestroyOrigin(Empty {})).await?;
     for member in members {
-        let tried = member.try_forbidden().await?;
-        progress(&format!(
-            "member {}: refused {tried} of {tried} forbidden operations",
-            member.name
-        ));
+        progress(&format!("member {}: {}", member.name, member.try_forbidden().await?));
     }
     common.context("no member was made")
 }
@@ -128,33 +190,29 @@ async fn clone_to(origin: &Provisioned, member: &Provisioned) -> Result<OaepHash
 struct Provisioned {
     name: &'static str,
     serial: String,
+    // Why its token cannot hold sealing keys.
+    obstacles: Vec<Obstacle>,
     worker: Arc<Worker>,
 }
 
 impl Provisioned {
-    async fn make(state: &Path, module: &Path, name: &'static str) -> Result<Self> {
+    async fn make(state: &Path, module: &Path, environment: &Environment, name: &'static str) -> Result<Self> {
         let directory = directory(state, name);
-        let tokens = directory.join("tokens");
-        make_directory(&tokens)?;
-        let conf = directory.join("softhsm2.conf");
-        write_file(
-            &conf,
-            format!(
-                "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
-                tokens.display()
-            )
-            .as_bytes(),
-        )?;
+        make_directory(&directory)?;
+        if environment.is_softhsm() {
+            configure_softhsm(&directory)?;
+        }
         let (so_pin, user_pin) = (random_pin(), random_pin());
         write_file(&directory.join("so.pin"), &so_pin)?;
         write_file(&directory.join("user.pin"), &user_pin)?;
-        let environment = BTreeMap::from([("SOFTHSM2_CONF".to_owned(), conf.display().to_string())]);
+        let environment = environment.of(&directory);
         let module = module.display().to_string();
 
         // A worker of its own, because a module that has seen the uninitialised token may not see the new one.
         let initialiser = Self {
             name,
             serial: String::new(),
+            obstacles: Vec::new(),
             worker: spawn(name, &environment)?,
         };
         let initialise = RequestBody::InitialiseToken(InitialiseToken {
@@ -169,9 +227,10 @@ impl Provisioned {
         };
         initialiser.ask(RequestBody::Stop(Empty {})).await?;
 
-        let member = Self {
+        let mut member = Self {
             name,
             serial,
+            obstacles: Vec::new(),
             worker: spawn(name, &environment)?,
         };
         let open = RequestBody::Open(Open {
@@ -186,7 +245,10 @@ impl Provisioned {
             loaded_keys: 16,
             ephemeral_share: 1,
         });
-        member.ask(open).await?;
+        match member.ask(open).await? {
+            ReplyBody::Opened(opened) => member.obstacles = opened.sealing_obstacles().to_vec(),
+            _ => bail!("the worker answered out of turn"),
+        }
         Ok(member)
     }
 
@@ -201,15 +263,15 @@ impl Provisioned {
         }
     }
 
-    /// Tries what must fail on the domain keys; returns how many attempts were refused, all of them.
-    async fn try_forbidden(&self) -> Result<usize> {
+    /// Tries what must fail on the domain keys; says how many attempts came to nothing, all of them.
+    async fn try_forbidden(&self) -> Result<String> {
         let Attempts { attempts } = match self.ask(RequestBody::TryForbidden(Empty {})).await? {
             ReplyBody::Attempts(attempts) => attempts,
             _ => bail!("the worker answered out of turn"),
         };
         let allowed: Vec<_> = attempts
             .iter()
-            .filter(|one| one.refused_with == 0)
+            .filter(|one| one.refused_with == 0 && !one.forced)
             .map(|one| one.what.as_str())
             .collect();
         if !allowed.is_empty() {
@@ -219,7 +281,15 @@ impl Provisioned {
                 allowed.join("; ")
             );
         }
-        Ok(attempts.len())
+        let (all, forced) = (attempts.len(), attempts.iter().filter(|one| one.forced).count());
+        let refused = all - forced;
+        Ok(match forced {
+            0 => format!("refused {refused} of {all} forbidden operations"),
+            _ => format!(
+                "refused {refused} of {all} forbidden operations, and made the keys of the other {forced} as its unwrap \
+                 templates say"
+            ),
+        })
     }
 
     async fn done(&self, body: RequestBody) -> Result<()> {
@@ -246,6 +316,19 @@ impl Provisioned {
     }
 }
 
+fn configure_softhsm(directory: &Path) -> Result<()> {
+    let tokens = directory.join("tokens");
+    make_directory(&tokens)?;
+    write_file(
+        &directory.join(SOFTHSM_CONF),
+        format!(
+            "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
+            tokens.display()
+        )
+        .as_bytes(),
+    )
+}
+
 fn spawn(name: &str, environment: &BTreeMap<String, String>) -> Result<Arc<Worker>> {
     Worker::spawn(name, environment, &[], |_| {}).context("the worker cannot be started")
 }
@@ -260,4 +343,5 @@ fn random_pin() -> Zeroizing<Vec<u8>> {
     )
 }
 
+const SOFTHSM_CONF: &str = "softhsm2.conf";
 const PIN_ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";

@@ -1,5 +1,6 @@
 //! A development cluster: three SoftHSM2 members, a domain made by the code that a ceremony uses, certificates, and a
-//! configuration that allows the developer everything.
+//! configuration that allows the developer everything. Where another module's token cannot hold such a domain, one member
+//! with a resident domain.
 //!
 //! The configuration is written last, so a directory that has one is complete. A marker says that one is being made: only a
 //! directory with the marker is cleared and made anew.
@@ -9,7 +10,7 @@ mod pki;
 
 use crate::config::Settings;
 use anyhow::{Context, Result, bail};
-use portcullis_hsm::domain::Fingerprint;
+use members::{Environment, Made};
 use std::{
     fs::{self, OpenOptions},
     io::Write,
@@ -25,8 +26,10 @@ pub struct DevOptions {
     pub state: PathBuf,
     /// Where mTLS listens.
     pub listen: SocketAddr,
-    /// The SoftHSM2 module, if it was named.
+    /// The PKCS#11 module, if it was named; else SoftHSM2's.
     pub module: Option<PathBuf>,
+    /// The environment of the workers of another module than SoftHSM2's; `{member}` stands for the member's directory.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Makes the cluster if there is none yet; returns the configuration's path. `progress` gets a line for each step.
@@ -46,14 +49,15 @@ pub async fn prepare(options: &DevOptions, progress: impl Fn(&str)) -> Result<Pa
     make_directory(&state)?;
     claim(&state)?;
     progress(&format!("making a development cluster in {}", state.display()));
-    let fingerprint = members::make(&state, &module, &progress).await?;
+    let environment = Environment::new(&options.environment);
+    let made = members::make(&state, &module, &environment, &progress).await?;
     pki::make(&state.join("pki")).context("the development certificates cannot be made")?;
     progress("made a certificate authority, and certificates for the gateway and the developer");
     let unfinished = state.join(UNFINISHED);
     write_file(&state.join("policy.cedar"), policy().as_bytes())?;
     write_file(
         &config,
-        configuration(&state, &module, options.listen, fingerprint).as_bytes(),
+        configuration(&state, &module, options.listen, &environment, &made).as_bytes(),
     )?;
     fs::remove_file(&unfinished).with_context(|| format!("{} cannot be removed", unfinished.display()))?;
     Settings::load(&config)?;
@@ -107,7 +111,7 @@ fn find_module(named: Option<&Path>) -> Result<PathBuf> {
     }
 }
 
-fn configuration(state: &Path, module: &Path, listen: SocketAddr, fingerprint: Fingerprint) -> String {
+fn configuration(state: &Path, module: &Path, listen: SocketAddr, environment: &Environment, made: &Made) -> String {
     let text = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
     let mut config = format!(
         r#"# A development cluster, made by `portcullisd dev`. docs/portcullis.toml explains every setting.
@@ -138,9 +142,14 @@ destruction_interval = "1s"
 files = ["policy.cedar"]
 "#,
         epoch = members::EPOCH,
+        fingerprint = made.fingerprint,
     );
-    for name in members::NAMES {
-        let directory = members::directory(state, name);
+    for name in &made.names {
+        let variables = environment.of(&members::directory(state, name));
+        let variables: toml::Table = variables
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
         config.push_str(&format!(
             r#"
 [[member]]
@@ -148,11 +157,11 @@ name = "{name}"
 module = {module}
 token_label = "{label}"
 pin_file = "members/{name}/user.pin"
-environment = {{ SOFTHSM2_CONF = {conf} }}
+environment = {variables}
 "#,
             module = text(module),
             label = members::label(name),
-            conf = text(&directory.join("softhsm2.conf")),
+            variables = toml::Value::Table(variables),
         ));
     }
     config

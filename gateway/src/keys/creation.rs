@@ -159,6 +159,7 @@ impl Creation {
         let protection = wanted.protection;
         let needs = needs(wanted.key_type, &wanted.uses, wanted.member);
         if wanted.first == FirstVersion::PendingImport {
+            self.cluster.require_storage(specification.storage)?;
             let none = Made {
                 token: Vec::new(),
                 members: Vec::new(),
@@ -191,6 +192,8 @@ impl Creation {
         let profile = &record.profile;
         let needs = needs(profile.key_type, &profile.uses, wanted.member);
         if terms.mode == Mode::Check {
+            self.cluster
+                .require_storage(storage(record.key.protection, profile.exportable))?;
             self.cluster.choose(&needs)?;
             return Ok(record);
         }
@@ -219,6 +222,8 @@ impl Creation {
         deadline: Instant,
     ) -> Result<(), ChangeError> {
         if let Created::New = self.permit_key(wanted, once, deadline).await? {
+            self.cluster
+                .require_storage(storage(wanted.protection, wanted.exportable))?;
             self.cluster
                 .choose(&needs(wanted.key_type, &wanted.uses, wanted.member))?;
         }

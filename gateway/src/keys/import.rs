@@ -123,6 +123,7 @@ impl Imports {
         };
         let needs = material.needs(&specification, member);
         if terms.mode == Mode::Check {
+            self.cluster.require_storage(specification.storage)?;
             self.cluster.choose(&needs)?;
             return Ok((record, target.number()));
         }

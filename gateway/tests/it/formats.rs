@@ -320,6 +320,21 @@ fn fingerprint() {
 }
 
 #[test]
+fn resident_domain_fingerprints() {
+    let vectors = vectors();
+    let list = vectors["resident_domain_fingerprints"]
+        .as_array()
+        .expect("fingerprints");
+    assert_eq!(list.len(), 2);
+    for vector in list {
+        let epoch = number(&vector["epoch"]) as u32;
+        let mac = tag(&vectors, RecordKind::Fingerprint, &epoch.to_be_bytes());
+        let fingerprint = Fingerprint::of_resident_domain(epoch, &mac);
+        assert_eq!(fingerprint.to_string(), text(&vector["fingerprint"]));
+    }
+}
+
+#[test]
 fn audit_chain() {
     let vectors = vectors();
     let vector = &vectors["audit"];

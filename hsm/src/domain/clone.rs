@@ -176,7 +176,7 @@ impl Transport {
         wrapped: &WrappedDomain,
         key_wrap: CK_MECHANISM_TYPE,
     ) -> Result<DomainKeys, Error> {
-        match DomainKeys::find(session, wrapped.epoch, key_wrap) {
+        match DomainKeys::find(session, wrapped.epoch, Some(key_wrap)) {
             Err(Error::NoDomain(_)) => {}
             Ok(_) | Err(Error::TokenSelection(_)) => return Err(Error::DomainExists(wrapped.epoch)),
             Err(error) => return Err(error),
@@ -197,7 +197,7 @@ impl Transport {
                 }
             }
         }
-        DomainKeys::find(session, wrapped.epoch, key_wrap)
+        DomainKeys::find(session, wrapped.epoch, Some(key_wrap))
     }
 
     /// Destroys the pair.

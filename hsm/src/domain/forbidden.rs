@@ -1,6 +1,6 @@
 //! Tries on a member's domain keys what must fail, with the user's login, and says what happened.
 
-use super::{DomainKey, DomainKeys, WRAPPED_CAPACITY};
+use super::{DomainKey, DomainKeys, SealingKeys, WRAPPED_CAPACITY};
 use crate::{
     Error,
     algorithm::KeyType,
@@ -15,6 +15,9 @@ use cryptoki_sys::*;
 pub enum Verdict {
     /// The token refused it, as it must.
     Refused(ReturnCode),
+    /// The token did it where the template said nothing, and made the key as its unwrapping key's template says (PKCS#11 3.0
+    /// section 4.9: that template is applied first).
+    Forced,
     /// The token allowed it.
     Allowed,
 }
@@ -36,14 +39,40 @@ pub struct Attempt {
 /// [`Error::Call`] when what must work fails. An attempt that the token allowed is an entry with
 /// [`Verdict::Allowed`], not an error: the caller decides.
 pub fn try_forbidden(session: &mut Session, domain: &DomainKeys) -> Result<Vec<Attempt>, Error> {
-    let mut trial = Trial { attempts: Vec::new() };
-    trial.loaded_keys(session, domain)?;
-    for (key, handle) in DomainKey::ALL
-        .into_iter()
-        .zip([domain.seal, domain.portable, domain.mac])
-    {
-        trial.use_against_its_purpose(session, domain, key, handle)?;
-        trial.take_out(session, domain, key, handle)?;
+    let mut trial = Trial {
+        attempts: Vec::new(),
+        mechanisms: Vec::new(),
+        wrapping: Vec::new(),
+    };
+    let mut keys = vec![(DomainKey::Mac, domain.mac)];
+    match domain.sealing {
+        Some(SealingKeys {
+            seal,
+            portable,
+            key_wrap,
+        }) => {
+            trial.mechanisms = vec![key_wrap];
+            trial.wrapping = vec![("the seal key", seal), ("the portable key", portable)];
+            keys.splice(0..0, [(DomainKey::Seal, seal), (DomainKey::Portable, portable)]);
+            trial.loaded_keys(
+                session,
+                [(DomainKey::Seal, seal), (DomainKey::Portable, portable)],
+                key_wrap,
+            )?;
+        }
+        None => {
+            domain.known_answer(session)?;
+            trial.mechanisms = vec![
+                CKM_AES_KEY_WRAP,
+                CKM_AES_KEY_WRAP_PAD,
+                CKM_AES_KEY_WRAP_KWP,
+                CKM_AES_CBC_PAD,
+            ];
+        }
+    }
+    for (key, handle) in keys {
+        trial.use_against_its_purpose(session, key, handle)?;
+        trial.take_out(session, key, handle)?;
         trial.change(session, key, handle)?;
     }
     Ok(trial.attempts)
@@ -51,6 +80,10 @@ pub fn try_forbidden(session: &mut Session, domain: &DomainKeys) -> Result<Vec<A
 
 struct Trial {
     attempts: Vec<Attempt>,
+    // By what a key might be wrapped: the domain's own mechanism, or all that a token may have.
+    mechanisms: Vec<CK_MECHANISM_TYPE>,
+    // The domain keys that wrap.
+    wrapping: Vec<(&'static str, ObjectHandle)>,
 }
 
 impl Trial {
@@ -70,39 +103,61 @@ impl Trial {
         Ok(())
     }
 
+    /// Runs one attempt that makes a key, which is harmless if the key's attribute has the right value.
+    fn attempt_and_look(
+        &mut self,
+        near: &Session,
+        what: String,
+        (attribute, right): (CK_ATTRIBUTE_TYPE, bool),
+        deed: impl FnOnce(&mut Session) -> CallResult<ObjectHandle>,
+    ) -> Result<(), Error> {
+        let mut session = Session::open(near.module(), near.slot(), SessionKind::ReadWrite)?;
+        let verdict = match deed(&mut session) {
+            Ok(key) if session.attribute(key, attribute, 1)?.as_slice() == [u8::from(right)] => Verdict::Forced,
+            Ok(_) => Verdict::Allowed,
+            Err(error) => Verdict::Refused(error.code),
+        };
+        self.attempts.push(Attempt { what, verdict });
+        Ok(())
+    }
+
+    /// The mechanism in words, where there are several.
+    fn by(&self, mechanism: CK_MECHANISM_TYPE) -> String {
+        match self.mechanisms.as_slice() {
+            [_] => String::new(),
+            _ => format!(" by mechanism 0x{mechanism:x}"),
+        }
+    }
+
     /// Keys that are unwrapped under the seal and portable keys.
-    fn loaded_keys(&mut self, session: &mut Session, domain: &DomainKeys) -> Result<(), Error> {
-        for (key, wrapping) in [(DomainKey::Seal, domain.seal), (DomainKey::Portable, domain.portable)] {
+    fn loaded_keys(
+        &mut self,
+        session: &mut Session,
+        keys: [(DomainKey, ObjectHandle); 2],
+        key_wrap: CK_MECHANISM_TYPE,
+    ) -> Result<(), Error> {
+        let key_wrap = CallMechanism::Plain(key_wrap);
+        for (key, wrapping) in keys {
             let name = key.name();
             let victim = temporary_key(session, Usage::NONE)?;
-            let wrapped = session.wrap_key(domain.key_wrap(), wrapping, victim, WRAPPED_CAPACITY)?;
+            let wrapped = session.wrap_key(key_wrap, wrapping, victim, WRAPPED_CAPACITY)?;
             session.destroy_object(victim)?;
             let proper = template::key(KeyType::Aes256, Lifetime::Session, Extraction::Forbidden, Usage::NONE);
-            let loaded = session.unwrap_key(domain.key_wrap(), wrapping, &wrapped, &proper)?;
+            let loaded = session.unwrap_key(key_wrap, wrapping, &wrapped, &proper)?;
 
-            let mut wrong = vec![
-                (
-                    "not sensitive",
-                    proper.clone().with(Attribute::flag(CKA_SENSITIVE, false)),
-                ),
-                (
-                    "with nothing said of sensitivity",
-                    proper.clone().without(CKA_SENSITIVE),
-                ),
-            ];
+            let mut must_be = vec![(CKA_SENSITIVE, true, "not sensitive", "sensitivity")];
             if key == DomainKey::Seal {
-                wrong.push((
-                    "extractable",
-                    proper.clone().with(Attribute::flag(CKA_EXTRACTABLE, true)),
-                ));
-                wrong.push((
-                    "with nothing said of extraction",
-                    proper.clone().without(CKA_EXTRACTABLE),
-                ));
+                must_be.push((CKA_EXTRACTABLE, false, "extractable", "extraction"));
             }
-            for (how, template) in wrong {
-                self.attempt(session, format!("{name}: unwrap a key {how}"), |session| {
-                    session.unwrap_key(domain.key_wrap(), wrapping, &wrapped, &template)
+            for (attribute, value, wrong, property) in must_be {
+                let template = proper.clone().with(Attribute::flag(attribute, !value));
+                self.attempt(session, format!("{name}: unwrap a key {wrong}"), |session| {
+                    session.unwrap_key(key_wrap, wrapping, &wrapped, &template)
+                })?;
+                let silent = proper.clone().without(attribute);
+                let what = format!("{name}: unwrap a key with nothing said of {property}");
+                self.attempt_and_look(session, what, (attribute, value), |session| {
+                    session.unwrap_key(key_wrap, wrapping, &wrapped, &silent)
                 })?;
             }
             for mechanism in [CKM_AES_KEY_WRAP, CKM_AES_CBC_PAD, CKM_AES_ECB] {
@@ -116,7 +171,7 @@ impl Trial {
                 session.attribute(loaded, CKA_VALUE, 64)
             })?;
             self.attempt(session, format!("{name}: wrap a loaded key again"), |session| {
-                session.wrap_key(domain.key_wrap(), wrapping, loaded, WRAPPED_CAPACITY)
+                session.wrap_key(key_wrap, wrapping, loaded, WRAPPED_CAPACITY)
             })?;
             let own = temporary_key(
                 session,
@@ -128,7 +183,7 @@ impl Trial {
             self.attempt(
                 session,
                 format!("{name}: wrap a loaded key under another key"),
-                |session| session.wrap_key(domain.key_wrap(), own, loaded, WRAPPED_CAPACITY),
+                |session| session.wrap_key(key_wrap, own, loaded, WRAPPED_CAPACITY),
             )?;
             session.destroy_object(own)?;
             for (attribute, value) in [(CKA_EXTRACTABLE, true), (CKA_SENSITIVE, false)] {
@@ -152,7 +207,6 @@ impl Trial {
     fn use_against_its_purpose(
         &mut self,
         session: &mut Session,
-        domain: &DomainKeys,
         key: DomainKey,
         handle: ObjectHandle,
     ) -> Result<(), Error> {
@@ -178,11 +232,12 @@ impl Trial {
                 session.decrypt(mechanism, handle, &[0; 32])
             })?;
         }
-        self.attempt(
-            session,
-            format!("{name}: decrypt by its own wrapping mechanism"),
-            |session| session.decrypt(domain.key_wrap(), handle, &[0; 40]),
-        )?;
+        for mechanism in self.mechanisms.clone() {
+            let how = self.by(mechanism);
+            self.attempt(session, format!("{name}: decrypt{how}"), |session| {
+                session.decrypt(CallMechanism::Plain(mechanism), handle, &[0; 40])
+            })?;
+        }
         self.attempt(session, format!("{name}: derive a key"), |session| {
             let template = template::key(KeyType::Aes256, Lifetime::Session, Extraction::Allowed, Usage::NONE);
             session.derive_key(
@@ -196,9 +251,12 @@ impl Trial {
                 session.sign(CallMechanism::Plain(CKM_SHA512_HMAC), handle, &block, 64)
             })?;
             let victim = temporary_key(session, Usage::NONE)?;
-            self.attempt(session, format!("{name}: wrap a key"), |session| {
-                session.wrap_key(domain.key_wrap(), handle, victim, WRAPPED_CAPACITY)
-            })?;
+            for mechanism in self.mechanisms.clone() {
+                let how = self.by(mechanism);
+                self.attempt(session, format!("{name}: wrap a key{how}"), |session| {
+                    session.wrap_key(CallMechanism::Plain(mechanism), handle, victim, WRAPPED_CAPACITY)
+                })?;
+            }
             session.destroy_object(victim)?;
         } else {
             self.attempt(session, format!("{name}: compute a CMAC"), |session| {
@@ -208,13 +266,7 @@ impl Trial {
         Ok(())
     }
 
-    fn take_out(
-        &mut self,
-        session: &mut Session,
-        domain: &DomainKeys,
-        key: DomainKey,
-        handle: ObjectHandle,
-    ) -> Result<(), Error> {
+    fn take_out(&mut self, session: &mut Session, key: DomainKey, handle: ObjectHandle) -> Result<(), Error> {
         let name = key.name();
         self.attempt(session, format!("{name}: read the value"), |session| {
             session.attribute(handle, CKA_VALUE, 64)
@@ -226,14 +278,15 @@ impl Trial {
                 ..Usage::NONE
             },
         )?;
-        for (wrapper, wrapping) in [
-            ("a key of one's own", own),
-            ("the seal key", domain.seal),
-            ("the portable key", domain.portable),
-        ] {
-            self.attempt(session, format!("{name}: wrap it under {wrapper}"), |session| {
-                session.wrap_key(domain.key_wrap(), wrapping, handle, WRAPPED_CAPACITY)
-            })?;
+        let mut wrapping = vec![("a key of one's own", own)];
+        wrapping.extend(&self.wrapping);
+        for (wrapper, wrapping) in wrapping {
+            for mechanism in self.mechanisms.clone() {
+                let how = self.by(mechanism);
+                self.attempt(session, format!("{name}: wrap it under {wrapper}{how}"), |session| {
+                    session.wrap_key(CallMechanism::Plain(mechanism), wrapping, handle, WRAPPED_CAPACITY)
+                })?;
+            }
         }
         session.destroy_object(own)?;
         Ok(())

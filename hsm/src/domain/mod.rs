@@ -9,12 +9,17 @@
 //! A domain is born on one member as an [`Origin`] of session objects that can do nothing but be wrapped. Each member,
 //! the origin's own included, makes a [`Transport`] key, receives the three keys under it with their final templates,
 //! and forgets the transport key; then the origin is destroyed. From then on no copy can be wrapped.
+//!
+//! A token that cannot hold a seal key ([`crate::sealing`]) can hold a *resident* domain: a mac key alone, born on the token
+//! under its final template. It authenticates the same things; keys under it are resident keys.
 
 mod clone;
 mod forbidden;
+mod resident;
 
 pub use clone::{OaepHash, Origin, Transport, WrappedDomain};
 pub use forbidden::{Attempt, Verdict, try_forbidden};
+pub use resident::create_resident;
 
 use crate::{
     Error,
@@ -58,7 +63,11 @@ impl DomainKey {
 
     /// The template of the key as a member holds it.
     fn member_template(self, epoch: u32, key_wrap: CK_MECHANISM_TYPE) -> Template {
-        let label = self.label(epoch);
+        named(self.template(Lifetime::Token, key_wrap), &self.label(epoch))
+    }
+
+    /// What the key is and may do, without its names. `key_wrap` is the token's mechanism for RFC 5649.
+    pub(crate) fn template(self, lifetime: Lifetime, key_wrap: CK_MECHANISM_TYPE) -> Template {
         let usage = match self {
             Self::Seal | Self::Portable => Usage {
                 wrap: true,
@@ -71,9 +80,7 @@ impl DomainKey {
                 ..Usage::NONE
             },
         };
-        let mut template = template::key(self.key_type(), Lifetime::Token, Extraction::Forbidden, usage)
-            .with(Attribute::bytes(CKA_LABEL, label.as_bytes()))
-            .with(Attribute::bytes(CKA_ID, label.as_bytes()));
+        let mut template = template::key(self.key_type(), lifetime, Extraction::Forbidden, usage);
         if let Some(unwrap) = self.unwrap_template() {
             template = template.with(Attribute::attributes(CKA_UNWRAP_TEMPLATE, unwrap));
         }
@@ -104,51 +111,79 @@ impl DomainKey {
     }
 }
 
+/// A domain key's template with its names. `CKA_MODIFIABLE` stays last.
+fn named(template: Template, label: &str) -> Template {
+    template
+        .without(CKA_MODIFIABLE)
+        .with(Attribute::bytes(CKA_LABEL, label.as_bytes()))
+        .with(Attribute::bytes(CKA_ID, label.as_bytes()))
+        .with(Attribute::flag(CKA_MODIFIABLE, false))
+}
+
 /// The domain keys of one epoch on one member.
 #[derive(Debug, Clone, Copy)]
 pub struct DomainKeys {
     epoch: u32,
+    mac: ObjectHandle,
+    // A resident domain has none.
+    sealing: Option<SealingKeys>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SealingKeys {
     seal: ObjectHandle,
     portable: ObjectHandle,
-    mac: ObjectHandle,
     key_wrap: CK_MECHANISM_TYPE,
 }
 
+/// How a key is wrapped under the domain.
+#[derive(Debug, Clone, Copy)]
+pub struct Wrapping {
+    /// The key that wraps and unwraps.
+    pub key: ObjectHandle,
+    /// RFC 5649 under the name that the token has for it.
+    pub mechanism: CallMechanism<'static>,
+}
+
 impl DomainKeys {
-    /// Finds the domain keys of an epoch. `key_wrap` is the token's mechanism for RFC 5649.
+    /// Finds the domain keys of an epoch, of a sealing or a resident domain. `key_wrap` is the token's mechanism for RFC 5649.
     ///
     /// # Errors
     ///
     /// [`Error::NoDomain`] when the token has none of them; [`Error::TokenSelection`] when one is missing or there
-    /// several times, which no ceremony leaves behind.
-    pub fn find(session: &mut Session, epoch: u32, key_wrap: CK_MECHANISM_TYPE) -> Result<Self, Error> {
+    /// several times, or there are keys of both kinds of domain, which no ceremony leaves behind;
+    /// [`Error::Unsupported`] when the token has the keys of a sealing domain and no mechanism for them.
+    pub fn find(session: &mut Session, epoch: u32, key_wrap: Option<CK_MECHANISM_TYPE>) -> Result<Self, Error> {
         let mut found = Vec::new();
         for key in DomainKey::ALL {
-            let label = key.label(epoch);
-            let template = Template::new([
-                Attribute::number(CKA_CLASS, CKO_SECRET_KEY),
-                Attribute::flag(CKA_TOKEN, true),
-                Attribute::bytes(CKA_LABEL, label.as_bytes()),
-            ]);
-            found.push(session.find_objects(&template, 2)?);
+            found.push(find_labelled(session, &key.label(epoch))?);
         }
-        if found.iter().all(Vec::is_empty) {
+        let resident = find_labelled(session, &resident::label(epoch))?;
+        if resident.is_empty() && found.iter().all(Vec::is_empty) {
             return Err(Error::NoDomain(epoch));
         }
-        match found.as_slice() {
-            [seal, portable, mac] if found.iter().all(|one| one.len() == 1) => Ok(Self {
+        match (found.as_slice(), resident.as_slice()) {
+            ([seal, portable, mac], []) if found.iter().all(|one| one.len() == 1) => Ok(Self {
                 epoch,
-                seal: seal[0],
-                portable: portable[0],
                 mac: mac[0],
-                key_wrap,
+                sealing: Some(SealingKeys {
+                    seal: seal[0],
+                    portable: portable[0],
+                    key_wrap: key_wrap.ok_or_else(|| Error::Unsupported(NEEDS_KEY_WRAP.to_owned()))?,
+                }),
+            }),
+            (_, [mac]) if found.iter().all(Vec::is_empty) => Ok(Self {
+                epoch,
+                mac: *mac,
+                sealing: None,
             }),
             _ => Err(Error::TokenSelection(format!(
-                "the token holds {} seal, {} portable and {} mac keys of domain epoch {epoch} (2 means 2 or more); \
-                 expected one of each",
+                "the token holds {} seal, {} portable and {} mac keys of domain epoch {epoch}, and {} mac keys of a resident \
+                 domain (2 means 2 or more); expected one of each of the three, or the last alone",
                 found[0].len(),
                 found[1].len(),
-                found[2].len()
+                found[2].len(),
+                resident.len()
             ))),
         }
     }
@@ -163,29 +198,45 @@ impl DomainKeys {
         self.mac
     }
 
-    /// The key that wraps keys of this exportability.
-    pub fn wrapping_key(&self, extraction: Extraction) -> ObjectHandle {
-        match extraction {
-            Extraction::Forbidden => self.seal,
-            Extraction::Allowed => self.portable,
-        }
+    /// Whether keys can be wrapped under it.
+    pub fn seals(&self) -> bool {
+        self.sealing.is_some()
     }
 
-    /// The wrapping mechanism: RFC 5649 under the name that the token has for it.
-    pub fn key_wrap(&self) -> CallMechanism<'static> {
-        CallMechanism::Plain(self.key_wrap)
+    /// How keys of this exportability are wrapped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NothingSeals`] in a resident domain.
+    pub fn wrapping(&self, extraction: Extraction) -> Result<Wrapping, Error> {
+        let SealingKeys {
+            seal,
+            portable,
+            key_wrap,
+        } = self.sealing.ok_or(Error::NothingSeals)?;
+        Ok(Wrapping {
+            key: match extraction {
+                Extraction::Forbidden => seal,
+                Extraction::Allowed => portable,
+            },
+            mechanism: CallMechanism::Plain(key_wrap),
+        })
     }
 
-    /// Computes the fingerprint of all three keys: a known key wrapped by each wrapping key, and a tag by the mac key.
+    /// Computes the fingerprint of all its keys: a known key wrapped by each wrapping key, and a tag by the mac key.
     pub fn fingerprint(&self, session: &mut Session) -> Result<Fingerprint, Error> {
+        let mac = record::authenticate(session, self.mac, RecordKind::Fingerprint, &self.epoch.to_be_bytes())?;
+        let Some(sealing) = self.sealing else {
+            return Ok(Fingerprint::of_resident_domain(self.epoch, &mac));
+        };
         let known = session.create_object(
             &template::key(KeyType::Aes256, Lifetime::Session, Extraction::Allowed, Usage::NONE)
                 .with(Attribute::bytes(CKA_VALUE, KNOWN_KEY)),
         )?;
-        let seal = session.wrap_key(self.key_wrap(), self.seal, known, WRAPPED_CAPACITY)?;
-        let portable = session.wrap_key(self.key_wrap(), self.portable, known, WRAPPED_CAPACITY)?;
+        let mechanism = CallMechanism::Plain(sealing.key_wrap);
+        let seal = session.wrap_key(mechanism, sealing.seal, known, WRAPPED_CAPACITY)?;
+        let portable = session.wrap_key(mechanism, sealing.portable, known, WRAPPED_CAPACITY)?;
         session.destroy_object(known)?;
-        let mac = record::authenticate(session, self.mac, RecordKind::Fingerprint, &self.epoch.to_be_bytes())?;
         Ok(Fingerprint::of_parts(self.epoch, &seal, &portable, &mac))
     }
 
@@ -200,7 +251,16 @@ impl DomainKeys {
     }
 }
 
-/// Identifies a domain: equal on two members exactly when all three keys are equal.
+fn find_labelled(session: &mut Session, label: &str) -> Result<Vec<ObjectHandle>, Error> {
+    let template = Template::new([
+        Attribute::number(CKA_CLASS, CKO_SECRET_KEY),
+        Attribute::flag(CKA_TOKEN, true),
+        Attribute::bytes(CKA_LABEL, label.as_bytes()),
+    ]);
+    Ok(session.find_objects(&template, 2)?)
+}
+
+/// Identifies a domain: equal on two members exactly when all its keys are equal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
@@ -213,6 +273,16 @@ impl Fingerprint {
             .u32(epoch)
             .bytes(wrapped_by_seal)
             .bytes(wrapped_by_portable)
+            .bytes(mac)
+            .finish();
+        Self(Sha256::digest(parts).into())
+    }
+
+    /// The fingerprint of a resident domain from what its mac key makes of the epoch.
+    pub fn of_resident_domain(epoch: u32, mac: &[u8]) -> Self {
+        let parts = CanonicalWriter::new()
+            .bytes(b"portcullis resident domain fingerprint v1")
+            .u32(epoch)
             .bytes(mac)
             .finish();
         Self(Sha256::digest(parts).into())
@@ -250,6 +320,9 @@ impl fmt::Debug for Fingerprint {
 
 /// Public: any constant would do. It is only ever wrapped, to compare wrapping keys.
 pub const KNOWN_KEY: &[u8; 32] = b"portcullis-known-fingerprint-key";
+
+const NEEDS_KEY_WRAP: &str =
+    "AES key wrap with padding (RFC 5649), without which it cannot use the domain that it holds";
 
 /// More than any wrapped key has: RSA-4096 in PKCS#8 has about 2,400 bytes.
 pub(crate) const WRAPPED_CAPACITY: usize = 8192;

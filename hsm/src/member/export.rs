@@ -101,14 +101,9 @@ impl Member {
         token: &KeyToken,
         wrap: impl FnOnce(&mut Session, ObjectHandle) -> Result<Vec<u8>, Error>,
     ) -> Result<Vec<u8>, Error> {
-        let domain = self.domain()?;
+        let under = self.domain()?.wrapping(Extraction::Allowed)?;
         let template = template::key(token.key_type, Lifetime::Session, Extraction::Allowed, Usage::NONE);
-        let exported = session.unwrap_key(
-            domain.key_wrap(),
-            domain.wrapping_key(Extraction::Allowed),
-            &token.wrapped,
-            &template,
-        )?;
+        let exported = session.unwrap_key(under.mechanism, under.key, &token.wrapped, &template)?;
         let wrapped = wrap(session, exported);
         session.destroy_object(exported)?;
         wrapped

@@ -73,9 +73,10 @@ impl Member {
             nonce,
             associated_data: &associated_data,
         };
-        self.decrypt_with(session, gcm.key, permitted_use, |session, key| {
+        self.use_key(session, gcm.key, permitted_use, |session, key| {
             session.decrypt(mechanism, key.handle(), ciphertext)
         })
+        .map_err(|error| self.judge_decryption(error))
     }
 
     /// Draws a data key of so many bytes from the token and encrypts it; returns both.

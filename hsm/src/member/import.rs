@@ -155,26 +155,16 @@ impl Member {
         exportable: Extraction,
         declared: Option<Vec<u8>>,
     ) -> Result<(Vec<u8>, Vec<u8>), Error> {
-        let domain = self.domain()?;
+        let under = self.domain()?.wrapping(exportable)?;
         let template = template::key(new.key_type, Lifetime::Session, Extraction::Allowed, Usage::NONE);
         let arrived = self.bring(session, arrival, template)?;
-        let wrapped = session.wrap_key(
-            domain.key_wrap(),
-            domain.wrapping_key(exportable),
-            arrived,
-            WRAPPED_CAPACITY,
-        );
+        let wrapped = session.wrap_key(under.mechanism, under.key, arrived, WRAPPED_CAPACITY);
         let wrapped = match wrapped {
             Err(error) if NOT_WRAPPABLE.contains(&error.code) => return Err(Error::NotWrappable(new.key_type)),
             wrapped => wrapped.map_err(|error| self.judge_arrival(error))?,
         };
         let kept = session
-            .unwrap_key(
-                domain.key_wrap(),
-                domain.wrapping_key(exportable),
-                &wrapped,
-                &examined(new.key_type),
-            )
+            .unwrap_key(under.mechanism, under.key, &wrapped, &examined(new.key_type))
             .map_err(|error| self.judge_arrival(error))?;
         if let Some(length) = new.key_type.secret_length() {
             self.examine_secret(session, length, wrapped.len(), [arrived, kept])?;
@@ -198,6 +188,9 @@ impl Member {
             let public_key = self.examine_pair(session, new.key_type, probe, declared)?;
             session.destroy_object(probe)?;
             public_key
+        } else if !self.domain()?.seals() {
+            self.examine_length(session, new.key_type, arrival)?;
+            declared.map_or(Ok(Vec::new()), |_| Err(refused(SECRET_WITH_PUBLIC_KEY)))?
         } else {
             // Sealed for the examination alone; the result is dropped.
             self.seal_arrival(session, new, arrival, Extraction::Forbidden, declared)?
@@ -256,7 +249,7 @@ impl Member {
         if !key_type.is_asymmetric() {
             return match declared {
                 None => Ok(Vec::new()),
-                Some(_) => Err(refused("a secret key has no public key, and one was given")),
+                Some(_) => Err(refused(SECRET_WITH_PUBLIC_KEY)),
             };
         }
         let shown = shown_public_key(session, key_type, key)?;
@@ -294,13 +287,7 @@ impl Member {
         if wrapped_length != wrapped_length_of(length) {
             return Err(other_length());
         }
-        let told = session
-            .attribute(arrived, CKA_VALUE_LEN, size_of::<CK_ULONG>())
-            .ok()
-            .and_then(|bytes| bytes.try_into().ok())
-            .map(CK_ULONG::from_ne_bytes)
-            .filter(|told| *told != 0);
-        if let Some(told) = told {
+        if let Some(told) = told_length(session, arrived) {
             return if told == length as CK_ULONG {
                 Ok(())
             } else {
@@ -318,6 +305,23 @@ impl Member {
         }
     }
 
+    /// Checks the length of a secret key where nothing can be wrapped: by what the token tells, which it must if the value was not
+    /// seen in clear.
+    fn examine_length(&self, session: &mut Session, key_type: KeyType, arrival: &Arrival<'_>) -> Result<(), Error> {
+        let probe = self.bring(session, arrival, examined(key_type))?;
+        let told = told_length(session, probe);
+        session.destroy_object(probe)?;
+        let right = key_type.secret_length().map(|length| length as CK_ULONG);
+        match (told, &arrival.way) {
+            (None, Way::Create(_)) => Ok(()),
+            (None, Way::Unwrap { .. }) => Err(refused("the HSM does not tell the length of a key that it unwrapped")),
+            (told, _) if told == right => Ok(()),
+            _ => Err(refused(&format!(
+                "it is not a key of type {key_type}: its length is another"
+            ))),
+        }
+    }
+
     /// What an error over key material from outside means. Tokens answer wrong key material with anything up to
     /// `CKR_GENERAL_ERROR`; as with ciphertexts, the known answer tells that from a broken member.
     fn judge_arrival(&self, error: CallError) -> Error {
@@ -327,6 +331,12 @@ impl Member {
             _ => error.into(),
         }
     }
+}
+
+/// The length in bytes that the token tells of a secret key, if it does.
+fn told_length(session: &mut Session, key: ObjectHandle) -> Option<CK_ULONG> {
+    let told = session.attribute(key, CKA_VALUE_LEN, size_of::<CK_ULONG>()).ok()?;
+    Some(CK_ULONG::from_ne_bytes(told.try_into().ok()?)).filter(|told| *told != 0)
 }
 
 /// A key as it is examined: it may sign, to prove its public half, and nothing else.
@@ -375,4 +385,5 @@ fn is_curve(key_type: KeyType, parameters: &[u8]) -> bool {
     key_type.family() == Family::Edwards || curve_parameters(key_type).is_some_and(|expected| expected == parameters)
 }
 
+const SECRET_WITH_PUBLIC_KEY: &str = "a secret key has no public key, and one was given";
 const NOT_UNWRAPPED: &str = "it cannot be unwrapped: it was wrapped for another key or in another way, was damaged, or is not of the declared type";

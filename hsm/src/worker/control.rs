@@ -5,9 +5,9 @@ use super::{
     perform::{malformed, new_key},
     protocol::{
         AttemptResult, Attempts, ChangePin, CloneStep, CloneStepBody, DestroyResident, Domain, DomainFound, Empty,
-        Failure, FailureKind, InitialiseToken, Open, Opened, Probed, ReplyBody, RequestBody, WrapTo,
+        Failure, FailureKind, InitialiseToken, Obstacle, Obstacles, Open, Opened, Probed, ReplyBody, RequestBody,
+        WrapTo,
     },
-    repair::with_repairs,
     reply::failure,
     transfer,
 };
@@ -22,6 +22,7 @@ use crate::{
     pkcs11::{Module, Session, SessionKind, TokenInfo},
     resident,
     return_code::Class,
+    sealing::SealingObstacle,
     token::{TokenSelector, change_user_pin, initialise_token},
 };
 use secrecy::SecretSlice;
@@ -51,9 +52,9 @@ struct Provisioning {
 /// What opening asks the process to start.
 pub(super) struct Started {
     pub(super) member: Arc<Member>,
-    pub(super) sessions: Vec<Session>,
+    pub(super) sessions: u32,
     pub(super) queue: usize,
-    pub(super) generation_sessions: Vec<Session>,
+    pub(super) generation_sessions: u32,
     pub(super) generation_queue: usize,
 }
 
@@ -94,11 +95,8 @@ impl Control {
             .session_limit
             .map_or(u64::MAX, |limit| limit.saturating_sub(4))
             .max(2);
-        let generations = u64::from(request.generation_sessions).clamp(1, limit.div_ceil(4)) as usize;
-        let uses = u64::from(request.sessions).clamp(1, limit - generations as u64) as usize;
-        let mut sessions = open_sessions(&member, uses + generations)?;
-        let generations = generations.min(sessions.len().div_ceil(4));
-        let generation_sessions = sessions.split_off(sessions.len() - generations);
+        let generation_sessions = u64::from(request.generation_sessions).clamp(1, limit.div_ceil(4)) as u32;
+        let sessions = u64::from(request.sessions).clamp(1, limit - u64::from(generation_sessions)) as u32;
         // Refused above if it is set already.
         let _ = self.member.set(Arc::clone(&member));
         let opened = Opened {
@@ -109,9 +107,10 @@ impl Control {
                 .filter(|one| member.capabilities().generates(**one))
                 .map(|one| one.number().into())
                 .collect(),
-            sessions: sessions.len() as u32,
-            generation_sessions: generation_sessions.len() as u32,
+            sessions,
+            generation_sessions,
             unprotected: self.unprotected.clone(),
+            sealing: Some(Box::new(sealing_obstacles(member.capabilities()))),
             ..token_message(member.token_info())
         };
         let started = Started {
@@ -126,15 +125,16 @@ impl Control {
 
     /// Answers a request that is not for the queue.
     pub(super) fn answer(&mut self, body: &mut RequestBody) -> Result<ReplyBody, Failure> {
-        let result = match self.member.get().cloned() {
-            // The same repairs as a session thread makes, where another attempt brings another session.
-            Some(member) => {
-                let opens_its_own = opens_its_own_session(body);
-                let is_worth = |class| class == Class::LoginLost || opens_its_own;
-                with_repairs(&member, is_worth, || self.perform(body))
+        let result = self.perform(body).or_else(|error| {
+            // The same repair as a session thread makes: the token lost the login.
+            if error.class() == Class::LoginLost
+                && let Some(member) = self.member.get()
+            {
+                member.log_in_again()?;
+                return self.perform(body);
             }
-            None => self.perform(body),
-        };
+            Err(error)
+        });
         result.map_err(|error| Failure::from(&error))
     }
 
@@ -184,6 +184,12 @@ impl Control {
                 provisioning.origin = Some(Origin::create(&mut provisioning.session, request.epoch)?);
                 Ok(ReplyBody::Done(Empty {}))
             }
+            RequestBody::CreateResidentDomain(request) => {
+                let member = self.member()?;
+                let mut session = member.open_session(SessionKind::ReadWrite)?;
+                member.create_resident_domain(&mut session, request.epoch)?;
+                Ok(ReplyBody::Done(Empty {}))
+            }
             RequestBody::DestroyOrigin(_) => {
                 let provisioning = self.provisioning()?;
                 let origin = provisioning.origin.take().ok_or_else(|| no("origin"))?;
@@ -200,8 +206,9 @@ impl Control {
                         what: attempt.what,
                         refused_with: match attempt.verdict {
                             Verdict::Refused(code) => code.value(),
-                            Verdict::Allowed => 0,
+                            Verdict::Forced | Verdict::Allowed => 0,
                         },
+                        forced: attempt.verdict == Verdict::Forced,
                     })
                     .collect();
                 Ok(ReplyBody::Attempts(Attempts { attempts }))
@@ -302,34 +309,6 @@ impl Control {
     }
 }
 
-/// Opens so many sessions, or as many as the token gives: what it says of its limit may be wrong. One more is left for changes of
-/// token objects.
-fn open_sessions(member: &Member, wanted: usize) -> Result<Vec<Session>, Error> {
-    let mut sessions = Vec::with_capacity(wanted + 1);
-    while sessions.len() <= wanted {
-        match member.open_session(SessionKind::ReadOnly) {
-            Ok(session) => sessions.push(session),
-            // Two are what it takes to serve: one for the use of keys, one for their generation.
-            Err(error) if error.class() == Class::Busy && sessions.len() >= 2 => break,
-            Err(error) => return Err(error),
-        }
-    }
-    sessions.truncate((sessions.len() - 1).max(2));
-    Ok(sessions)
-}
-
-/// Whether a request works in a session that is opened for it, or replaced after an error.
-fn opens_its_own_session(body: &RequestBody) -> bool {
-    matches!(
-        body,
-        RequestBody::Probe(_)
-            | RequestBody::FindDomain(_)
-            | RequestBody::GenerateResident(_)
-            | RequestBody::ImportResident(_)
-            | RequestBody::DestroyResident(_)
-    )
-}
-
 fn token_message(info: &TokenInfo) -> Opened {
     Opened {
         label: info.label.clone(),
@@ -339,6 +318,16 @@ fn token_message(info: &TokenInfo) -> Opened {
         firmware_version: info.firmware_version.clone(),
         hardware_version: info.hardware_version.clone(),
         ..Opened::default()
+    }
+}
+
+fn sealing_obstacles(capabilities: &Capabilities) -> Obstacles {
+    let obstacle = |one: &SealingObstacle| Obstacle {
+        code: one.code().to_owned(),
+        message: one.to_string(),
+    };
+    Obstacles {
+        list: capabilities.sealing_obstacles().iter().map(obstacle).collect(),
     }
 }
 

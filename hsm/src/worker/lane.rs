@@ -40,6 +40,7 @@ impl Lane {
             | RequestBody::DestroyResident(_)
             | RequestBody::ImportResident(_)
             | RequestBody::CreateOrigin(_)
+            | RequestBody::CreateResidentDomain(_)
             | RequestBody::Clone(_)
             | RequestBody::DestroyOrigin(_)
             | RequestBody::TryForbidden(_) => Self::Changes,

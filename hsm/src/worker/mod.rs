@@ -20,7 +20,6 @@ mod perform;
 mod process;
 pub mod protocol;
 mod queue;
-mod repair;
 mod reply;
 pub mod sandbox;
 mod session_thread;

@@ -15,7 +15,7 @@ pub use key_use::{
 };
 pub use token::{
     AttemptResult, Attempts, ChangePin, CloneStep, CloneStepBody, Domain, DomainFound, FindDomain, InitialiseToken,
-    List, Open, Opened, Probed, WrapTo,
+    List, Obstacle, Obstacles, Open, Opened, Probed, WrapTo,
 };
 
 /// The longest payload that a gateway may accept.
@@ -34,7 +34,7 @@ pub struct Request {
     /// What to do.
     #[prost(
         oneof = "RequestBody",
-        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 30, 40, 41, 42, 43, 44, 45, 46, 50, 51, 52, 53, 54, 55, 56, \
+        tags = "10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 26, 30, 40, 41, 42, 43, 44, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, \
                 60, 61, 62, 63, 64, 90"
     )]
     pub body: Option<RequestBody>,
@@ -107,6 +107,9 @@ pub enum RequestBody {
     /// Try what must fail on the domain keys.
     #[prost(message, tag = "46")]
     TryForbidden(Empty),
+    /// Make a resident domain on a token that cannot hold a sealing one.
+    #[prost(message, tag = "47")]
+    CreateResidentDomain(FindDomain),
 
     /// Import a wrapped key.
     #[prost(message, tag = "60")]

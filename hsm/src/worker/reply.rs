@@ -85,7 +85,7 @@ impl From<&Error> for Failure {
             Error::DecryptionFailed => FailureKind::DecryptionFailed,
             Error::NotAuthentic(_) | Error::Token(_) => FailureKind::NotAuthentic,
             Error::NotLoaded => FailureKind::KeyNeeded,
-            Error::Unsupported(_) | Error::NotWrappable(_) => FailureKind::Unsupported,
+            Error::Unsupported(_) | Error::NotWrappable(_) | Error::NothingSeals => FailureKind::Unsupported,
             Error::ImportRefused(_) => FailureKind::ImportRefused,
             Error::ExportRefused(_) => FailureKind::ExportRefused,
             Error::ResidentMissing => FailureKind::KeyMissing,
@@ -101,7 +101,6 @@ impl From<&Error> for Failure {
         };
         let return_code = match error {
             Error::Call(CallError { code, .. })
-            | Error::Keeper(CallError { code, .. })
             | Error::PinRefused(CallError { code, .. })
             | Error::PublicKey(PublicKeyError::Call(CallError { code, .. })) => code.value(),
             _ => 0,

@@ -51,6 +51,7 @@ impl Serving {
                 state: directory.path().join("state"),
                 listen: (Ipv4Addr::LOCALHOST, 0).into(),
                 module: None,
+                environment: Vec::new(),
             };
             let config = dev::prepare(&options, |_| {}).await.expect("a development cluster");
             let configuration = Configuration::new(&config).adjusted(|settings| {

@@ -152,6 +152,7 @@ pub(super) async fn create_job(
         storage: Storage::Sealed,
     };
     if request.validate_only {
+        gateway.cluster.require_storage(specification.storage)?;
         gateway.cluster.choose(&Needs {
             uses: vec![(Operation::Unwrap, mechanism)],
             generates: Some(key_type),

@@ -198,6 +198,36 @@ pub struct Opened {
     /// How many session threads were started for the generation of keys.
     #[prost(uint32, tag = "12")]
     pub generation_sessions: u32,
+    /// Why the token cannot hold a domain under which keys are wrapped; nothing where it can.
+    // Boxed, because replies are passed about by value.
+    #[prost(message, optional, boxed, tag = "20")]
+    pub sealing: Option<Box<Obstacles>>,
+}
+
+impl Opened {
+    /// Why the token cannot hold a domain under which keys are wrapped; nothing where it can.
+    pub fn sealing_obstacles(&self) -> &[Obstacle] {
+        self.sealing.as_deref().map_or(&[], |found| &found.list)
+    }
+}
+
+/// What stands against something.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Obstacles {
+    /// All that was found.
+    #[prost(message, repeated, tag = "1")]
+    pub list: Vec<Obstacle>,
+}
+
+/// Why a token cannot do something.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Obstacle {
+    /// The name that programs know it by.
+    #[prost(string, tag = "1")]
+    pub code: String,
+    /// In words.
+    #[prost(string, tag = "2")]
+    pub message: String,
 }
 
 /// See [`ReplyBody::DomainFound`](super::ReplyBody::DomainFound).
@@ -256,4 +286,7 @@ pub struct AttemptResult {
     /// The return code that refused it; 0 when it was allowed.
     #[prost(uint64, tag = "2")]
     pub refused_with: u64,
+    /// Whether the token did it, and made the key as its unwrapping key's template says.
+    #[prost(bool, tag = "20")]
+    pub forced: bool,
 }
