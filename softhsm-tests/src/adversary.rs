@@ -137,9 +137,7 @@ impl<'c> Adversary<'c> {
         ]);
         whole.extend(job.as_object().expect("an object").clone());
         let mut command = Command::new(workspace_binary("adversary"));
-        command
-            .arg(task)
-            .env("SOFTHSM2_CONF", self.cluster.softhsm_conf(self.member));
+        command.arg(task).envs(self.cluster.member_environment(self.member));
         let output = run_with_input(&mut command, Value::from(whole).to_string().as_bytes()).succeeded();
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error} in {output}"))
     }

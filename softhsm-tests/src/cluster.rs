@@ -7,6 +7,7 @@ use crate::{
 };
 use portcullis_client::Credentials;
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -45,6 +46,11 @@ impl TestCluster {
             .args(["dev", "--listen", "127.0.0.1:0", "--prepare-only", "--state"])
             .arg(state))
         .succeeded();
+        Self { directory }
+    }
+
+    /// The cluster that was made in a directory.
+    pub(crate) fn made_in(directory: TempDir) -> Self {
         Self { directory }
     }
 
@@ -163,6 +169,18 @@ impl TestCluster {
         let module = PathBuf::from(first["module"].as_str().expect("the module's path"));
         let member = first["name"].as_str().expect("the member's name");
         faulty::module_behind(&module, &self.member_directory(member)).unwrap_or(module)
+    }
+
+    /// The environment of a member's workers.
+    pub fn member_environment(&self, member: &str) -> BTreeMap<String, String> {
+        let text = fs::read_to_string(self.config_file()).expect("the configuration");
+        let table: toml::Table = text.parse().expect("the configuration is TOML");
+        let members = table["member"].as_array().expect("[[member]]");
+        let found = members.iter().find(|one| one["name"].as_str() == Some(member));
+        let environment = found.expect("the member").get("environment");
+        let environment = environment.and_then(toml::Value::as_table).into_iter().flatten();
+        let text = |value: &toml::Value| value.as_str().expect("a text").to_owned();
+        environment.map(|(name, value)| (name.clone(), text(value))).collect()
     }
 
     /// A member's directory.

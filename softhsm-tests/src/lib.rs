@@ -13,6 +13,7 @@
 //! - [`Database`] (`database`) and [`AuditLog`] (`audit`) read the gateway's files, and change the former.
 //! - [`Collector`] (`collector`) receives traces and metrics by OTLP; [`Scrape`] (`scrape`) reads metrics as Prometheus does.
 //! - [`Adversary`] (`adversary`) runs the program `adversary`, which attacks a member by PKCS#11 alone.
+//! - [`Kryoptic`] (`kryoptic`) makes clusters of another kind of token.
 //! - `program` finds and runs programs, and waits for conditions.
 //!
 //! Functions here panic with a full message instead of returning errors: each failure is a failed test. What they start
@@ -30,6 +31,7 @@ mod faulty;
 mod gateway;
 mod http2;
 mod identity;
+mod kryoptic;
 mod material;
 mod program;
 mod refusal;
@@ -52,6 +54,7 @@ pub use faulty::{FaultyModule, Placed};
 pub use gateway::{Ended, Gateway, Launch};
 pub use http2::{Begun, Http2, framed, tls};
 pub use identity::{Authority, Identity, Wish};
+pub use kryoptic::Kryoptic;
 pub use material::{Material, OaepHash, kw_unwrap, kwp_unwrap, kwp_wrap, rsa_aes_unwrap, rsa_aes_wrap};
 pub use portcullis_faulty_module::{
     Counts, Crash, DIRECTORY_VARIABLE as FAULTY_MODULE_DIRECTORY, Fault, Function, Place, Rule,

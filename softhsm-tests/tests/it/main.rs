@@ -25,6 +25,7 @@ mod policy;
 mod readme;
 mod review;
 mod running;
+mod second_hsm;
 mod shutdown;
 mod table;
 mod telemetry;

@@ -1,6 +1,6 @@
 //! The commands of docs/operations.md, run as they stand there.
 
-use portcullis_softhsm_tests::{find_tool, run, temporary_directory, workspace_binary};
+use portcullis_softhsm_tests::{Kryoptic, find_tool, run, temporary_directory, workspace_binary};
 use std::{env, fs, net::TcpListener, path::Path, process::Command};
 
 #[test]
@@ -11,6 +11,7 @@ fn the_commands_of_the_operations_page_do_what_it_says() {
     assert!(blocks.len() >= 12, "the page has {} blocks", blocks.len());
 
     let scratch = temporary_directory();
+    let vendor = Kryoptic::WithoutTemplates.module();
     let here = |text: &str| {
         let mut text = text.replace("127.0.0.1:7443", &format!("127.0.0.1:{}", free_port()));
         for directory in [
@@ -23,6 +24,8 @@ fn the_commands_of_the_operations_page_do_what_it_says() {
             let its = scratch.path().join(directory.trim_start_matches('/'));
             text = text.replace(directory, its.to_str().expect("UTF-8"));
         }
+        text = text.replace("/usr/lib/vendor/pkcs11.so", vendor.to_str().expect("UTF-8"));
+        text = text.replace("VENDOR_CONF=", "KRYOPTIC_CONF=");
         text
     };
     // One shell for all blocks. A command that is not expected to fail and does ends it; `! command` must fail.
