@@ -4,7 +4,7 @@ use crate::{
     Error,
     algorithm::{KeyType, Mechanism, Operation},
     pkcs11::{Attribute, CallMechanism, Module, Session, SessionKind, SlotId, Template},
-    return_code::ReturnCode,
+    return_code::{Class, ReturnCode},
     sealing::{SealingObstacle, try_sealing},
     template::{self, Extraction, Lifetime, Usage, pkcs11_mechanism},
 };
@@ -26,9 +26,12 @@ impl Capabilities {
     pub fn ask(module: &Module, slot: SlotId) -> Result<Self, Error> {
         let mut mechanisms = BTreeMap::new();
         for mechanism in module.mechanisms(slot)? {
-            // A token may list a mechanism that it then denies: leave that one out.
-            if let Ok(flags) = module.mechanism_flags(slot, mechanism) {
-                mechanisms.insert(mechanism, flags);
+            match module.mechanism_flags(slot, mechanism) {
+                Ok(flags) => drop(mechanisms.insert(mechanism, flags)),
+                // A token may list a mechanism that it then denies: leave that one out.
+                Err(error) if error.code.class() == Class::CallerFault => {}
+                // A token in trouble must not be taken for one that can do less.
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(Self {

@@ -24,6 +24,9 @@ pub enum Error {
     /// A PKCS#11 call failed.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// A call failed in a keeper session that had just replaced a lost one: no repair is left.
+    #[error(transparent)]
+    Keeper(CallError),
     /// A public key could not be read.
     #[error(transparent)]
     PublicKey(#[from] PublicKeyError),
@@ -77,6 +80,9 @@ pub enum Error {
     /// An object that was destroyed is still there.
     #[error("the token still shows an object that it said it destroyed")]
     NotDestroyed,
+    /// The member contradicts itself.
+    #[error("the token computed two different tags of one message, or another known answer than before")]
+    WrongAnswer,
     /// Ciphertext or associated data are wrong.
     #[error("the ciphertext or its associated data are wrong")]
     DecryptionFailed,
@@ -87,7 +93,11 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Call(error) | Self::PublicKey(PublicKeyError::Call(error)) => error.code.class(),
-            Self::PublicKey(PublicKeyError::Invalid(..)) | Self::NotDestroyed => Class::MemberFault,
+            Self::Keeper(error) => match error.code.class() {
+                Class::SessionLost => Class::MemberFault,
+                class => class,
+            },
+            Self::PublicKey(PublicKeyError::Invalid(..)) | Self::NotDestroyed | Self::WrongAnswer => Class::MemberFault,
             Self::ResidentMissing => Class::HandleLost,
             Self::Load(_) | Self::TokenSelection(_) | Self::PinRefused(_) => Class::Fatal,
             Self::NoDomain(_) | Self::NoDomainPossible(..) | Self::DomainExists(_) => Class::Fatal,

@@ -103,17 +103,18 @@ pub struct LoadedKeys {
 }
 
 impl LoadedKeys {
-    /// Nothing loaded.
-    pub fn new(module: &Arc<Module>, slot: SlotId, limits: LoadedLimits) -> Self {
-        Self {
+    /// Nothing loaded. The keeper's session is opened before others may have taken all that the token gives.
+    pub fn open(module: &Arc<Module>, slot: SlotId, limits: LoadedLimits) -> Result<Self, Error> {
+        let session = Session::open(module, slot, SessionKind::ReadOnly)?;
+        Ok(Self {
             module: Arc::clone(module),
             slot,
-            keeper: Mutex::new(None),
+            keeper: Mutex::new(Some(Arc::new(Mutex::new(session)))),
             cache: Mutex::new(Cache::new(limits)),
             hits: AtomicU64::new(0),
             loads: AtomicU64::new(0),
             evictions: AtomicU64::new(0),
-        }
+        })
     }
 
     /// The key with this digest, if it is loaded; it is pinned while the result lives.
@@ -133,8 +134,27 @@ impl LoadedKeys {
         }
     }
 
-    /// Loads an authentic token and pins it. `owner` is the principal to which an ephemeral key belongs.
+    /// Loads an authentic token and pins it. `owner` is the principal to which an ephemeral key belongs. A keeper whose session
+    /// is lost is replaced once: that is another session than the caller's, whose loss the caller repairs.
     pub fn load(
+        &self,
+        digest: &TokenDigest,
+        token: &KeyToken,
+        owner: Option<&str>,
+        domain: &DomainKeys,
+    ) -> Result<Arc<LoadedKey>, Error> {
+        match self.load_once(digest, token, owner, domain) {
+            Err(error) if error.class() == Class::SessionLost => {}
+            outcome => return outcome,
+        }
+        self.load_once(digest, token, owner, domain)
+            .map_err(|error| match error {
+                Error::Call(error) => Error::Keeper(error),
+                error => error,
+            })
+    }
+
+    fn load_once(
         &self,
         digest: &TokenDigest,
         token: &KeyToken,
@@ -202,7 +222,7 @@ impl LoadedKeys {
         Ok(Arc::clone(keeper.insert(Arc::new(Mutex::new(session)))))
     }
 
-    /// Gives a keeper up whose session or login is lost. What it loaded goes with its last user; keys are loaded anew by
+    /// Gives a keeper up whose session is lost or stuck. What it loaded goes with its last user; keys are loaded anew by
     /// the next keeper.
     fn judge_keeper(&self, failed: &Arc<Mutex<Session>>, error: &Error) {
         let Error::Call(CallError { code, .. }) = error else {

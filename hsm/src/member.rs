@@ -7,10 +7,15 @@
 //! - `gcm`: authenticated encryption, data keys, and encrypting anew.
 //! - `bare`: AES modes without authentication.
 //! - `private_key`: RSA decryption and key agreement.
+//! - `decryption`: whether a failed decryption is about the ciphertext or about the member.
+//! - `login`, `probe`: whether the member is still logged in, and still what it was.
 
 mod bare;
+mod decryption;
 mod gcm;
+mod login;
 mod private_key;
+mod probe;
 mod signing;
 
 pub use bare::BareOutput;
@@ -24,6 +29,8 @@ pub use ephemeral::Tenure;
 pub use export::Recipient;
 pub use import::ImportSource;
 
+use login::Guard;
+
 use crate::{
     Error,
     algorithm::{KeyType, Mechanism, Operation, PermittedUse, PermittedUses},
@@ -32,9 +39,7 @@ use crate::{
     ephemeral_token::EphemeralToken,
     key_token::{KeyToken, Origin, Storage, TokenDigest, token_digest},
     loaded::{LoadedKey, LoadedKeyCounts, LoadedKeys, LoadedLimits},
-    pkcs11::{
-        Attribute, CallError, CallMechanism, CallResult, Module, Session, SessionKind, SlotId, TokenInfo, UserType,
-    },
+    pkcs11::{Attribute, CallMechanism, CallResult, Module, Session, SessionKind, SlotId, TokenInfo, UserType},
     public_key::read_public_key,
     record::{self, RecordKind, Tag},
     resident,
@@ -45,7 +50,7 @@ use crate::{
 };
 use cryptoki_sys::*;
 use secrecy::SecretSlice;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -74,14 +79,6 @@ pub struct NewKey {
     pub storage: Storage,
 }
 
-/// The session that keeps the login, and what became of the last one.
-#[derive(Debug)]
-struct Guard {
-    session: Session,
-    // Once the token has refused the PIN, it is not tried again in the life of this member.
-    refused: Option<CallError>,
-}
-
 /// An open member.
 #[derive(Debug)]
 pub struct Member {
@@ -91,6 +88,8 @@ pub struct Member {
     capabilities: Capabilities,
     pin: SecretSlice<u8>,
     guard: Mutex<Guard>,
+    // Opened before others may have taken all sessions that the token gives, and replaced after an error.
+    probing: Mutex<Option<Session>>,
     domain: OnceLock<DomainKeys>,
     known_answer: OnceLock<Tag>,
     loaded: LoadedKeys,
@@ -116,16 +115,14 @@ impl Member {
         capabilities.try_encrypting(&guard)?;
         capabilities.try_sealing(&guard)?;
         Ok(Self {
-            loaded: LoadedKeys::new(&module, slot, limits),
+            loaded: LoadedKeys::open(&module, slot, limits)?,
+            probing: Mutex::new(Some(Session::open(&module, slot, SessionKind::ReadOnly)?)),
             module,
             slot,
             info,
             capabilities,
             pin,
-            guard: Mutex::new(Guard {
-                session: guard,
-                refused: None,
-            }),
+            guard: Mutex::new(Guard::new(guard)),
             domain: OnceLock::new(),
             known_answer: OnceLock::new(),
         })
@@ -153,16 +150,16 @@ impl Member {
 
     /// Finds the domain of an epoch and computes its fingerprint. Keys can be used only after this.
     pub fn find_domain(&self, epoch: u32) -> Result<Fingerprint, Error> {
-        let mut session = self.open_session(SessionKind::ReadOnly)?;
-        let obstacles = self.capabilities.sealing_obstacles();
-        let domain = match DomainKeys::find(&mut session, epoch, self.capabilities.key_wrap()) {
-            Err(Error::NoDomain(epoch)) if !obstacles.is_empty() => {
-                return Err(Error::NoDomainPossible(epoch, sealing::in_words(obstacles)));
-            }
-            found => found?,
-        };
-        let fingerprint = domain.fingerprint(&mut session)?;
-        let answer = domain.known_answer(&mut session)?;
+        let (key_wrap, obstacles) = (self.capabilities.key_wrap(), self.capabilities.sealing_obstacles());
+        let (domain, fingerprint, answer) = self.in_probing_session(|session| {
+            let domain = match DomainKeys::find(session, epoch, key_wrap) {
+                Err(Error::NoDomain(epoch)) if !obstacles.is_empty() => {
+                    return Err(Error::NoDomainPossible(epoch, sealing::in_words(obstacles)));
+                }
+                found => found?,
+            };
+            Ok((domain, domain.fingerprint(session)?, domain.known_answer(session)?))
+        })?;
         if *self.known_answer.get_or_init(|| answer) != answer || self.domain.get_or_init(|| domain).epoch() != epoch {
             return Err(Error::NotAuthentic("the domain of a member that already has one"));
         }
@@ -188,31 +185,6 @@ impl Member {
     pub fn key_wrap(&self) -> Result<CK_MECHANISM_TYPE, Error> {
         let missing = || Error::Unsupported("AES key wrap with padding (RFC 5649)".to_owned());
         self.capabilities.key_wrap().ok_or_else(missing)
-    }
-
-    /// Reads the token and computes the known answer: real work, because sessions open on a token that has gone.
-    pub fn probe(&self) -> Result<Tag, Error> {
-        self.module.token_info(self.slot)?;
-        let mut session = self.open_session(SessionKind::ReadOnly)?;
-        self.domain()?.known_answer(&mut session)
-    }
-
-    /// Logs in again after the token lost the login.
-    pub fn log_in_again(&self) -> Result<(), Error> {
-        let mut guard = self.guard.lock().unwrap_or_else(|lock| lock.into_inner());
-        if let Some(refused) = guard.refused {
-            return Err(Error::PinRefused(refused));
-        }
-        match guard.session.login(UserType::User, &self.pin) {
-            Ok(()) => Ok(()),
-            // Another thread was here first.
-            Err(error) if error.code == ReturnCode::USER_ALREADY_LOGGED_IN => Ok(()),
-            Err(error) if error.code.class() == Class::Fatal => {
-                guard.refused = Some(error);
-                Err(Error::PinRefused(error))
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// The domain keys, once [`Member::find_domain`] has found them.
@@ -260,7 +232,8 @@ impl Member {
         Ok(token.sealed(&tag))
     }
 
-    /// Checks the tag of a stored message.
+    /// Checks the tag of a stored message. That one is wrong is believed only of a member that says so twice and still gives the
+    /// known answer: the caller would take it for a forgery.
     pub fn is_authentic(
         &self,
         session: &mut Session,
@@ -268,7 +241,14 @@ impl Member {
         message: &[u8],
         tag: &[u8],
     ) -> Result<bool, Error> {
-        Ok(record::is_authentic(session, self.domain()?.mac(), kind, message, tag)?)
+        let mac = self.domain()?.mac();
+        if record::is_authentic(session, mac, kind, message, tag)? {
+            return Ok(true);
+        }
+        if record::is_authentic(session, mac, kind, message, tag)? || !self.still_answers() {
+            return Err(Error::WrongAnswer);
+        }
+        Ok(false)
     }
 
     /// Computes the tag of a message to be stored. Key tokens get theirs only where they are made.
@@ -413,35 +393,10 @@ impl Member {
         }
         Ok(token)
     }
+}
 
-    /// What a failed decryption means: one answer for everything that may be wrong with a ciphertext.
-    ///
-    /// Tokens answer a wrong tag or padding with anything from `CKR_ENCRYPTED_DATA_INVALID` to `CKR_GENERAL_ERROR`. A code
-    /// that could also mean a broken member is judged by the known answer: if the member still gives it, the ciphertext was
-    /// wrong. Otherwise anyone could take members out of use by sending rubbish.
-    fn judge_decryption(&self, error: Error) -> Error {
-        let Error::Call(CallError { code, .. }) = error else {
-            return error;
-        };
-        match code {
-            ReturnCode::ENCRYPTED_DATA_INVALID
-            | ReturnCode::ENCRYPTED_DATA_LEN_RANGE
-            | ReturnCode::AEAD_DECRYPT_FAILED
-            | ReturnCode::DATA_INVALID
-            | ReturnCode::DATA_LEN_RANGE
-            | ReturnCode::SIGNATURE_INVALID => Error::DecryptionFailed,
-            code if code.class() == Class::MemberFault && self.still_answers() => Error::DecryptionFailed,
-            _ => error,
-        }
-    }
-
-    /// Whether the member still gives the known answer, so that an error is about the caller's input.
-    fn still_answers(&self) -> bool {
-        matches!(
-            (self.probe(), self.known_answer.get()),
-            (Ok(answer), Some(expected)) if answer == *expected
-        )
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|lock| lock.into_inner())
 }
 
 /// What a token answers to a mechanism or parameters that it does not do.

@@ -27,15 +27,23 @@ pub fn find_token(module: &Module, selector: &TokenSelector) -> Result<(SlotId, 
                 .is_none_or(|serial| *serial == info.serial_number)
     };
     let mut seen = Vec::new();
+    let mut unread = None;
     for attempt in 0..TOKEN_SEARCHES {
         if attempt > 0 {
             thread::sleep(TOKEN_SEARCH_PAUSE);
         }
         seen.clear();
+        unread = None;
         let mut found = Vec::new();
         for slot in module.slots_with_token()? {
-            // A slot whose token cannot be read is somebody else's broken token, unless nothing is found.
-            let Ok(info) = module.token_info(slot) else { continue };
+            let info = match module.token_info(slot) {
+                Ok(info) => info,
+                // Somebody else's broken token, unless nothing is found.
+                Err(error) => {
+                    unread = Some(error);
+                    continue;
+                }
+            };
             if info.initialised && matches(&info) {
                 found.push((slot, info));
             } else if info.initialised {
@@ -51,6 +59,10 @@ pub fn find_token(module: &Module, selector: &TokenSelector) -> Result<(SlotId, 
                 )));
             }
         }
+    }
+    // It may be the one that is meant, and come back.
+    if let Some(error) = unread {
+        return Err(error.into());
     }
     let seen = if seen.is_empty() {
         "no initialised token".to_owned()

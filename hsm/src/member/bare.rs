@@ -51,10 +51,9 @@ impl Member {
     ) -> Result<Zeroizing<Vec<u8>>, Error> {
         let call = template::bare_call(mechanism, iv).ok_or_else(|| wrong(mechanism))?;
         let permitted_use = PermittedUse::new(Operation::Decrypt, mechanism);
-        self.use_key(session, key, permitted_use, |session, key| {
+        self.decrypt_with(session, key, permitted_use, |session, key| {
             session.decrypt(call, key.handle(), ciphertext)
         })
-        .map_err(|error| self.judge_decryption(error))
     }
 }
 

@@ -73,10 +73,9 @@ impl Member {
             nonce,
             associated_data: &associated_data,
         };
-        self.use_key(session, gcm.key, permitted_use, |session, key| {
+        self.decrypt_with(session, gcm.key, permitted_use, |session, key| {
             session.decrypt(mechanism, key.handle(), ciphertext)
         })
-        .map_err(|error| self.judge_decryption(error))
     }
 
     /// Draws a data key of so many bytes from the token and encrypts it; returns both.

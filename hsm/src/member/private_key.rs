@@ -24,11 +24,9 @@ impl Member {
         let call = template::decryption_call(mechanism)
             .ok_or_else(|| Error::Refused(format!("{mechanism} does not decrypt with a private key")))?;
         let permitted_use = PermittedUse::new(Operation::Decrypt, mechanism);
-        let (plaintext, key_type) = self
-            .use_key(session, key, permitted_use, |session, key| {
-                Ok((session.decrypt(call, key.handle(), ciphertext)?, key.key_type()))
-            })
-            .map_err(|error| self.judge_decryption(error))?;
+        let (plaintext, key_type) = self.decrypt_with(session, key, permitted_use, |session, key| {
+            Ok((session.decrypt(call, key.handle(), ciphertext)?, key.key_type()))
+        })?;
         match (mechanism, key_type.family()) {
             (Mechanism::RsaRaw, Family::Rsa(bits)) => padded(plaintext, bits as usize / 8),
             _ => Ok(plaintext),

@@ -1,10 +1,11 @@
 use super::{CallMechanism, CallResult, Module, SlotId, Template, call};
+use crate::return_code::Class;
 use cryptoki_sys::{
-    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_ULONG, CK_UNAVAILABLE_INFORMATION,
-    CKF_RW_SESSION, CKF_SERIAL_SESSION, CKU_SO, CKU_USER,
+    CK_ATTRIBUTE, CK_ATTRIBUTE_TYPE, CK_OBJECT_HANDLE, CK_SESSION_HANDLE, CK_SESSION_INFO, CK_ULONG,
+    CK_UNAVAILABLE_INFORMATION, CKF_RW_SESSION, CKF_SERIAL_SESSION, CKU_SO, CKU_USER,
 };
 use secrecy::{ExposeSecret, SecretSlice};
-use std::{cell::Cell, marker::PhantomData, ptr, sync::Arc};
+use std::{cell::Cell, marker::PhantomData, mem::MaybeUninit, ptr, sync::Arc};
 use zeroize::Zeroizing;
 
 /// An object as one process sees it, for as long as it lives there.
@@ -69,6 +70,18 @@ impl Session {
     /// The slot whose token the session is on.
     pub fn slot(&self) -> SlotId {
         self.slot
+    }
+
+    /// Whether the token still knows the session.
+    pub fn is_open(&mut self) -> CallResult<bool> {
+        let mut info = MaybeUninit::<CK_SESSION_INFO>::zeroed();
+        // SAFETY: the call fills the structure, which nobody reads.
+        let asked = unsafe { call!(self.module, C_GetSessionInfo(self.handle, info.as_mut_ptr())) };
+        match asked {
+            Ok(()) => Ok(true),
+            Err(error) if error.code.class() == Class::SessionLost => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Logs the whole process in to the token. Never repeat it after `CKR_PIN_INCORRECT`: tokens lock.

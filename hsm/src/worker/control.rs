@@ -8,6 +8,7 @@ use super::{
         Failure, FailureKind, InitialiseToken, Obstacle, Obstacles, Open, Opened, Probed, ReplyBody, RequestBody,
         WrapTo,
     },
+    repair::with_repairs,
     reply::failure,
     transfer,
 };
@@ -52,9 +53,9 @@ struct Provisioning {
 /// What opening asks the process to start.
 pub(super) struct Started {
     pub(super) member: Arc<Member>,
-    pub(super) sessions: u32,
+    pub(super) sessions: Vec<Session>,
     pub(super) queue: usize,
-    pub(super) generation_sessions: u32,
+    pub(super) generation_sessions: Vec<Session>,
     pub(super) generation_queue: usize,
 }
 
@@ -95,8 +96,11 @@ impl Control {
             .session_limit
             .map_or(u64::MAX, |limit| limit.saturating_sub(4))
             .max(2);
-        let generation_sessions = u64::from(request.generation_sessions).clamp(1, limit.div_ceil(4)) as u32;
-        let sessions = u64::from(request.sessions).clamp(1, limit - u64::from(generation_sessions)) as u32;
+        let generations = u64::from(request.generation_sessions).clamp(1, limit.div_ceil(4)) as usize;
+        let uses = u64::from(request.sessions).clamp(1, limit - generations as u64) as usize;
+        let mut sessions = open_sessions(&member, uses + generations)?;
+        let generations = generations.min(sessions.len().div_ceil(4));
+        let generation_sessions = sessions.split_off(sessions.len() - generations);
         // Refused above if it is set already.
         let _ = self.member.set(Arc::clone(&member));
         let opened = Opened {
@@ -107,8 +111,8 @@ impl Control {
                 .filter(|one| member.capabilities().generates(**one))
                 .map(|one| one.number().into())
                 .collect(),
-            sessions,
-            generation_sessions,
+            sessions: sessions.len() as u32,
+            generation_sessions: generation_sessions.len() as u32,
             unprotected: self.unprotected.clone(),
             sealing: Some(Box::new(sealing_obstacles(member.capabilities()))),
             ..token_message(member.token_info())
@@ -125,16 +129,15 @@ impl Control {
 
     /// Answers a request that is not for the queue.
     pub(super) fn answer(&mut self, body: &mut RequestBody) -> Result<ReplyBody, Failure> {
-        let result = self.perform(body).or_else(|error| {
-            // The same repair as a session thread makes: the token lost the login.
-            if error.class() == Class::LoginLost
-                && let Some(member) = self.member.get()
-            {
-                member.log_in_again()?;
-                return self.perform(body);
+        let result = match self.member.get().cloned() {
+            // The same repairs as a session thread makes, where another attempt brings another session.
+            Some(member) => {
+                let opens_its_own = opens_its_own_session(body);
+                let is_worth = |class| class == Class::LoginLost || opens_its_own;
+                with_repairs(&member, is_worth, || self.perform(body))
             }
-            Err(error)
-        });
+            None => self.perform(body),
+        };
         result.map_err(|error| Failure::from(&error))
     }
 
@@ -307,6 +310,34 @@ impl Control {
         // Invariant: set above.
         Ok(self.provisioning.as_mut().expect("the provisioning session is open"))
     }
+}
+
+/// Opens so many sessions, or as many as the token gives: what it says of its limit may be wrong. One more is left for changes of
+/// token objects.
+fn open_sessions(member: &Member, wanted: usize) -> Result<Vec<Session>, Error> {
+    let mut sessions = Vec::with_capacity(wanted + 1);
+    while sessions.len() <= wanted {
+        match member.open_session(SessionKind::ReadOnly) {
+            Ok(session) => sessions.push(session),
+            // Two are what it takes to serve: one for the use of keys, one for their generation.
+            Err(error) if error.class() == Class::Busy && sessions.len() >= 2 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    sessions.truncate((sessions.len() - 1).max(2));
+    Ok(sessions)
+}
+
+/// Whether a request works in a session that is opened for it, or replaced after an error.
+fn opens_its_own_session(body: &RequestBody) -> bool {
+    matches!(
+        body,
+        RequestBody::Probe(_)
+            | RequestBody::FindDomain(_)
+            | RequestBody::GenerateResident(_)
+            | RequestBody::ImportResident(_)
+            | RequestBody::DestroyResident(_)
+    )
 }
 
 fn token_message(info: &TokenInfo) -> Opened {

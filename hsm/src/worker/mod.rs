@@ -20,6 +20,7 @@ mod perform;
 mod process;
 pub mod protocol;
 mod queue;
+mod repair;
 mod reply;
 pub mod sandbox;
 mod session_thread;

@@ -125,11 +125,12 @@ struct Queues {
 }
 
 impl Queues {
-    fn start(started: &Started, replies: &Replies) -> io::Result<Self> {
-        let start = |lane, threads, capacity| Queue::start(lane, threads, capacity, &started.member, replies);
+    fn start(started: Started, replies: &Replies) -> io::Result<Self> {
+        let member = &started.member;
+        let generations = started.generation_sessions;
         Ok(Self {
-            uses: start("session", started.sessions, started.queue)?,
-            generations: start("generation", started.generation_sessions, started.generation_queue)?,
+            uses: Queue::start("session", started.sessions, started.queue, member, replies)?,
+            generations: Queue::start("generation", generations, started.generation_queue, member, replies)?,
         })
     }
 
@@ -162,7 +163,7 @@ fn serve_control(mut control: Control, requests: &Receiver<Job>, queues: &OnceLo
         let result = match body {
             _ if start_by.is_some_and(|start_by| timing.began() >= start_by) => Err(session_thread::too_late()),
             RequestBody::Open(mut request) => control.open(&mut request).and_then(|(started, reply)| {
-                let started = Queues::start(&started, replies)
+                let started = Queues::start(started, replies)
                     .map_err(|error| failure(FailureKind::Fatal, format!("cannot start session threads: {error}")))?;
                 // Opening is refused a second time, so they are not set yet.
                 let _ = queues.set(started);

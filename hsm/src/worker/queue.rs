@@ -5,7 +5,7 @@ use super::{
     reply::{Replies, failure},
     session_thread::{self, Job},
 };
-use crate::member::Member;
+use crate::{member::Member, pkcs11::Session};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::{
     collections::HashSet,
@@ -28,18 +28,21 @@ pub(super) struct Queue {
 pub(super) struct Waiting(Mutex<HashSet<u64>>);
 
 impl Queue {
-    /// Starts so many threads, named after the lane, for at most so many jobs that wait.
+    /// Starts a thread for each session, named after the lane, for at most so many jobs that wait.
     pub(super) fn start(
         lane: &str,
-        threads: u32,
+        sessions: Vec<Session>,
         capacity: usize,
         member: &Arc<Member>,
         replies: &Replies,
     ) -> io::Result<Self> {
         let (sender, receiver) = bounded::<Job>(capacity.max(1));
         let waiting = Arc::new(Waiting::default());
-        let start = |number| spawn_thread(&format!("{lane}-{number}"), member, &receiver, &waiting, replies);
-        let threads = (0..threads).map(start).collect::<io::Result<_>>()?;
+        let start = |(number, session)| {
+            let name = format!("{lane}-{number}");
+            spawn_thread(&name, session, member, &receiver, &waiting, replies)
+        };
+        let threads = sessions.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
         Ok(Self {
             sender: Mutex::new(Some(sender)),
             waiting,
@@ -89,6 +92,7 @@ impl Waiting {
 
 fn spawn_thread(
     name: &str,
+    session: Session,
     member: &Arc<Member>,
     receiver: &Receiver<Job>,
     waiting: &Arc<Waiting>,
@@ -102,7 +106,7 @@ fn spawn_thread(
     );
     thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || session_thread::work(&member, &receiver, &waiting, &replies))
+        .spawn(move || session_thread::work(&member, session, &receiver, &waiting, &replies))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -101,6 +101,7 @@ impl From<&Error> for Failure {
         };
         let return_code = match error {
             Error::Call(CallError { code, .. })
+            | Error::Keeper(CallError { code, .. })
             | Error::PinRefused(CallError { code, .. })
             | Error::PublicKey(PublicKeyError::Call(CallError { code, .. })) => code.value(),
             _ => 0,

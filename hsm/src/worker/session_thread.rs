@@ -4,13 +4,13 @@ use super::{
     perform::perform,
     protocol::{Failure, FailureKind, ReplyBody, RequestBody},
     queue::Waiting,
+    repair::with_repairs,
     reply::{Replies, Timing, failure},
 };
 use crate::{
     Error,
     member::Member,
     pkcs11::{Session, SessionKind},
-    return_code::Class,
 };
 use crossbeam_channel::Receiver;
 use std::{sync::Arc, time::Instant};
@@ -23,9 +23,15 @@ pub(super) struct Job {
     pub(super) body: RequestBody,
 }
 
-/// Works until the queue is closed and empty.
-pub(super) fn work(member: &Arc<Member>, queue: &Receiver<Job>, waiting: &Waiting, replies: &Replies) {
-    let mut session = None;
+/// Works on a session until the queue is closed and empty.
+pub(super) fn work(
+    member: &Arc<Member>,
+    session: Session,
+    queue: &Receiver<Job>,
+    waiting: &Waiting,
+    replies: &Replies,
+) {
+    let mut session = Some(session);
     for job in queue {
         let timing = Timing::begin(job.came);
         let result = if !waiting.take(job.id) {
@@ -36,7 +42,8 @@ pub(super) fn work(member: &Arc<Member>, queue: &Receiver<Job>, waiting: &Waitin
         } else if job.start_by.is_some_and(|start_by| timing.began() >= start_by) {
             Err(too_late())
         } else {
-            run(member, &mut session, &job.body).map_err(|error| Failure::from(&error))
+            with_repairs(member, |_| true, || attempt(member, &mut session, &job.body))
+                .map_err(|error| Failure::from(&error))
         };
         replies.send(job.id, timing, result);
     }
@@ -48,21 +55,6 @@ pub(super) fn too_late() -> Failure {
         FailureKind::DeadlinePassed,
         "the deadline passed before the work could start",
     )
-}
-
-/// Runs a job, and once more after a repair where the return code says that a repair can help.
-fn run(member: &Member, session: &mut Option<Session>, body: &RequestBody) -> Result<ReplyBody, Error> {
-    let error = match attempt(member, session, body) {
-        Ok(reply) => return Ok(reply),
-        Err(error) => error,
-    };
-    match error.class() {
-        // A key whose handle was lost is forgotten by now, and is loaded again.
-        Class::SessionLost | Class::HandleLost => {}
-        Class::LoginLost => member.log_in_again()?,
-        Class::CallerFault | Class::Busy | Class::MemberFault | Class::Fatal => return Err(error),
-    }
-    attempt(member, session, body)
 }
 
 /// Runs a job on the thread's session; a session that saw an error is closed.
