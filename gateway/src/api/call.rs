@@ -13,7 +13,7 @@ use crate::{
 };
 use portcullis_hsm::algorithm::Mechanism;
 use portcullis_proto::v1;
-use std::{sync::Arc, time::Instant};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -101,7 +101,7 @@ impl Call {
             entry: Some(entry),
         };
         if let Some(reason) = call.peer.ended() {
-            return call.finish(Err(reason.into()));
+            return Err(call.refuse(reason.into()));
         }
         let quota = gateway.limits().principal;
         match gateway
@@ -109,7 +109,7 @@ impl Call {
             .admit(call.peer.principal.as_str(), quota, Instant::now())
         {
             Ok(place) => call.place = Some(place),
-            Err(exceeded) => return call.finish(Err(exceeded.into())),
+            Err(exceeded) => return Err(call.refuse(exceeded.into())),
         }
         Ok(call)
     }
@@ -126,12 +126,9 @@ impl Call {
         self.in_use.push(version);
     }
 
-    /// Refuses the result where a version that it was made with must not be used any more.
-    pub(super) async fn require_still_permitted(&self) -> Result<(), ApiError> {
-        for version in &self.in_use {
-            version.require_still_permitted(&self.gateway.directory).await?;
-        }
-        Ok(())
+    /// The versions that the call uses from now on, for a change that is committed: they have to be looked at before that.
+    pub(super) fn take_uses(&mut self) -> Vec<InUse> {
+        std::mem::take(&mut self.in_use)
     }
 
     /// What the services work with.
@@ -336,13 +333,16 @@ impl Call {
     }
 
     /// Ends a use of a key: the entry is in the log before the reply leaves.
-    pub(super) fn conclude<T>(self, result: Result<T, ApiError>) -> Result<Response<T>, Status> {
-        self.finish(result).map(Response::new).map_err(Refused::into_status)
+    pub(super) async fn conclude<T>(self, result: Result<T, ApiError>) -> Result<Response<T>, Status> {
+        self.finish(result)
+            .await
+            .map(Response::new)
+            .map_err(Refused::into_status)
     }
 
     /// Ends a use of a key that may have come with others: the entry is in the log before the result is there.
-    pub(super) fn finish<T>(mut self, result: Result<T, ApiError>) -> Result<T, Refused> {
-        let result = self.authorised_only(result);
+    pub(super) async fn finish<T>(mut self, result: Result<T, ApiError>) -> Result<T, Refused> {
+        let result = self.permitted_only(result).await;
         let written = match self.outcome(&result) {
             Some(entry) => self.gateway.audit.append(&entry).map_err(ApiError::from),
             None => Ok(()),
@@ -350,9 +350,21 @@ impl Call {
         written.and(result).map_err(|error| self.refused(error))
     }
 
+    /// Ends a call that did nothing.
+    pub(super) fn refuse(mut self, error: ApiError) -> Refused {
+        let result = Err::<Infallible, _>(error);
+        let written = match self.outcome(&result) {
+            Some(entry) => self.gateway.audit.append(&entry).map_err(ApiError::from),
+            None => Ok(()),
+        };
+        match (written, result) {
+            (Err(error), _) | (Ok(()), Err(error)) => self.refused(error),
+        }
+    }
+
     /// Ends a change: the entry is on disk before the reply leaves.
     pub(super) async fn conclude_change<T>(mut self, result: Result<T, ApiError>) -> Result<Response<T>, Status> {
-        let result = self.authorised_only(result);
+        let result = self.permitted_only(result).await;
         let written = match self.outcome(&result) {
             Some(entry) => self.gateway.audit.append_synced(&entry).await.map_err(ApiError::from),
             None => Ok(()),
@@ -361,6 +373,15 @@ impl Call {
             .and(result)
             .map(Response::new)
             .map_err(|error| self.refused(error).into_status())
+    }
+
+    /// No result leaves a call that did not ask the policy, or whose keys must not be used any more: every call ends here.
+    async fn permitted_only<T>(&self, result: Result<T, ApiError>) -> Result<T, ApiError> {
+        let result = self.authorised_only(result)?;
+        for version in &self.in_use {
+            version.require_still_permitted(&self.gateway.directory).await?;
+        }
+        Ok(result)
     }
 
     /// No result leaves a call that never asked the policy: that would be a mistake in the gateway.

@@ -26,7 +26,7 @@ impl ClusterService for Api {
                 domain_fingerprint: domain.fingerprint.to_string(),
             }
         });
-        call.conclude(result)
+        call.conclude(result).await
     }
 
     async fn get_member(&self, request: Request<v1::GetMemberRequest>) -> Result<Response<v1::Member>, Status> {
@@ -47,7 +47,7 @@ impl ClusterService for Api {
                 )
             })
         });
-        call.conclude(result)
+        call.conclude(result).await
     }
 
     not_available! {

@@ -15,9 +15,8 @@ pub(super) fn refuse<T, R>(
     let (mut call, _) = Call::begin(gateway, Action::Unavailable, request)?;
     call.names(method);
     let message = format!("this gateway does not serve {method} yet: ask for it at one that does");
-    call.conclude(Err(
-        ApiError::new(Reason::MethodNotAvailable, message).with("method", method)
-    ))
+    let error = ApiError::new(Reason::MethodNotAvailable, message).with("method", method);
+    Err(call.refuse(error).into_status())
 }
 
 /// Methods of a service trait that refuse, in the form that `async_trait` gives to trait methods.

@@ -41,7 +41,7 @@ impl ObjectService for Api {
     async fn get_object(&self, request: Request<v1::GetObjectRequest>) -> Result<Response<v1::StoredObject>, Status> {
         let (mut call, request) = Call::begin(&self.0, Action::ReadObject, request)?;
         let result = get(&mut call, request).await;
-        call.conclude(result)
+        call.conclude(result).await
     }
 
     async fn list_objects(
@@ -50,7 +50,7 @@ impl ObjectService for Api {
     ) -> Result<Response<v1::ListObjectsResponse>, Status> {
         let (mut call, request) = Call::begin(&self.0, Action::ReadObject, request)?;
         let result = list(&mut call, request).await;
-        call.conclude(result)
+        call.conclude(result).await
     }
 
     async fn update_object(

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     crypto::ciphertext::Authenticated,
     keys::{
+        change::ChangeError,
         directory::{KeyDirectory, KeyRecord, Material, VersionRecord},
         name::KeyName,
         state::{Permission, VersionState},
@@ -21,7 +22,7 @@ use crate::{
     policy::{Action, Circumstances, Resource},
 };
 use portcullis_hsm::algorithm::{Mechanism, Operation};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 /// What a request wants to do with a key.
 #[derive(Debug)]
@@ -98,12 +99,39 @@ pub(super) struct Target<'r, 'a> {
     circumstances: Circumstances<'a>,
 }
 
+/// What key material is taken for: the one place where a version's state is asked whether it permits that.
+#[derive(Debug, Clone, Copy)]
+enum Purpose {
+    /// An operation with the key.
+    Operation(Operation),
+    /// The key itself leaves, wrapped.
+    Export,
+}
+
+impl Purpose {
+    fn permission(self, state: VersionState) -> Permission {
+        match self {
+            Self::Operation(operation) => state.permission(operation),
+            Self::Export => state.export_permission(),
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operation(operation) => operation.fmt(formatter),
+            Self::Export => formatter.write_str("EXPORT"),
+        }
+    }
+}
+
 /// A version whose key material a call uses.
 #[derive(Debug)]
 pub(super) struct InUse {
     key: KeyName,
     number: u32,
-    operation: Operation,
+    purpose: Purpose,
     // The state that permitted it.
     state: VersionState,
 }
@@ -182,8 +210,17 @@ impl<'r> Target<'r, '_> {
     /// A compromised version processes old data only for a caller who may use compromised keys, which is asked under the
     /// circumstances of the use itself, and gives a reason, which the audit log keeps.
     pub(super) fn material(&self, call: &mut Call, break_glass_reason: &str) -> Result<&'r Material, ApiError> {
+        self.take(call, Purpose::Operation(self.operation), break_glass_reason)
+    }
+
+    /// The key material, if the version's state permits that it leaves.
+    pub(super) fn material_to_export(&self, call: &mut Call) -> Result<&'r Material, ApiError> {
+        self.take(call, Purpose::Export, "")
+    }
+
+    fn take(&self, call: &mut Call, purpose: Purpose, break_glass_reason: &str) -> Result<&'r Material, ApiError> {
         let reason = Justification::read("break_glass_reason", break_glass_reason)?;
-        let (operation, state, name) = (self.operation, self.version.state(), self.name());
+        let (state, name) = (self.version.state(), self.name());
         let forbidden = |message: String| {
             ApiError::new(Reason::KeyStateForbidsOperation, message)
                 .with("version", name.clone())
@@ -192,10 +229,10 @@ impl<'r> Target<'r, '_> {
         let in_use = || InUse {
             key: self.record.key.name.clone(),
             number: self.version.row.number,
-            operation,
+            purpose,
             state,
         };
-        match (state.permission(operation), &self.version.material) {
+        match (purpose.permission(state), &self.version.material) {
             (Permission::Granted, Some(material)) => {
                 call.uses(in_use());
                 Ok(material)
@@ -204,7 +241,7 @@ impl<'r> Target<'r, '_> {
                 let action = Action::UseCompromisedVersion;
                 if reason.as_str().is_empty() {
                     return Err(forbidden(format!(
-                        "{name} is {state}: {operation} needs break_glass_reason and the permission {action}"
+                        "{name} is {state}: {purpose} needs break_glass_reason and the permission {action}"
                     )));
                 }
                 let named = call.named().to_owned();
@@ -219,9 +256,7 @@ impl<'r> Target<'r, '_> {
                 call.uses(in_use());
                 Ok(material)
             }
-            _ => Err(forbidden(format!(
-                "{name} is {state}, which does not permit {operation}"
-            ))),
+            _ => Err(forbidden(format!("{name} is {state}, which does not permit {purpose}"))),
         }
     }
 
@@ -235,21 +270,37 @@ impl<'r> Target<'r, '_> {
 }
 
 impl InUse {
-    /// Refuses what the version's state no longer permits: it may have changed while the work waited for an HSM. What is not in
-    /// memory was not changed by this gateway.
+    /// Refuses the result of what the version's state no longer permits.
     pub(super) async fn require_still_permitted(&self, directory: &KeyDirectory) -> Result<(), ApiError> {
-        let Some(record) = directory.in_memory(&self.key).await else {
+        let Some(state) = self.forbidden_by(directory).await else {
             return Ok(());
         };
-        let state = find_version(&record, Some(self.number))?.state();
-        if state == self.state || state.permission(self.operation) == Permission::Granted {
-            return Ok(());
-        }
-        let (name, operation) = (self.key.version(self.number), self.operation);
-        let message = format!("{name} became {state} before the result was there, which does not permit {operation}");
+        let (name, purpose) = (self.key.version(self.number), self.purpose);
+        let message = format!("{name} became {state} before the result was there, which does not permit {purpose}");
         Err(ApiError::new(Reason::KeyStateForbidsOperation, message)
             .with("version", name)
             .with("state", state.name()))
+    }
+
+    /// Refuses a change that is about to be committed and uses what the version's state no longer permits.
+    pub(super) async fn require_before_commit(&self, directory: &KeyDirectory) -> Result<(), ChangeError> {
+        match self.forbidden_by(directory).await {
+            None => Ok(()),
+            Some(state) => Err(ChangeError::State {
+                name: self.key.version(self.number),
+                state: state.name(),
+                required: self.state.name(),
+            }),
+        }
+    }
+
+    /// The state that the version came to while the work waited for an HSM, if it forbids the use. What is not in memory was not
+    /// changed by this gateway.
+    async fn forbidden_by(&self, directory: &KeyDirectory) -> Option<VersionState> {
+        let record = directory.in_memory(&self.key).await?;
+        let state = record.version(self.number)?.state();
+        let permitted = state == self.state || self.purpose.permission(state) == Permission::Granted;
+        (!permitted).then_some(state)
     }
 }
 

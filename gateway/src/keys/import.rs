@@ -102,7 +102,7 @@ impl Imports {
         Ok(Some((record, number)))
     }
 
-    /// Imports key material as a version of a key. When this returns the key and the version's number, the version is on disk
+    /// Imports key material as a version of a key; `still_permitted` says, when it is about to be committed, whether it may be. When this returns the key and the version's number, the version is on disk
     /// and in use; when it fails, nothing of the key material is left.
     pub async fn version(
         &self,
@@ -111,6 +111,7 @@ impl Imports {
         material: Material,
         member: Option<MemberIndex>,
         terms: Terms,
+        still_permitted: impl Future<Output = Result<(), ChangeError>>,
     ) -> Result<Imported, ChangeError> {
         let record = self.directory.key(name, terms.deadline).await?;
         let profile = &record.profile;
@@ -129,7 +130,10 @@ impl Imports {
         }
         let (protection, deadline) = (record.key.protection, terms.deadline);
         let produce = |on| self.produce(&specification, &material, on, deadline);
-        let commit = |made| self.commit(name, target, made, terms);
+        let commit = async |made| {
+            still_permitted.await?;
+            self.commit(name, target, made, terms).await
+        };
         self.materials
             .make(&specification, protection, &needs, deadline, produce, commit)
             .await

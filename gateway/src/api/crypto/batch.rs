@@ -45,7 +45,7 @@ pub(super) async fn answer<B: Batch>(
     if let Err(error) = require_limits(gateway, items.len(), bytes) {
         // No item is looked at; one entry stands for all of them.
         let call = Call::of(gateway, caller, B::Item::default().action()).map_err(Refused::into_status)?;
-        return call.conclude(Err(error));
+        return call.conclude(Err(error)).await;
     }
     Ok(Response::new(B::respond(perform_all(gateway, &caller, items).await)))
 }

@@ -48,11 +48,8 @@ async fn perform<R: CryptoRequest>(gateway: &Arc<Gateway>, caller: Caller, reque
     let is_one_of_several = caller.batch.is_some();
     let result = match Call::of(gateway, caller, request.action()) {
         Ok(mut call) => {
-            let result = match request.run(&mut call).await {
-                Ok(response) => call.require_still_permitted().await.map(|()| response),
-                Err(refused) => Err(refused),
-            };
-            call.finish(result)
+            let result = request.run(&mut call).await;
+            call.finish(result).await
         }
         Err(refused) => Err(refused),
     };

@@ -7,17 +7,12 @@ use crate::{
         convert, documents,
         in_ring::InRing,
         lookup::{find_key, find_second_key, second_version_named, version_named},
-        target::{Asked, Wish, authorise, decide},
+        target::{Asked, Target, Wish, authorise, decide},
     },
     audit::Details,
     cluster::{ClusterError, core::Needs, operation::Key, transfer::ExportTo},
     crypto::checksum::crc32c,
-    keys::{
-        directory::{KeyRecord, Material, VersionRecord},
-        name::Id,
-        recipient::Recipient,
-        state::VersionState,
-    },
+    keys::{directory::Material, name::Id, recipient::Recipient},
     policy::Action,
 };
 use portcullis_hsm::{
@@ -37,7 +32,7 @@ pub(super) async fn export_version(
     let wish = Wish::by(Operation::Wrap, mechanism).with_version(name.version);
     let target = authorise(call, &record, wish)?;
     let (version, mechanism) = (target.version, target.mechanism);
-    let material = exportable(&record, version)?;
+    let material = portable(call, &target)?;
     let recipient = match &request.recipient {
         None => return Err(ApiError::missing("recipient")),
         Some(To::WrappingKey(named)) => wrapping_key(call, named, mechanism).await?,
@@ -87,27 +82,14 @@ impl Chosen {
     }
 }
 
-/// The key material of a version that may leave: portable, and in a state in which a copy of it is worth having.
-fn exportable<'a>(record: &KeyRecord, version: &'a VersionRecord) -> Result<&'a Material, ApiError> {
-    let name = record.key.name.version(version.row.number);
-    let state = version.state();
-    match &version.material {
-        Some(_) if !matches!(state, VersionState::Active | VersionState::Deactivated) => {
-            let message = format!("{name} is {state}; this needs ACTIVE or DEACTIVATED");
-            Err(ApiError::new(Reason::KeyStateForbidsOperation, message)
-                .with("version", name)
-                .with("state", state.name()))
-        }
-        Some(material) if material.token.storage != Storage::Portable => Err(ApiError::new(
-            Reason::ExportRefused,
-            format!("{name} was not created exportable, and no key becomes so"),
-        )),
-        Some(material) => Ok(material),
-        None => Err(ApiError::new(
-            Reason::KeyStateForbidsOperation,
-            format!("{name} is {state} and has no key material"),
-        )),
+/// The key material of a version that may leave, and was made to.
+fn portable<'r>(call: &mut Call, target: &Target<'r, '_>) -> Result<&'r Material, ApiError> {
+    let material = target.material_to_export(call)?;
+    if material.token.storage != Storage::Portable {
+        let message = format!("{} was not created exportable, and no key becomes so", target.name());
+        return Err(ApiError::new(Reason::ExportRefused, message));
     }
+    Ok(material)
 }
 
 /// The mechanism of an export: the caller's, if it is one for such a recipient, else the best that the members have.

@@ -263,9 +263,17 @@ pub(super) async fn import_version(
         }
     }
     let validate_only = request.validate_only;
+    // The change is not undone once it is made, so what it was unwrapped by is looked at before.
+    let uses = call.take_uses();
+    let still_permitted = async {
+        for version in &uses {
+            version.require_before_commit(&gateway.directory).await?;
+        }
+        Ok(())
+    };
     let imported = gateway
         .imports
-        .version(&name, target, material, member, terms.clone())
+        .version(&name, target, material, member, terms.clone(), still_permitted)
         .await;
     if let (Err(_), Some(job), false) = (&imported, &job, validate_only) {
         give_back_job(&gateway, job, &terms).await;

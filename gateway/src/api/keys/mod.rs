@@ -29,7 +29,7 @@ macro_rules! reading {
     ($self:ident, $action:expr, $request:ident, $body:expr) => {{
         let (mut call, request) = Call::begin(&$self.0, $action, $request)?;
         let result = $body(&mut call, request).await;
-        call.conclude(result)
+        call.conclude(result).await
     }};
 }
 

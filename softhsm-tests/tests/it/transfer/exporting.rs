@@ -16,7 +16,7 @@ use portcullis_softhsm_tests::{
 use sha2::{Digest, Sha256};
 
 const MESSAGE: &[u8] = b"signed by the key in its new home";
-const WRAPPING: KeySpec = KeySpec::wrapped(
+pub(super) const WRAPPING: KeySpec = KeySpec::wrapped(
     KeyType::Aes256,
     &[
         (KeyOperation::Wrap, Mechanism::AesKwp),
@@ -26,14 +26,19 @@ const WRAPPING: KeySpec = KeySpec::wrapped(
 );
 
 /// Creates a key that may be exported.
-async fn create_exportable(client: &Client, key: &str, spec: KeySpec) -> String {
+pub(super) async fn create_exportable(client: &Client, key: &str, spec: KeySpec) -> String {
     let mut request = key_request("ring", key, spec);
     request.key.as_mut().expect("a key").exportable = true;
     let key = client.keys().create_key(request).await.expect("an exportable key");
     key.into_inner().name
 }
 
-async fn export(client: &Client, name: &str, to: To, mechanism: Mechanism) -> Result<ExportKeyVersionResponse, Status> {
+pub(super) async fn export(
+    client: &Client,
+    name: &str,
+    to: To,
+    mechanism: Mechanism,
+) -> Result<ExportKeyVersionResponse, Status> {
     let request = ExportKeyVersionRequest {
         name: name.to_owned(),
         recipient: Some(to),
@@ -42,7 +47,7 @@ async fn export(client: &Client, name: &str, to: To, mechanism: Mechanism) -> Re
     Ok(client.keys().export_key_version(request).await?.into_inner())
 }
 
-fn under(key: &str) -> To {
+pub(super) fn under(key: &str) -> To {
     To::WrappingKey(format!("keyRings/ring/keys/{key}"))
 }
 

@@ -6,6 +6,7 @@ mod ephemeral;
 mod exporting;
 mod import_jobs;
 mod importing;
+mod late;
 mod objects;
 mod signature_vectors;
 mod vectors;
