@@ -296,6 +296,7 @@ async fn fill(store: &SqliteStore) {
             version(2, Vec::new(), Layout::Two, destroyed),
         ],
         restrictions: Vec::new(),
+        holds: Vec::new(),
     };
     store.create_key(key, None).await.expect("a key");
     let restriction = Restriction {

@@ -101,6 +101,7 @@ struct Telling<'a> {
     intents: HashMap<String, Line>,
     changes: Vec<String>,
     stops: BTreeMap<String, Stop>,
+    last_words: BTreeMap<String, String>,
     others: Vec<LostChange>,
     encryptions: BTreeMap<String, u64>,
 }
@@ -227,6 +228,12 @@ impl<'a> Telling<'a> {
             Some(Why { reason, time })
         };
         if line.action.starts_with("key_version.") {
+            let verb = line.action.trim_start_matches("key_version.").replace('_', " ");
+            let word = format!(
+                "after the backup the last word on it was \"{verb}\" (audit entry {})",
+                line.seq
+            );
+            self.last_words.insert(line.resource.clone(), word);
             let stop = self.stops.entry(line.resource.clone()).or_default();
             if is(Action::DisableVersion) {
                 stop.disabled = why("disabled");
@@ -280,6 +287,7 @@ impl<'a> Telling<'a> {
             precautions: Precautions {
                 lost,
                 changes,
+                last_words: self.last_words,
                 encryptions: self.encryptions,
                 now: OffsetDateTime::now_utc(),
             },

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     audit::{AuditLog, Entry},
     config::Settings,
-    store::{self, Precautions, StateLock},
+    store::{self, Precautions, StateLock, Taken},
 };
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -72,32 +72,35 @@ pub async fn restore(settings: &Settings, file: &Path) -> Result<Restored, Backu
     audit.append_synced(&entry).await?;
     let placed = place(file, &manifest, &aftermath.precautions, &database);
     let encryptions = aftermath.precautions.encryptions;
+    let mut told = Vec::new();
     if !encryptions.is_empty() {
         let count: u64 = encryptions.values().sum();
-        entry.reason = Some(format!(
+        told.push(format!(
             "{count} AES-GCM encryptions by {} versions were made after the backup; they are counted again",
             encryptions.len()
         ));
     }
+    match placed.as_ref().map(|taken| taken.held) {
+        Ok(held) if held > 0 => told.push(format!(
+            "{held} destructions are stopped until somebody schedules them again"
+        )),
+        _ => {}
+    }
+    entry.reason = (!told.is_empty()).then(|| told.join("; "));
     entry.outcome = if placed.is_ok() { "OK" } else { "FAILED" }.to_owned();
     audit.append_synced(&entry).await?;
     Ok(Restored {
         manifest,
         last_entry: noted.map(|head| head.next - 1),
         lost: aftermath.changes,
-        taken: placed?,
+        taken: placed?.told,
         unknown: aftermath.unknown,
         encryptions,
     })
 }
 
 /// Extracts the database beside its place, takes precautions in it and gives it its name. Says what was taken away.
-fn place(
-    file: &Path,
-    expected: &Manifest,
-    precautions: &Precautions,
-    database: &Path,
-) -> Result<Vec<String>, BackupError> {
+fn place(file: &Path, expected: &Manifest, precautions: &Precautions, database: &Path) -> Result<Taken, BackupError> {
     let temporary = database.with_extension("sqlite.restoring");
     for leftover in ["", "-wal", "-shm"].map(|suffix| store::beside(&temporary, suffix)) {
         match fs::remove_file(&leftover) {

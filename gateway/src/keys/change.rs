@@ -388,17 +388,17 @@ pub(super) fn planned(record: &KeyRecord, plan: &Plan) -> StoredKey {
         .collect();
     let added = plan.versions.iter().filter(|row| record.version(row.number).is_none());
     versions.extend(added.map(untagged));
+    let unchanged = || {
+        let versions = record.versions.iter();
+        versions.filter(|version| changed(version.row.number).is_none())
+    };
     StoredKey {
         key: Tagged {
             row: plan.key.as_ref().unwrap_or(&record.key).clone(),
             tag: Vec::new(),
         },
         versions,
-        restrictions: record
-            .versions
-            .iter()
-            .filter(|version| changed(version.row.number).is_none())
-            .filter_map(|version| version.restriction.clone())
-            .collect(),
+        restrictions: unchanged().filter_map(|version| version.restriction.clone()).collect(),
+        holds: unchanged().filter_map(|version| version.hold.clone()).collect(),
     }
 }

@@ -304,6 +304,7 @@ impl Creation {
             key: Tagged::new(key, key_tag),
             versions: vec![Tagged::new(version, version_tag)],
             restrictions: Vec::new(),
+            holds: Vec::new(),
         };
         let _lock = self.directory.locks.lock(&wanted.name, deadline).await?;
         let _changing = self.directory.changing(&wanted.name.ring);

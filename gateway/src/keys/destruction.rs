@@ -148,6 +148,7 @@ enum Destruction {
 
 fn is_due(version: &VersionRecord, time: OffsetDateTime) -> bool {
     match version.state() {
+        _ if version.hold.is_some() => false,
         VersionState::Destroying => true,
         VersionState::DestroyScheduled => version.row.history.destroy.is_some_and(|destroy| destroy <= time),
         _ => false,

@@ -13,7 +13,7 @@ pub use published::{Completeness, SigningKeys};
 use super::{
     locks::{ChangesByRing, Changing, Locks},
     name::{Id, KeyName},
-    record::{DEFAULT_DESTROY_WINDOW, KeyProfile, Protection, RingRow, Row, StoredKey, Tagged},
+    record::{DEFAULT_DESTROY_WINDOW, KeyProfile, Protection, Restriction, RingRow, Row, StoredKey, Tagged},
     state::VersionState,
     use_count::UseCounts,
 };
@@ -300,9 +300,14 @@ impl KeyDirectory {
                     token,
                 }
             });
+            let hold = stored.holds.iter().find(|one| one.number == row.number);
+            let hold = hold.filter(|_| row.state.waits_for_destruction()).cloned();
+            let held = hold.as_ref().map(|hold| row.held(hold));
             let restriction = stored.restrictions.iter().find(|one| one.number == row.number);
+            let restricts = |one: &&Restriction| held.as_ref().unwrap_or(&row).is_restricted_by(one.state);
             records.push(VersionRecord {
-                restriction: restriction.filter(|one| row.is_restricted_by(one.state)).cloned(),
+                restriction: restriction.filter(restricts).cloned(),
+                hold,
                 uses: self.uses.counter(key.uid, row.number),
                 row,
                 material,

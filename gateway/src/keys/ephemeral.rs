@@ -280,6 +280,7 @@ fn assemble(sealed: &[u8], token: EphemeralToken) -> Option<EphemeralKey> {
             handle: Key::new(sealed.to_vec(), None),
         }),
         restriction: None,
+        hold: None,
         uses: UseCounter::of_ephemeral(token.uid),
     };
     let record = Arc::new(KeyRecord {

@@ -67,18 +67,18 @@ impl Changes {
         }
     }
 
-    /// Makes restrictions part of the rows that they restrict. Called when members serve again, and now and then.
+    /// Makes restrictions and holds part of the rows that they concern. Called when members serve again, and now and then.
     pub async fn fold_restrictions(&self) -> Result<(), ChangeError> {
         for name in self.store.restricted_keys().await? {
             let deadline = Instant::now() + BACKGROUND_DEADLINE;
             let _lock = self.directory.locks.lock(&name, deadline).await?;
             let record = self.directory.key_under_lock(&name, deadline).await?;
-            let restricted = record.versions.iter().filter(|version| version.restriction.is_some());
-            let versions: Vec<_> = restricted.map(|version| version.folded()).collect();
+            let unfolded = record.versions.iter().filter(|version| version.is_unfolded());
+            let versions: Vec<_> = unfolded.map(|version| version.folded()).collect();
             if !versions.is_empty() {
                 self.commit(&record, Plan { key: None, versions }, None, deadline)
                     .await?;
-                tracing::info!(key = %name, "what was restricted without an HSM is authenticated now");
+                tracing::info!(key = %name, "what was restricted or held without an HSM is authenticated now");
             }
         }
         Ok(())
@@ -113,7 +113,10 @@ impl Changes {
                 row.marked_compromised(&wanted.reason, time)
             }
             // Another window counts from now, as the first did: it never leaves less time than the ring allows.
-            (Verb::ScheduleDestruction, VersionState::DestroyScheduled) if wanted.window.is_some() => {
+            // What a restore held has no time any more: it gets one.
+            (Verb::ScheduleDestruction, VersionState::DestroyScheduled)
+                if wanted.window.is_some() || row.history.destroy.is_none() =>
+            {
                 row.entering(to, &wanted.reason, time)
             }
             _ if to == row.state => return Ok(None),

@@ -242,6 +242,14 @@ impl VersionRow {
         next
     }
 
+    /// The next form of a row whose destruction is stopped: it waits for its destruction, and has no time for it.
+    #[must_use]
+    pub fn held(&self, hold: &Hold) -> Self {
+        let mut next = self.entering(VersionState::DestroyScheduled, &hold.reason, hold.time);
+        next.history.destroy = None;
+        next
+    }
+
     /// Whether a restriction still takes something away from it. What waits for its destruction can be marked once.
     pub fn is_restricted_by(&self, to: VersionState) -> bool {
         match (self.state, to) {
@@ -372,6 +380,8 @@ pub struct StoredKey {
     pub versions: Vec<Tagged<VersionRow>>,
     /// What was taken from versions while no HSM could authenticate it.
     pub restrictions: Vec<Restriction>,
+    /// Destructions that a restore stopped.
+    pub holds: Vec<Hold>,
 }
 
 /// A state to which a version was brought while no HSM could authenticate the change. It has no tag: it can only take away
@@ -384,6 +394,19 @@ pub struct Restriction {
     pub number: u32,
     /// DISABLED, DEACTIVATED or COMPROMISED.
     pub state: VersionState,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub time: OffsetDateTime,
+}
+
+/// A destruction that a restore stopped: what the time after the backup decided about it, a backup does not know. It has no tag: it
+/// can only keep a version from being destroyed before somebody says so again, and becomes part of the version's row as soon as an
+/// HSM serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The version.
+    pub number: u32,
     /// Why.
     pub reason: String,
     /// When.

@@ -107,6 +107,14 @@ impl VersionState {
         }
     }
 
+    /// Whether a version in this state may leave under another key: a copy of it must be worth having.
+    pub fn export_permission(self) -> Permission {
+        match self {
+            Self::Active | Self::Deactivated => Permission::Granted,
+            _ => Permission::Refused,
+        }
+    }
+
     /// Where a verb leads from here; `None` where it does not apply. Scheduling what is scheduled or gone leads nowhere
     /// else: the wish is fulfilled, or another time is wished for. What is found to be compromised while it waits for its
     /// destruction goes on waiting, and is marked.
@@ -144,6 +152,11 @@ impl VersionState {
             }),
             _ => None,
         }
+    }
+
+    /// Whether it waits for its destruction, or is being destroyed.
+    pub fn waits_for_destruction(self) -> bool {
+        matches!(self, Self::DestroyScheduled | Self::Destroying)
     }
 
     /// Whether being brought to a state without an HSM takes something away from a version that is in this one.

@@ -14,7 +14,7 @@ mod upgrade;
 pub use lock::StateLock;
 pub use offline::{AuthenticForm, Content, copy_database, dependent_rows, inspect};
 pub(crate) use opening::{beside, create_private, database_path, put_in_place};
-pub(crate) use precautions::{Lost, LostChange, Precautions, take_precautions};
+pub(crate) use precautions::{Lost, LostChange, Precautions, Taken, take_precautions};
 pub use sqlite::SqliteStore;
 
 use crate::keys::{
@@ -187,7 +187,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Restricts a version without its tag; an earlier restriction of it is replaced.
     async fn restrict(&self, restriction: Restriction, once: Option<Idempotency>) -> Result<Created, StoreError>;
 
-    /// The keys that have restricted versions.
+    /// The keys that have versions with restrictions or holds.
     async fn restricted_keys(&self) -> Result<Vec<KeyName>, StoreError>;
 
     /// The key under which page tokens are sealed; made when it is first asked for.

@@ -9,13 +9,13 @@ use super::{
 };
 use crate::keys::{
     name::{KeyName, KeyOrVersionName},
-    record::micros,
+    record::{from_micros, micros},
     state::VersionState,
     use_count::MOST_ENCRYPTIONS,
 };
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::{collections::BTreeMap, path::Path};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 /// What is known of the time after a backup.
@@ -68,14 +68,25 @@ pub(crate) struct Precautions {
     pub(crate) lost: Lost,
     /// In the order in which it happened.
     pub(crate) changes: Vec<LostChange>,
+    /// What was done last to the state of versions, by name.
+    pub(crate) last_words: BTreeMap<String, String>,
     /// How often versions encrypted with AES-GCM after the backup, by name.
     pub(crate) encryptions: BTreeMap<String, u64>,
     /// When the backup is restored.
     pub(crate) now: OffsetDateTime,
 }
 
+/// What was taken away from a database.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Each thing, for people.
+    pub(crate) told: Vec<String>,
+    /// How many destructions are stopped.
+    pub(crate) held: usize,
+}
+
 /// Brings a database that nobody else uses to the current schema and takes precautions in it. Says what it took away.
-pub(crate) fn take_precautions(path: &Path, precautions: &Precautions) -> Result<Vec<String>, StoreError> {
+pub(crate) fn take_precautions(path: &Path, precautions: &Precautions) -> Result<Taken, StoreError> {
     let explained = |error: rusqlite::Error| explain(path, &error);
     let mut connection = connect(path).map_err(explained)?;
     schema::migrate(&mut connection).map_err(|error| refused(path, error))?;
@@ -87,11 +98,12 @@ pub(crate) fn take_precautions(path: &Path, precautions: &Precautions) -> Result
     Ok(taken)
 }
 
-fn apply(transaction: &Transaction<'_>, precautions: &Precautions) -> rusqlite::Result<Vec<String>> {
+fn apply(transaction: &Transaction<'_>, precautions: &Precautions) -> rusqlite::Result<Taken> {
     let mut taken = Vec::new();
     for change in &precautions.changes {
         taken.extend(apply_change(transaction, change)?);
     }
+    let held = hold_destructions(transaction, precautions)?;
     // Whether a job was used after the backup, for an import that is lost, nobody knows.
     let jobs = transaction.execute("DELETE FROM documents WHERE kind = 'import_job/1'", [])?;
     if jobs > 0 {
@@ -103,7 +115,10 @@ fn apply(transaction: &Transaction<'_>, precautions: &Precautions) -> rusqlite::
         taken.push("every ephemeral key that was made before now is revoked".to_owned());
         taken.push("no key version encrypts with AES-GCM any more (it still decrypts): rotate the keys".to_owned());
     }
-    Ok(taken)
+    Ok(Taken {
+        held: held.len(),
+        told: [taken, held].concat(),
+    })
 }
 
 /// Makes one change again, as far as it takes something away from what there is. Says so.
@@ -123,13 +138,16 @@ fn apply_change(connection: &Connection, change: &LostChange) -> rusqlite::Resul
                 return Ok(None);
             };
             match state_of(connection, key, *number)? {
-                Some((uid, before)) if before.is_restricted_by(*state) => {
+                Some((uid, before)) if can_be_restricted(before, *state) => {
                     connection.execute(
                         "INSERT INTO restrictions (key_uid, number, state, reason, time) VALUES (?1, ?2, ?3, ?4, ?5)
                          ON CONFLICT (key_uid, number) DO UPDATE SET state = ?3, reason = ?4, time = ?5",
                         params![uid.as_bytes(), number, *state as i64, reason, micros(*time) as i64],
                     )?;
-                    Some(format!("{version} is {state} ({reason})"))
+                    Some(match before.waits_for_destruction() {
+                        true => format!("{version} is marked as {state} ({reason})"),
+                        false => format!("{version} is {state} ({reason})"),
+                    })
                 }
                 _ => None,
             }
@@ -156,6 +174,46 @@ fn apply_change(connection: &Connection, change: &LostChange) -> rusqlite::Resul
             Some(format!("ephemeral keys of {whose} in keyRings/{ring} are revoked"))
         }
     })
+}
+
+/// Whether a change after the backup takes something away from a version in a state. What waits for its destruction is marked, and waits.
+fn can_be_restricted(before: VersionState, to: VersionState) -> bool {
+    before.is_restricted_by(to) || (before.waits_for_destruction() && to == VersionState::Compromised)
+}
+
+/// Stops every destruction, whatever is known of the time after the backup: it may have been cancelled then and the key be in use, or
+/// put off. Nothing that was destroyed comes back, so that a person has to say that it shall be destroyed now.
+fn hold_destructions(transaction: &Transaction<'_>, precautions: &Precautions) -> rusqlite::Result<Vec<String>> {
+    let mut statement = transaction.prepare(
+        "SELECT ring_id, key_id, key_uid, number, destroy FROM key_versions JOIN keys ON keys.uid = key_uid
+         WHERE state IN (6, 7) ORDER BY ring_id, key_id, number",
+    )?;
+    debug_assert_eq!(
+        (VersionState::DestroyScheduled as i64, VersionState::Destroying as i64),
+        (6, 7)
+    );
+    let mut rows = statement.query([])?;
+    let mut told = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (ring, key): (String, String) = (row.get(0)?, row.get(1)?);
+        let (uid, number): ([u8; 16], u32) = (row.get(2)?, row.get(3)?);
+        let name = format!("keyRings/{ring}/keys/{key}/versions/{number}");
+        let due = row.get::<_, Option<i64>>(4)?.map(|micros| micros.unsigned_abs());
+        let due = due.and_then(from_micros).and_then(|time| time.format(&Rfc3339).ok());
+        let due = due.map(|time| format!(" at {time}")).unwrap_or_default();
+        let since = match precautions.last_words.get(&name) {
+            Some(word) => format!("; {word}"),
+            None => String::new(),
+        };
+        let reason = format!("its destruction{due} is stopped by a restore: schedule it again, or cancel it{since}");
+        transaction.execute(
+            "INSERT INTO destruction_holds (key_uid, number, reason, time) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (key_uid, number) DO UPDATE SET reason = ?3, time = ?4",
+            params![uid, number, reason, micros(precautions.now) as i64],
+        )?;
+        told.push(format!("{name}: {reason}"));
+    }
+    Ok(told)
 }
 
 /// The identity of a version's key, and the state that the version is in now.

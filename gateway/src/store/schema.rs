@@ -134,6 +134,24 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (ring_id, principal)
     ) STRICT;
     ",
+    // 5: destructions that a restore stopped, and version numbers that it presumes to be taken. No tags, as above.
+    "
+    CREATE TABLE destruction_holds (
+        key_uid BLOB NOT NULL,
+        number  INTEGER NOT NULL,
+        reason  TEXT NOT NULL,
+        time    INTEGER NOT NULL,
+        PRIMARY KEY (key_uid, number)
+    ) STRICT;
+
+    CREATE TABLE presumed_versions (
+        key_uid      BLOB PRIMARY KEY NOT NULL,
+        last_version INTEGER NOT NULL
+    ) STRICT;
+
+    -- Which making of a version a note is of; its objects have that in their id.
+    ALTER TABLE resident_intents ADD COLUMN making BLOB;
+    ",
 ];
 
 /// Why a database cannot be used.

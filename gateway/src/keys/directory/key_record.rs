@@ -3,7 +3,7 @@
 use crate::{
     cluster::Key,
     keys::{
-        record::{KeyProfile, KeyRow, Restriction, VersionRow},
+        record::{Hold, KeyProfile, KeyRow, Restriction, VersionRow},
         state::VersionState,
         use_count::UseCounter,
     },
@@ -32,6 +32,8 @@ pub struct VersionRecord {
     pub material: Option<Material>,
     /// What was taken from it while no HSM could authenticate that.
     pub restriction: Option<Restriction>,
+    /// Its destruction, if a restore stopped that.
+    pub hold: Option<Hold>,
     /// How often it was used.
     pub uses: Arc<UseCounter>,
 }
@@ -74,23 +76,40 @@ impl KeyRecord {
 impl VersionRecord {
     /// Where the version is in its life.
     pub fn state(&self) -> VersionState {
+        let state = match &self.hold {
+            Some(_) => VersionState::DestroyScheduled,
+            None => self.row.state,
+        };
         match &self.restriction {
             // What waits for its destruction goes on waiting.
-            Some(restriction) if self.row.state != VersionState::DestroyScheduled => restriction.state,
-            _ => self.row.state,
+            Some(restriction) if state != VersionState::DestroyScheduled => restriction.state,
+            _ => state,
         }
     }
 
-    /// The revision that callers see: a restriction counts, so that an etag from before it is stale.
-    pub fn revision(&self) -> u64 {
-        self.row.revision + u64::from(self.restriction.is_some())
+    /// Whether something of it is not in its authenticated row yet.
+    pub fn is_unfolded(&self) -> bool {
+        self.restriction.is_some() || self.hold.is_some()
     }
 
-    /// The row with the restriction, if there is one, as part of it.
+    /// The revision that callers see: what is not in the row yet counts, so that an etag from before it is stale.
+    pub fn revision(&self) -> u64 {
+        self.row.revision + u64::from(self.is_unfolded())
+    }
+
+    /// The row with the hold and the restriction, if there are any, as part of it.
     pub fn folded(&self) -> VersionRow {
-        match &self.restriction {
-            Some(restriction) => self.row.restricted(restriction),
+        let held = match &self.hold {
+            Some(hold) => self.row.held(hold),
             None => self.row.clone(),
+        };
+        let folded = match &self.restriction {
+            Some(restriction) => held.restricted(restriction),
+            None => held,
+        };
+        VersionRow {
+            revision: self.revision(),
+            ..folded
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{
     resident,
     rows::{
-        KEY_COLUMNS, RING_COLUMNS, VERSION_COLUMNS, labels_text, members_text, profile_text, raw, read_key,
+        KEY_COLUMNS, RING_COLUMNS, VERSION_COLUMNS, labels_text, members_text, profile_text, raw, read_hold, read_key,
         read_restriction, read_ring, read_version, remains_text, shown,
     },
 };
@@ -219,10 +219,14 @@ fn update_version(
             row.history.remains.as_ref().map(remains_text),
         ])?;
     replaced(changed, || key.version(row.number))?;
-    connection.execute(
+    for unfolded in [
         "DELETE FROM restrictions WHERE key_uid = ?1 AND number = ?2",
-        params![row.key_uid.as_bytes(), row.number],
-    )?;
+        "DELETE FROM destruction_holds WHERE key_uid = ?1 AND number = ?2",
+    ] {
+        connection
+            .prepare_cached(unfolded)?
+            .execute(params![row.key_uid.as_bytes(), row.number])?;
+    }
     resident::end(connection, row.key_uid, row.number)
 }
 
@@ -276,10 +280,16 @@ fn with_versions(connection: &Connection, key: Tagged<KeyRow>) -> Result<StoredK
         .query_map([uid.as_bytes()], |row| Ok(read_restriction(row, &name)))?
         .map(|row| row?)
         .collect::<Result<Vec<_>, _>>()?;
+    let holds = connection
+        .prepare_cached("SELECT number, reason, time FROM destruction_holds WHERE key_uid = ?1")?
+        .query_map([uid.as_bytes()], |row| Ok(read_hold(row, &name)))?
+        .map(|row| row?)
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(StoredKey {
         key,
         versions,
         restrictions,
+        holds,
     })
 }
 
@@ -308,10 +318,11 @@ pub(super) fn restrict(connection: &Connection, restriction: &Restriction) -> Re
     Ok(())
 }
 
-/// The names of keys that have restrictions.
+/// The names of keys that have restrictions or holds.
 pub(super) fn restricted_keys(connection: &Connection) -> Result<Vec<KeyName>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT ring_id, key_id FROM keys WHERE uid IN (SELECT key_uid FROM restrictions) ORDER BY ring_id, key_id",
+        "SELECT ring_id, key_id FROM keys WHERE uid IN
+           (SELECT key_uid FROM restrictions UNION SELECT key_uid FROM destruction_holds) ORDER BY ring_id, key_id",
     )?;
     names(&mut statement, [])
 }
@@ -324,7 +335,8 @@ pub(super) fn due_for_destruction(
 ) -> Result<Vec<KeyName>, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT ring_id, key_id FROM keys WHERE uid IN
-           (SELECT key_uid FROM key_versions WHERE state IN (6, 7) AND destroy <= ?1 ORDER BY destroy LIMIT ?2)",
+           (SELECT key_uid FROM key_versions WHERE state IN (6, 7) AND destroy <= ?1
+              AND (key_uid, number) NOT IN (SELECT key_uid, number FROM destruction_holds) ORDER BY destroy LIMIT ?2)",
     )?;
     debug_assert_eq!(
         (VersionState::DestroyScheduled as i64, VersionState::Destroying as i64),

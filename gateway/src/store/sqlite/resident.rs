@@ -71,8 +71,8 @@ mod tests {
         begin(&connection, Tagged::new(intent.clone(), [7; 32])).expect("a note");
         connection
             .execute_batch(
-                "INSERT INTO resident_intents VALUES (x'00', 549755813889, 'a', x'00');
-                 INSERT INTO resident_intents VALUES (zeroblob(16), -1, 'a', x'00');",
+                "INSERT INTO resident_intents VALUES (x'00', 549755813889, 'a', x'00', NULL);
+                 INSERT INTO resident_intents VALUES (zeroblob(16), -1, 'a', x'00', NULL);",
             )
             .expect("what nobody writes");
         let (whole, malformed): (Vec<_>, Vec<_>) = all(&connection)

@@ -7,7 +7,7 @@ use crate::{
         name::{Id, KeyName, is_id},
         purpose::Purpose,
         record::{
-            History, KeyProfile, KeyRow, Layout, Protection, Remains, Restriction, RingRow, Tagged, VersionRow,
+            History, Hold, KeyProfile, KeyRow, Layout, Protection, Remains, Restriction, RingRow, Tagged, VersionRow,
             check_labels, from_micros,
         },
         state::VersionState,
@@ -159,6 +159,21 @@ pub(super) fn read_restriction(row: &Row<'_>, key: &str) -> Result<Restriction, 
         })
     };
     read().ok_or_else(|| malformed(format!("a restriction of {key}")))
+}
+
+/// Reads `number, reason, time`.
+pub(super) fn read_hold(row: &Row<'_>, key: &str) -> Result<Hold, StoreError> {
+    let read = || {
+        Some(Hold {
+            number: row.get(0).ok()?,
+            reason: row
+                .get::<_, String>(1)
+                .ok()
+                .filter(|reason| reason.len() <= LONGEST_REASON)?,
+            time: read_time(row, 2)?,
+        })
+    };
+    read().ok_or_else(|| malformed(format!("a hold of {key}")))
 }
 
 pub(super) fn read_use_count(row: &Row<'_>) -> Result<Tagged<UseCountRow>, StoreError> {

@@ -3,6 +3,7 @@
 mod backup;
 mod database;
 mod hardening;
+mod held;
 mod restore;
 mod rotation;
 mod service;
