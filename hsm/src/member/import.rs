@@ -12,7 +12,7 @@ use super::{KeyReference, Member, NOT_WRAPPABLE, NewKey};
 use crate::{
     Error,
     algorithm::{Family, KeyType, Mechanism, Operation},
-    domain::{OaepHash, WRAPPED_CAPACITY},
+    domain::{KNOWN_KEY, OaepHash, WRAPPED_CAPACITY},
     key_token::{KeyToken, Origin, Storage, object_id},
     pkcs11::{Attribute, CallError, CallMechanism, ObjectHandle, Session, SessionKind, Template},
     proof,
@@ -56,8 +56,59 @@ impl Member {
     ///
     /// # Errors
     ///
-    /// [`Error::ImportRefused`] for whatever is wrong with the key material. Which step of unwrapping failed is not told.
+    /// [`Error::ImportRefused`] for whatever is wrong with the key material. Which step of unwrapping failed is not told. After an
+    /// error that may be about the key material or about the member, the member must wrap and unwrap something else, and fail again
+    /// with the key material, before that is called wrong.
     pub fn import(
+        &self,
+        session: &mut Session,
+        new: &NewKey,
+        source: ImportSource<'_>,
+        public_key: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let is_ambiguous = |error: &Error| matches!(error, Error::Call(_)) && error.class() == Class::MemberFault;
+        match self.import_once(session, new, source, public_key) {
+            Err(error) if is_ambiguous(&error) && self.still_unwraps() => {}
+            outcome => return outcome,
+        }
+        *session = self.open_session(match new.storage {
+            Storage::Resident => SessionKind::ReadWrite,
+            Storage::Sealed | Storage::Portable => SessionKind::ReadOnly,
+        })?;
+        match self.import_once(session, new, source, public_key) {
+            Err(error) if is_ambiguous(&error) && self.still_answers() => Err(refused(NOT_UNWRAPPED)),
+            outcome => outcome,
+        }
+    }
+
+    /// Whether the member makes an object of a value, and, if it can do that at all, wraps it and unwraps that.
+    fn still_unwraps(&self) -> bool {
+        let tried = self.open_session(SessionKind::ReadOnly).and_then(|mut session| {
+            let template = template::key(KeyType::Aes256, Lifetime::Session, Extraction::Allowed, Usage::NONE);
+            let value = Attribute::bytes(CKA_VALUE, KNOWN_KEY);
+            let known = session.create_object(&template.clone().with(value))?;
+            let Some(key_wrap) = self.capabilities.key_wrap() else {
+                return Ok(());
+            };
+            let usage = Usage {
+                wrap: true,
+                unwrap: true,
+                ..Usage::NONE
+            };
+            let wrapping = template::key(KeyType::Aes256, Lifetime::Session, Extraction::Forbidden, usage);
+            let wrapping = session.generate_key(
+                CallMechanism::Plain(CKM_AES_KEY_GEN),
+                &wrapping.with(Attribute::number(CKA_VALUE_LEN, 32)),
+            )?;
+            let mechanism = CallMechanism::Plain(key_wrap);
+            let wrapped = session.wrap_key(mechanism, wrapping, known, WRAPPED_CAPACITY)?;
+            session.unwrap_key(mechanism, wrapping, &wrapped, &template)?;
+            Ok(())
+        });
+        tried.is_ok()
+    }
+
+    fn import_once(
         &self,
         session: &mut Session,
         new: &NewKey,
@@ -323,11 +374,10 @@ impl Member {
     }
 
     /// What an error over key material from outside means. Tokens answer wrong key material with anything up to
-    /// `CKR_GENERAL_ERROR`; as with ciphertexts, the known answer tells that from a broken member.
+    /// `CKR_GENERAL_ERROR`; as with ciphertexts, [`Member::import`] tells that from a broken member.
     fn judge_arrival(&self, error: CallError) -> Error {
         match error.code.class() {
             Class::CallerFault => refused(NOT_UNWRAPPED),
-            Class::MemberFault if self.still_answers() => refused(NOT_UNWRAPPED),
             _ => error.into(),
         }
     }

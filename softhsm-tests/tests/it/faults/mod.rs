@@ -5,6 +5,7 @@ mod classes;
 mod members;
 mod module;
 mod scarce;
+mod transfer;
 
 use crate::worker::{MAC_USES, Worker, mac, open};
 use portcullis_client::{

@@ -73,7 +73,7 @@ fn usual_uses(key_type: KeyType) -> Vec<(Operation, Mechanism)> {
     }
 }
 
-fn new_key(key_type: KeyType, exportable: bool) -> Generate {
+pub(crate) fn new_key(key_type: KeyType, exportable: bool) -> Generate {
     let pack = |(operation, mechanism): (Operation, Mechanism)| {
         u32::from(operation.number()) << 16 | u32::from(mechanism.number())
     };
@@ -98,7 +98,7 @@ fn token(worker: &mut Worker, body: RequestBody) -> Vec<u8> {
     }
 }
 
-fn clear(key: Generate, material: &[u8], public_key: &[u8]) -> RequestBody {
+pub(crate) fn clear(key: Generate, material: &[u8], public_key: &[u8]) -> RequestBody {
     RequestBody::ImportWrapped(Import {
         key,
         public_key: public_key.to_vec(),

@@ -1,6 +1,6 @@
 //! Import, export, ephemeral keys and objects.
 
-mod by_worker;
+pub(crate) mod by_worker;
 mod cipher_vectors;
 mod ephemeral;
 mod exporting;
