@@ -8,6 +8,7 @@ use crate::{
     algorithm::KeyType,
     domain::{DomainKey, WRAPPED_CAPACITY},
     pkcs11::{Attribute, CallError, CallMechanism, CallResult, ObjectHandle, Session, SessionKind},
+    return_code::Class,
     template::{self, Extraction, Lifetime, Usage},
 };
 use cryptoki_sys::*;
@@ -72,15 +73,32 @@ pub(crate) fn try_sealing(near: &Session, key_wrap: Option<CK_MECHANISM_TYPE>) -
     }
     // Without the right mechanism, the template can be tried all the same.
     let mechanism = key_wrap.unwrap_or(CKM_AES_KEY_WRAP);
-    let mut session = open(near)?;
-    match seal_key(&mut session, mechanism, true) {
-        Ok(seal) => obstacles.extend(key_wrap.and_then(|key_wrap| use_seal_key(&mut session, seal, key_wrap).err())),
-        Err(refused) => obstacles.push(match seal_key(&mut open(near)?, mechanism, false) {
-            Ok(_) => SealingObstacle::UnwrapTemplateRefused(refused),
-            Err(_) => SealingObstacle::SealKeyRefused(refused),
-        }),
-    }
-    // The sessions close with all their objects.
+    // Each session closes with all its objects, and before the next one opens: tokens may have few.
+    let tried = {
+        let mut session = open(near)?;
+        match seal_key(&mut session, mechanism, true) {
+            Ok(seal) => {
+                if let Some(key_wrap) = key_wrap {
+                    obstacles.extend(use_seal_key(&mut session, seal, key_wrap)?);
+                }
+                return Ok(obstacles);
+            }
+            Err(refused) => refused,
+        }
+    };
+    // What a token in trouble says once is asked again: it must not be taken for one that can do less.
+    let refused = match tried.code.class() {
+        Class::CallerFault => tried,
+        _ => match seal_key(&mut open(near)?, mechanism, true) {
+            Ok(_) => return Err(tried.into()),
+            Err(again) => again,
+        },
+    };
+    obstacles.push(match seal_key(&mut open(near)?, mechanism, false) {
+        Ok(_) => SealingObstacle::UnwrapTemplateRefused(refused),
+        Err(error) if error.code.class() == Class::CallerFault => SealingObstacle::SealKeyRefused(refused),
+        Err(error) => return Err(error.into()),
+    });
     Ok(obstacles)
 }
 
@@ -109,20 +127,28 @@ fn seal_key(
     session.generate_key(CallMechanism::Plain(CKM_AES_KEY_GEN), &template)
 }
 
-/// Wraps a key and unwraps it: as it should be, which must work, and as extractable, which must not.
-fn use_seal_key(session: &mut Session, seal: ObjectHandle, key_wrap: CK_MECHANISM_TYPE) -> Result<(), SealingObstacle> {
+/// Wraps a key and unwraps it: as it should be, which must work, and as extractable, which must not. Returns what is wrong.
+fn use_seal_key(
+    session: &mut Session,
+    seal: ObjectHandle,
+    key_wrap: CK_MECHANISM_TYPE,
+) -> Result<Option<SealingObstacle>, Error> {
     let mechanism = CallMechanism::Plain(key_wrap);
     let like = |extraction| template::key(KeyType::Aes256, Lifetime::Session, extraction, Usage::NONE);
     let passing = like(Extraction::Allowed).with(Attribute::number(CKA_VALUE_LEN, 32));
-    let mut wrap_and_unwrap = || {
+    let mut wrap_and_unwrap = || -> CallResult<Vec<u8>> {
         let passing = session.generate_key(CallMechanism::Plain(CKM_AES_KEY_GEN), &passing)?;
         let wrapped = session.wrap_key(mechanism, seal, passing, WRAPPED_CAPACITY)?;
         session.unwrap_key(mechanism, seal, &wrapped, &like(Extraction::Forbidden))?;
         Ok(wrapped)
     };
-    let wrapped = wrap_and_unwrap().map_err(SealingObstacle::SealKeyUnusable)?;
-    match session.unwrap_key(mechanism, seal, &wrapped, &like(Extraction::Allowed)) {
-        Ok(_) => Err(SealingObstacle::UnwrapTemplateNotEnforced),
-        Err(_) => Ok(()),
-    }
+    let wrapped = match wrap_and_unwrap() {
+        Ok(wrapped) => wrapped,
+        Err(error) if error.code.class() == Class::CallerFault => {
+            return Ok(Some(SealingObstacle::SealKeyUnusable(error)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let against = session.unwrap_key(mechanism, seal, &wrapped, &like(Extraction::Allowed));
+    Ok(against.is_ok().then_some(SealingObstacle::UnwrapTemplateNotEnforced))
 }

@@ -1,6 +1,6 @@
-//! What resident keys do on a token that can hold no others: each type and mechanism, and each death but the token's own.
+//! What resident keys do on a token that can hold no others: each type and mechanism.
 
-use super::resident;
+use super::{is_unharmed, resident, started};
 use aes::Aes256;
 use cmac::Cmac;
 use ctr::{
@@ -12,22 +12,18 @@ use p256::pkcs8::{DecodePublicKey, EncodePublicKey};
 use portcullis_client::{
     Client, Code,
     v1::{
-        AsymmetricDecryptRequest, DecryptRequest, DeriveSharedSecretRequest, EncryptRequest, GetKeyVersionRequest,
-        ImportKeyVersionRequest, KeyDestruction, KeyOperation, KeyType, KeyVersionState, MacSignRequest,
-        MacVerifyRequest, Mechanism, MemberState, PublicKeyFormat, RotateKeyRequest,
-        ScheduleKeyVersionDestructionRequest, SignRequest, VerifyRequest, verify_request::Input,
+        AsymmetricDecryptRequest, DecryptRequest, DeriveSharedSecretRequest, EncryptRequest, ImportKeyVersionRequest,
+        KeyOperation, KeyType, MacSignRequest, MacVerifyRequest, Mechanism, PublicKeyFormat, SignRequest,
+        VerifyRequest, verify_request::Input,
     },
 };
 use portcullis_softhsm_tests::{
-    Adversary, Gateway, KeySpec, Kryoptic, LONG, Material, TestCluster, clear_import, create_key,
-    create_key_for_import, create_ring, decrypt, encrypt, import, message_request, openssl_accepts, public_key,
-    refusal, sign, verifies,
+    KeySpec, Material, clear_import, create_key, create_key_for_import, decrypt, encrypt, import, message_request,
+    openssl_accepts, public_key, refusal, verifies,
 };
 use rsa::{Oaep, RsaPublicKey};
 use sha1::Sha1;
 use sha2::{Sha256, Sha384, Sha512};
-use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
 
 const MESSAGE: &[u8] = b"a message, signed where its key was born";
 
@@ -63,24 +59,6 @@ const MODES: [(KeyOperation, Mechanism); 8] = [
     (KeyOperation::Decrypt, Mechanism::AesEcb),
 ];
 const AGREE: [(KeyOperation, Mechanism); 1] = [(KeyOperation::Derive, Mechanism::Ecdh)];
-
-async fn started() -> (TestCluster, Gateway, Client) {
-    let cluster = Kryoptic::WithoutTemplates.cluster();
-    // This token does nothing else while it makes a key, and RSA keys take their time on a busy machine.
-    cluster.set_in_cluster("probe_deadline", "2m");
-    let gateway = Gateway::start(&cluster);
-    // RSA keys of 4096 bits take their time.
-    let client = gateway.unix_client().await.with_deadline(LONG);
-    create_ring(&client, "ring").await;
-    (cluster, gateway, client)
-}
-
-/// Nothing that was asked cost the member anything.
-async fn is_unharmed(gateway: &Gateway) {
-    let member = gateway.member("a").await;
-    assert!(member.state() == MemberState::Ready, "{}", member.reason);
-    assert_eq!(member.worker_starts, 1);
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_each_type_sign_by_each_mechanism_and_others_agree() {
@@ -320,174 +298,5 @@ async fn what_is_encrypted_to_a_public_key_is_decrypted_and_peers_agree_on_a_sec
         .expect("a secret")
         .into_inner();
     assert_eq!(agreed.shared_secret, expected.raw_secret_bytes().to_vec());
-    is_unharmed(&gateway).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn keys_outlive_their_worker_and_the_gateway() {
-    let (cluster, gateway, client) = started().await;
-    let signer = create_key(&client, "ring", "signer", resident(KeyType::EcP256, &[]))
-        .await
-        .name;
-    let cipher = create_key(&client, "ring", "cipher", resident(KeyType::Aes256, &[]))
-        .await
-        .name;
-    let der = public_key(&client, &signer, PublicKeyFormat::Der).await.public_key;
-    let sealed = encrypt(&client, &cipher, b"a plaintext", b"")
-        .await
-        .expect("a ciphertext")
-        .ciphertext;
-    let still_works = async |client: &Client| {
-        let signature = sign(client, &signer, MESSAGE).await.expect("a signature").signature;
-        assert!(verifies(&der, Mechanism::EcdsaSha256, MESSAGE, &signature));
-        let opened = decrypt(client, &cipher, &sealed, b"").await.expect("the plaintext");
-        assert_eq!(opened.plaintext, &b"a plaintext"[..]);
-    };
-    still_works(&client).await;
-
-    // Idle, and while it makes a key.
-    for (round, id) in [(2, "during-1"), (3, "during-2")] {
-        let making = (round == 3).then(|| {
-            let client = client.clone();
-            tokio::spawn(async move { create_key(&client, "ring", id, resident(KeyType::EcP384, &[])).await })
-        });
-        tokio::task::block_in_place(|| gateway.kill_worker("a"));
-        gateway.wait_for_worker("a", round).await;
-        still_works(&client).await;
-        if let Some(making) = making {
-            // The only member came back within its caller's deadline, or the caller was told: both are right.
-            let _ = making.await;
-        }
-    }
-
-    let gateway = {
-        tokio::task::block_in_place(|| gateway.kill9());
-        Gateway::start(&cluster)
-    };
-    still_works(&gateway.unix_client().await).await;
-    gateway.stop();
-    let gateway = Gateway::start(&cluster);
-    still_works(&gateway.unix_client().await).await;
-    is_unharmed(&gateway).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn many_callers_at_once_are_all_served() {
-    let (_cluster, gateway, client) = started().await;
-    let signer = create_key(&client, "ring", "signer", resident(KeyType::EcP256, &[]))
-        .await
-        .name;
-    let cipher = create_key(&client, "ring", "cipher", resident(KeyType::Aes256, &[]))
-        .await
-        .name;
-    let der = public_key(&client, &signer, PublicKeyFormat::Der).await.public_key;
-    let mut callers = JoinSet::new();
-    for caller in 0..32 {
-        let (client, signer, cipher, der) = (client.clone(), signer.clone(), cipher.clone(), der.clone());
-        callers.spawn(async move {
-            for round in 0..10 {
-                let message = format!("{caller} {round}").into_bytes();
-                let signature = sign(&client, &signer, &message).await.expect("a signature").signature;
-                assert!(verifies(&der, Mechanism::EcdsaSha256, &message, &signature));
-                let sealed = encrypt(&client, &cipher, &message, b"")
-                    .await
-                    .expect("a ciphertext")
-                    .ciphertext;
-                let opened = decrypt(&client, &cipher, &sealed, b"").await.expect("the plaintext");
-                assert_eq!(opened.plaintext, message);
-            }
-            // Changes of token objects beside the use of others.
-            let id = format!("made-by-{caller}");
-            create_key(&client, "ring", &id, resident(KeyType::Aes128, &[])).await;
-        });
-    }
-    while let Some(caller) = callers.join_next().await {
-        caller.expect("no call failed");
-    }
-    is_unharmed(&gateway).await;
-}
-
-fn object_id(uid: &str, version: u32) -> String {
-    format!("{}{version:08x}", uid.replace('-', ""))
-}
-
-async fn wait_until_destroyed(client: &Client, name: &str) -> KeyDestruction {
-    let end = Instant::now() + LONG;
-    loop {
-        let request = GetKeyVersionRequest { name: name.to_owned() };
-        let version = client
-            .keys()
-            .get_key_version(request)
-            .await
-            .expect("the version")
-            .into_inner();
-        if version.state() == KeyVersionState::Destroyed {
-            return version.destruction();
-        }
-        assert!(Instant::now() < end, "{name} is still {:?}", version.state());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_rotated_and_its_old_version_destroyed_on_the_token() {
-    let (cluster, gateway, client) = started().await;
-    let key = create_key(&client, "ring", "key", resident(KeyType::EcP256, &[])).await;
-    let (first, second) = (format!("{}/versions/1", key.name), format!("{}/versions/2", key.name));
-    let rotation = RotateKeyRequest {
-        name: key.name.clone(),
-        allow_single_replica: true,
-        ..Default::default()
-    };
-    client.keys().rotate_key(rotation).await.expect("a second version");
-    assert_eq!(
-        sign(&client, &key.name, MESSAGE).await.expect("a signature").name,
-        second
-    );
-    assert_eq!(sign(&client, &first, MESSAGE).await.expect("a signature").name, first);
-    let on_token = || tokio::task::block_in_place(|| Adversary::at(&cluster, "a").resident_keys());
-    let both = [object_id(&key.uid, 1), object_id(&key.uid, 2)];
-    assert_eq!(on_token(), both.clone().into());
-
-    let schedule = ScheduleKeyVersionDestructionRequest {
-        name: first.clone(),
-        reason: "no longer needed".to_owned(),
-        window: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
-        ..Default::default()
-    };
-    client
-        .keys()
-        .schedule_key_version_destruction(schedule)
-        .await
-        .expect("scheduled");
-    assert_eq!(wait_until_destroyed(&client, &first).await, KeyDestruction::HsmObject);
-    assert_eq!(on_token(), [both[1].clone()].into());
-    refusal(sign(&client, &first, MESSAGE).await).is(Code::FailedPrecondition, "KEY_STATE_FORBIDS_OPERATION");
-    assert_eq!(
-        sign(&client, &key.name, MESSAGE).await.expect("a signature").name,
-        second
-    );
-    is_unharmed(&gateway).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_destroyed_behind_the_gateway_is_missing_and_its_member_serves_on() {
-    let (cluster, gateway, client) = started().await;
-    let living = create_key(&client, "ring", "living", resident(KeyType::EcP256, &[]))
-        .await
-        .name;
-    let lost = create_key(&client, "ring", "lost", resident(KeyType::EcP256, &[])).await;
-    gateway.stop();
-    let id = object_id(&lost.uid, 1);
-    let destroyed = tokio::task::block_in_place(|| Adversary::at(&cluster, "a").destroy_resident_key(&id));
-    assert_eq!(destroyed, 2, "a private and a public object");
-    let gateway = Gateway::start(&cluster);
-    let client = gateway.unix_client().await;
-    for _ in 0..12 {
-        refusal(sign(&client, &lost.name, MESSAGE).await).is(Code::DataLoss, "RESIDENT_KEY_MISSING");
-    }
-    sign(&client, &living, MESSAGE)
-        .await
-        .expect("a neighbour is not concerned");
     is_unharmed(&gateway).await;
 }
