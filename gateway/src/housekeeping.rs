@@ -1,5 +1,5 @@
 //! What the gateway does by itself: it clears what interrupted creates left on members, makes restrictions part of their rows
-//! when members serve again, destroys what is due, removes import jobs that are over, and stores use counts.
+//! when members serve again, destroys what is due, removes import jobs and counts of ephemeral keys that are over, and stores use counts.
 
 use crate::{
     api::Gateway,
@@ -7,6 +7,7 @@ use crate::{
     config::KeySettings,
     keys::{
         import_expiry::remove_expired,
+        record::now,
         use_count::{FLUSH_INTERVAL, Reserves},
     },
 };
@@ -40,6 +41,7 @@ pub fn start(gateway: &Arc<Gateway>, settings: KeySettings, stop: &CancellationT
         stop.clone(),
     ));
     tasks.spawn(count(Arc::clone(gateway), stop.clone()));
+    tasks.spawn(forget(Arc::clone(gateway), stop.clone()));
     tasks
 }
 
@@ -101,6 +103,17 @@ async fn count(gateway: Arc<Gateway>, stop: CancellationToken) {
     }
 }
 
+/// Removes use counts of ephemeral keys that are over.
+async fn forget(gateway: Arc<Gateway>, stop: CancellationToken) {
+    let mut ticks = interval(FORGET_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = gateway.directory.uses().forget_ephemeral(now()).await {
+            tracing::warn!(%error, "use counts of ephemeral keys that are over are removed later");
+        }
+    }
+}
+
 /// Stores the last use counts, when no request is under way any more.
 pub async fn finish(gateway: &Gateway) {
     let flushed = gateway
@@ -114,6 +127,7 @@ pub async fn finish(gateway: &Gateway) {
 
 /// How often restrictions without a tag are looked for.
 const FOLD_INTERVAL: Duration = Duration::from_secs(15);
+const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 const MOST_PAUSE: Duration = Duration::from_secs(600);
 const LAST_FLUSH: Duration = Duration::from_secs(5);

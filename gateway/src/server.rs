@@ -147,6 +147,7 @@ pub async fn serve(
             Arc::clone(&store),
             Arc::clone(&cluster),
             Arc::clone(&documents),
+            Arc::clone(&directory),
             settings.limits.cached_keys,
         ),
         cluster: Arc::clone(&cluster),

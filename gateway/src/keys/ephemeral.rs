@@ -4,7 +4,7 @@
 //! what uses keys need not know the difference. Owner, end and revocation are looked at each time.
 
 use super::{
-    directory::{DirectoryError, KeyRecord, Material, VersionRecord},
+    directory::{DirectoryError, KeyDirectory, KeyRecord, Material, VersionRecord},
     document::{DocumentError, Documents, KEPT_UNSEEN, Stored},
     name::{Id, KeyName, NameError},
     purpose,
@@ -76,17 +76,25 @@ pub struct EphemeralKeys {
     store: Arc<dyn Store>,
     cluster: Arc<Cluster>,
     documents: Arc<Documents>,
+    directory: Arc<KeyDirectory>,
     known: Cache<TokenDigest, Arc<EphemeralKey>>,
     revoked: Cache<(Id, String), u64>,
 }
 
 impl EphemeralKeys {
     /// Keeps at most `capacity` of them in memory.
-    pub fn new(store: Arc<dyn Store>, cluster: Arc<Cluster>, documents: Arc<Documents>, capacity: u32) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        cluster: Arc<Cluster>,
+        documents: Arc<Documents>,
+        directory: Arc<KeyDirectory>,
+        capacity: u32,
+    ) -> Self {
         Self {
             store,
             cluster,
             documents,
+            directory,
             known: Cache::builder()
                 .max_capacity(capacity.into())
                 .time_to_live(LONGEST_LIFETIME)
@@ -136,7 +144,7 @@ impl EphemeralKeys {
     /// The key of a token that a member has just made.
     pub async fn made(&self, sealed: &[u8]) -> Result<Arc<EphemeralKey>, EphemeralError> {
         let token = self.claimed(sealed)?;
-        let key = Arc::new(assemble(sealed, token).ok_or(EphemeralError::Invalid)?);
+        let key = Arc::new(self.assemble(sealed, token).ok_or(EphemeralError::Invalid)?);
         self.known.insert(token_digest(sealed), Arc::clone(&key)).await;
         Ok(key)
     }
@@ -205,9 +213,15 @@ impl EphemeralKeys {
             tag: tag.to_vec(),
         };
         match self.cluster.check(&[claim], deadline).await?.as_slice() {
-            [true] => assemble(sealed, token).ok_or(EphemeralError::Invalid),
+            [true] => self.assemble(sealed, token).ok_or(EphemeralError::Invalid),
             _ => Err(EphemeralError::Invalid),
         }
+    }
+
+    /// The key of a checked token; `None` if its ring has no valid id.
+    fn assemble(&self, sealed: &[u8], token: EphemeralToken) -> Option<EphemeralKey> {
+        let uses = self.directory.uses().ephemeral_counter(token.uid);
+        assemble(sealed, token, uses)
     }
 
     /// From when on a principal's keys of a ring are good.
@@ -239,7 +253,7 @@ pub fn key_name(ring: Id, uid: Uuid) -> Result<KeyName, NameError> {
 }
 
 /// The record of a checked token; `None` if its ring has no valid id.
-fn assemble(sealed: &[u8], token: EphemeralToken) -> Option<EphemeralKey> {
+fn assemble(sealed: &[u8], token: EphemeralToken, uses: Arc<UseCounter>) -> Option<EphemeralKey> {
     let created = from_micros(token.created)?;
     let name = key_name(Id::parse(&token.ring).ok()?, token.uid).ok()?;
     let profile = KeyProfile {
@@ -281,7 +295,7 @@ fn assemble(sealed: &[u8], token: EphemeralToken) -> Option<EphemeralKey> {
         }),
         restriction: None,
         hold: None,
-        uses: UseCounter::of_ephemeral(token.uid),
+        uses,
     };
     let record = Arc::new(KeyRecord {
         key,

@@ -3,8 +3,15 @@
 //! With random 96-bit nonces a key may encrypt 2^32 messages (SP 800-38D section 8.3). Encryptions are counted before they
 //! are made: they are reserved in the store in blocks, so that a crash counts too many and never too few. Other uses are
 //! noted now and then, and what was not noted at a crash is missing.
+//!
+//! An ephemeral key has one counter however many tokens there are of it, found by its identity, which renewals keep. Its
+//! encryptions are reserved like those of any key; its other uses are not counted, so that a key that encrypts nothing leaves
+//! nothing in the store. What is stored of one is removed when no token of it can be good any more.
 
-use super::record::{Row, Tagged};
+use super::{
+    ephemeral::LONGEST_LIFE,
+    record::{Row, Tagged, micros},
+};
 use crate::{
     cluster::{Cluster, ClusterError, operation::Claim},
     store::{Store, StoreError},
@@ -18,6 +25,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use time::OffsetDateTime;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use uuid::Uuid;
 
@@ -71,6 +79,7 @@ pub enum UseError {
 pub struct UseCounter {
     key_uid: Uuid,
     number: u32,
+    kind: Kind,
     // Uses that are not stored yet.
     fresh: AtomicU64,
     // Encryptions that this process made, of those that it may make.
@@ -78,6 +87,15 @@ pub struct UseCounter {
     allowed: AtomicU64,
     // What is stored, once it was read.
     stored: Arc<AsyncMutex<Option<Counted>>>,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Uses and encryptions, of a stored version.
+    Stored,
+    /// Encryptions, of an ephemeral key.
+    Ephemeral,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -97,21 +115,23 @@ pub struct UseCounts {
 }
 
 impl UseCounter {
-    /// The counter of an ephemeral key. So many encryptions that no gateway makes more in the life of one are not stored; what
-    /// goes beyond is reserved in the store as for any key.
-    pub fn of_ephemeral(key_uid: Uuid) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(key_uid: Uuid, number: u32, kind: Kind) -> Self {
+        Self {
             key_uid,
-            number: 1,
+            number,
+            kind,
             fresh: AtomicU64::new(0),
             made: AtomicU64::new(0),
-            allowed: AtomicU64::new(EPHEMERAL_ENCRYPTIONS),
+            allowed: AtomicU64::new(0),
             stored: Arc::default(),
-        })
+        }
     }
 
     /// Notes a use. The time when it becomes durable is the gateway's choice.
     pub fn note(&self) {
+        if self.kind == Kind::Ephemeral {
+            return;
+        }
         self.fresh.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -128,17 +148,19 @@ impl UseCounts {
 
     /// The counter of a version.
     pub fn counter(&self, key_uid: Uuid, number: u32) -> Arc<UseCounter> {
+        self.counter_of(key_uid, number, Kind::Stored)
+    }
+
+    /// The counter of an ephemeral key: one for all its tokens.
+    pub fn ephemeral_counter(&self, key_uid: Uuid) -> Arc<UseCounter> {
+        self.counter_of(key_uid, ONLY_VERSION, Kind::Ephemeral)
+    }
+
+    fn counter_of(&self, key_uid: Uuid, number: u32, kind: Kind) -> Arc<UseCounter> {
         let mut counters = self.counters.lock().unwrap_or_else(|lock| lock.into_inner());
-        let counter = counters.entry((key_uid, number)).or_insert_with(|| {
-            Arc::new(UseCounter {
-                key_uid,
-                number,
-                fresh: AtomicU64::new(0),
-                made: AtomicU64::new(0),
-                allowed: AtomicU64::new(0),
-                stored: Arc::default(),
-            })
-        });
+        let counter = counters
+            .entry((key_uid, number))
+            .or_insert_with(|| Arc::new(UseCounter::new(key_uid, number, kind)));
         Arc::clone(counter)
     }
 
@@ -182,19 +204,25 @@ impl UseCounts {
     }
 
     /// Stores what is not stored yet. With `Reserves::GiveBack`, at the end of the process, also encryptions that were
-    /// reserved and not made.
+    /// reserved and not made; those of a counter that nobody holds any more are given back in any case.
     pub async fn flush(&self, reserves: Reserves, deadline: Instant) -> Result<(), UseError> {
         let due: Vec<_> = {
             let mut counters = self.counters.lock().unwrap_or_else(|lock| lock.into_inner());
             // A counter that nobody holds and that says nothing new can be made again when it is needed.
             counters.retain(|_, counter| Arc::strong_count(counter) > 1 || counter.has_news(Reserves::GiveBack));
-            let due = counters.values().filter(|counter| counter.has_news(reserves));
-            due.cloned().collect()
+            let due = counters.values().filter_map(|counter| {
+                let reserves = match Arc::strong_count(counter) {
+                    1 => Reserves::GiveBack,
+                    _ => reserves,
+                };
+                counter.has_news(reserves).then(|| (Arc::clone(counter), reserves))
+            });
+            due.collect()
         };
         for some in due.chunks(AT_ONCE) {
             let mut guards: Vec<OwnedMutexGuard<Option<Counted>>> = Vec::with_capacity(some.len());
             let mut next = Vec::with_capacity(some.len());
-            for counter in some {
+            for (counter, reserves) in some {
                 let mut stored = Arc::clone(&counter.stored).lock_owned().await;
                 let counted = self.read(counter, &mut stored, deadline).await?;
                 let fresh = counter.fresh.load(Ordering::Relaxed);
@@ -220,6 +248,24 @@ impl UseCounts {
         Ok(())
     }
 
+    /// Removes what is stored of ephemeral keys that are too old for any token of them to be good.
+    pub async fn forget_ephemeral(&self, now: OffsetDateTime) -> Result<(), UseError> {
+        let oldest = now - LONGEST_LIFE - FORGOTTEN_LATE;
+        let mut after = Uuid::nil();
+        loop {
+            // Identities are made in the order of time.
+            let ephemeral = self
+                .store
+                .ephemeral_use_counts(after, first_at(oldest), FORGOTTEN_AT_ONCE)
+                .await?;
+            let Some(last) = ephemeral.last() else {
+                return Ok(());
+            };
+            after = *last;
+            self.store.remove_use_counts(ephemeral).await?;
+        }
+    }
+
     /// What is stored of a counter; its lock is held.
     async fn read(
         &self,
@@ -236,6 +282,7 @@ impl UseCounts {
             .use_count(counter.key_uid, counter.number)
             .await?;
         let (uses, encryptions) = match found.counted {
+            None if counter.kind == Kind::Ephemeral => (0, EPHEMERAL_MARGIN),
             None => (0, 0),
             Some(Tagged { row, tag }) => {
                 let claim = Claim {
@@ -300,6 +347,13 @@ impl UseCounter {
     }
 }
 
+/// The first identity (a UUID of version 7) that can be made at a time.
+fn first_at(time: OffsetDateTime) -> Uuid {
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&(micros(time) / 1000).to_be_bytes()[2..]);
+    Uuid::from_bytes(bytes)
+}
+
 /// Takes one of the encryptions that are allowed.
 fn take(counter: &UseCounter) -> bool {
     let made = counter.made.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |made| {
@@ -318,8 +372,10 @@ impl From<StoreError> for UseError {
     }
 }
 
-/// What an ephemeral key may encrypt before its uses are stored: 2^24, a 256th of what AES-GCM allows.
-const EPHEMERAL_ENCRYPTIONS: u64 = 1 << 24;
+/// What an ephemeral key is taken to have encrypted before: more than a crash of the machine can take from the end of the audit log,
+/// by which a restore counts the keys that it has no count of.
+const EPHEMERAL_MARGIN: u64 = 1 << 20;
+const ONLY_VERSION: u32 = 1;
 /// How often uses are stored.
 pub const FLUSH_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a version may encrypt with random nonces.
@@ -328,3 +384,24 @@ const MANY_ENCRYPTIONS: u64 = 1 << 31;
 const FIRST_BLOCK: u64 = 256;
 const LARGEST_BLOCK: u64 = 1 << 16;
 const AT_ONCE: usize = 64;
+const FORGOTTEN_AT_ONCE: u32 = 1000;
+/// How long after the last token of an ephemeral key ended its count may still be there.
+const FORGOTTEN_LATE: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_older_than_a_time_exactly_when_they_were_made_before_it() {
+        let before = Uuid::now_v7();
+        let time = from_uuid(before) + Duration::from_millis(1);
+        assert!(before < first_at(time));
+        assert!(first_at(time - Duration::from_millis(1)) <= before);
+    }
+
+    fn from_uuid(uid: Uuid) -> OffsetDateTime {
+        let (seconds, nanos) = uid.get_timestamp().expect("a time").to_unix();
+        OffsetDateTime::UNIX_EPOCH + Duration::new(seconds, nanos)
+    }
+}

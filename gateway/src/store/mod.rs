@@ -205,6 +205,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Stores how often versions were used.
     async fn put_use_counts(&self, counts: Vec<Tagged<UseCountRow>>) -> Result<(), StoreError>;
 
+    /// At most `limit` identities between two of which use counts are stored and no key: those of ephemeral keys. In their order.
+    async fn ephemeral_use_counts(&self, after: Uuid, before: Uuid, limit: u32) -> Result<Vec<Uuid>, StoreError>;
+
+    /// Removes the use counts of these identities, and what is presumed of them.
+    async fn remove_use_counts(&self, of: Vec<Uuid>) -> Result<(), StoreError>;
+
     /// Adds a document (revision 1), or replaces one that has still the revision before.
     async fn put_document(
         &self,

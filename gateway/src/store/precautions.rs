@@ -245,7 +245,8 @@ fn presume_encryptions(connection: &Connection, precautions: &Precautions) -> ru
     };
     connection.execute(
         "INSERT INTO presumed_encryptions (key_uid, number, encryptions)
-         SELECT key_uid, number, ?1 FROM key_versions WHERE true
+         SELECT key_uid, number, ?1 FROM (SELECT key_uid, number FROM key_versions UNION SELECT key_uid, number FROM use_counts)
+         WHERE true
          ON CONFLICT (key_uid, number) DO UPDATE SET encryptions = encryptions + ?1",
         [presumed as i64],
     )?;

@@ -323,6 +323,15 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn ephemeral_use_counts(&self, after: Uuid, before: Uuid, limit: u32) -> Result<Vec<Uuid>, StoreError> {
+        self.list(move |connection| use_counts::ephemeral(connection, after, before, limit))
+            .await
+    }
+
+    async fn remove_use_counts(&self, of: Vec<Uuid>) -> Result<(), StoreError> {
+        self.change(move |connection| use_counts::remove(connection, &of)).await
+    }
+
     async fn put_document(
         &self,
         document: Tagged<DocumentRow>,

@@ -49,6 +49,39 @@ pub(super) fn put(connection: &Connection, counts: &[Tagged<UseCountRow>]) -> Re
     Ok(())
 }
 
+/// Identities between two of which counts are stored and no key.
+pub(super) fn ephemeral(
+    connection: &Connection,
+    after: Uuid,
+    before: Uuid,
+    limit: u32,
+) -> Result<Vec<Uuid>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT DISTINCT key_uid FROM use_counts
+             WHERE key_uid > ?1 AND key_uid < ?2 AND length(key_uid) = 16
+               AND NOT EXISTS (SELECT 1 FROM keys WHERE uid = key_uid)
+             ORDER BY key_uid LIMIT ?3",
+        )?
+        .query_map(params![after.as_bytes(), before.as_bytes(), limit], |row| {
+            row.get(0).map(Uuid::from_bytes)
+        })?
+        .map(|uid| Ok(uid?))
+        .collect()
+}
+
+/// Removes counts and what is presumed.
+pub(super) fn remove(connection: &Connection, of: &[Uuid]) -> Result<(), StoreError> {
+    for uid in of {
+        for table in ["use_counts", "presumed_encryptions"] {
+            connection
+                .prepare_cached(&format!("DELETE FROM {table} WHERE key_uid = ?1"))?
+                .execute([uid.as_bytes()])?;
+        }
+    }
+    Ok(())
+}
+
 /// The latest time that is presumed for a principal's revocation in a ring: microseconds since 1970.
 pub(super) fn presumed_revocation(connection: &Connection, ring: &str, principal: &str) -> Result<u64, StoreError> {
     let found: Option<i64> = connection

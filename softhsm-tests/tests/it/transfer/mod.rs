@@ -3,6 +3,7 @@
 pub(crate) mod by_worker;
 mod cipher_vectors;
 mod ephemeral;
+mod ephemeral_counts;
 mod exporting;
 mod import_jobs;
 mod importing;
