@@ -69,7 +69,8 @@ pub struct KeyToken {
     pub origin: Origin,
     /// What it may do.
     pub uses: PermittedUses,
-    /// The wrapped key (RFC 5649); empty for a resident version.
+    /// The wrapped key (RFC 5649). A resident version has none: here stand the 16 bytes of its making, or nothing where it was made before
+    /// makings had a name.
     pub wrapped: Vec<u8>,
     /// SubjectPublicKeyInfo in DER; empty for secret keys.
     pub public_key: Vec<u8>,
@@ -156,7 +157,11 @@ impl KeyToken {
         let wrapped = reader.bytes()?.to_vec();
         let public_key = reader.bytes()?.to_vec();
         reader.finish()?;
-        if wrapped.is_empty() != (storage == Storage::Resident) {
+        let fits = match storage {
+            Storage::Resident => [0, MAKING_LENGTH].contains(&wrapped.len()),
+            Storage::Sealed | Storage::Portable => !wrapped.is_empty(),
+        };
+        if !fits {
             return Err(TokenError::Field("the wrapped key"));
         }
         if public_key.is_empty() == key_type.is_asymmetric() {
@@ -175,15 +180,44 @@ impl KeyToken {
         })
     }
 
-    /// The `CKA_ID` of the version's object where it is resident: the uid and the version.
-    pub fn object_id(&self) -> Vec<u8> {
-        object_id(self.uid, self.version)
+    /// What the version's objects are called on their token, where it is resident.
+    pub fn resident_name(&self) -> ResidentName {
+        ResidentName {
+            uid: self.uid,
+            version: self.version,
+            making: Uuid::from_slice(&self.wrapped).ok(),
+        }
     }
 }
 
-/// The `CKA_ID` that a resident version's objects have: 16 bytes of uid, 4 of version.
-pub fn object_id(uid: Uuid, version: u32) -> Vec<u8> {
-    CanonicalWriter::new().fixed(uid.as_bytes()).u32(version).finish()
+/// What the objects of a resident version are called on their token.
+///
+/// A number can be given twice, where the gateway's database was an old one in between. The making is new each time, so that no
+/// object of another making is ever taken for this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResidentName {
+    /// The key's identity.
+    pub uid: Uuid,
+    /// The version's number.
+    pub version: u32,
+    /// Which making of the version it is; none for what was made before makings had a name.
+    pub making: Option<Uuid>,
+}
+
+impl ResidentName {
+    /// The `CKA_ID`: 16 bytes of uid, 4 of version, 16 of making.
+    pub fn object_id(&self) -> Vec<u8> {
+        let id = CanonicalWriter::new().fixed(self.uid.as_bytes()).u32(self.version);
+        match &self.making {
+            Some(making) => id.fixed(making.as_bytes()).finish(),
+            None => id.finish(),
+        }
+    }
+
+    /// The `CKA_LABEL`, for people.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.uid, self.version)
+    }
 }
 
 /// Writes uses as tokens have them: their number, then each as operation and mechanism.
@@ -211,6 +245,7 @@ pub(crate) fn read_uses(reader: &mut CanonicalReader<'_>, key_type: KeyType) -> 
 }
 
 const FORMAT: u8 = 1;
+const MAKING_LENGTH: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -250,12 +285,16 @@ mod tests {
             KeyToken::parse(&token.body()),
             Err(TokenError::Field("the wrapped key"))
         );
-        let token = KeyToken {
-            storage: Storage::Resident,
-            wrapped: Vec::new(),
-            ..example()
-        };
-        assert_eq!(KeyToken::parse(&token.body()), Ok(token));
+        for (wrapped, making) in [(Vec::new(), None), (vec![0x11; 16], Some(Uuid::from_bytes([0x11; 16])))] {
+            let token = KeyToken {
+                storage: Storage::Resident,
+                wrapped,
+                ..example()
+            };
+            assert_eq!(token.resident_name().making, making);
+            assert_eq!(token.resident_name().object_id().len(), 20 + token.wrapped.len());
+            assert_eq!(KeyToken::parse(&token.body()), Ok(token));
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::{
     capability::Capabilities,
     domain::{DomainKeys, Fingerprint, create_resident},
     ephemeral_token::EphemeralToken,
-    key_token::{KeyToken, Origin, Storage, TokenDigest, token_digest},
+    key_token::{KeyToken, Origin, ResidentName, Storage, TokenDigest, token_digest},
     loaded::{LoadedKey, LoadedKeyCounts, LoadedKeys, LoadedLimits},
     pkcs11::{Attribute, CallMechanism, CallResult, Module, Session, SessionKind, SlotId, TokenInfo, UserType},
     public_key::read_public_key,
@@ -77,6 +77,29 @@ pub struct NewKey {
     pub uses: PermittedUses,
     /// How its secret half is kept.
     pub storage: Storage,
+    /// Which making of the version this is. A resident key needs it: its objects have it in their id.
+    pub making: Option<Uuid>,
+}
+
+impl NewKey {
+    /// What its objects are called where it is resident.
+    fn resident_name(&self) -> Result<ResidentName, Error> {
+        if self.making.is_none() {
+            return Err(Error::Refused(
+                "a resident key is made without a name for its making".to_owned(),
+            ));
+        }
+        Ok(ResidentName {
+            uid: self.uid,
+            version: self.version,
+            making: self.making,
+        })
+    }
+
+    /// What its token says where a wrapped key would stand.
+    fn making_bytes(&self) -> Vec<u8> {
+        self.making.map(|making| making.as_bytes().to_vec()).unwrap_or_default()
+    }
 }
 
 /// An open member.
@@ -211,8 +234,9 @@ impl Member {
         let domain = self.domain()?;
         let (wrapped, public_key) = match new.storage {
             Storage::Resident => {
-                let public_key = resident::adopt_or_create(session, new.uid, new.version, new.key_type, &new.uses)?;
-                (Vec::new(), public_key)
+                let name = new.resident_name()?;
+                let public_key = resident::adopt_or_create(session, name, new.key_type, &new.uses)?;
+                (new.making_bytes(), public_key)
             }
             Storage::Sealed => self.generate_wrapped(session, new.key_type, Extraction::Forbidden)?,
             Storage::Portable => self.generate_wrapped(session, new.key_type, Extraction::Allowed)?,

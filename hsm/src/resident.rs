@@ -1,17 +1,17 @@
 //! Keys that live on a member as token objects: never extractable, found by a `CKA_ID` that the gateway chose.
 //!
-//! Because the id is chosen before, a create can be repeated after a lost reply: it finds what is there and adopts it.
+//! Because the id is chosen before, and for this one making of the key, a create can be repeated after a lost reply: it finds what
+//! it made and adopts that, and nothing that was ever made before.
 
 use crate::{
     Error,
     algorithm::{KeyType, PermittedUses},
-    key_token::{KeyToken, object_id},
+    key_token::{KeyToken, ResidentName},
     pkcs11::{Attribute, CallMechanism, ObjectHandle, Session, Template},
     public_key::read_public_key,
     template::{self, Extraction, Lifetime, Usage, allowed_mechanisms},
 };
 use cryptoki_sys::*;
-use uuid::Uuid;
 
 /// Finds or generates the pair or secret key of a version; returns the public key in DER, empty for secret keys.
 ///
@@ -20,17 +20,16 @@ use uuid::Uuid;
 /// [`Error::NotAuthentic`] when the token holds more than one object of the id: somebody else made one of them.
 pub fn adopt_or_create(
     session: &mut Session,
-    uid: Uuid,
-    version: u32,
+    name: ResidentName,
     key_type: KeyType,
     uses: &PermittedUses,
 ) -> Result<Vec<u8>, Error> {
-    let id = object_id(uid, version);
+    let id = name.object_id();
     let present = find_by_id(session, &id, secret_class(key_type), key_type)?;
     if present.is_empty() {
         // What a create left half-made, such as a public key without its private half.
-        destroy(session, uid, version)?;
-        create(session, &id, uid, version, key_type, uses)?;
+        destroy(session, name)?;
+        create(session, name, key_type, uses)?;
     }
     if !key_type.is_asymmetric() {
         return Ok(Vec::new());
@@ -43,7 +42,7 @@ pub fn adopt_or_create(
 
 /// The private or secret key of an authentic resident token.
 pub fn find_private(session: &mut Session, token: &KeyToken) -> Result<ObjectHandle, Error> {
-    let id = token.object_id();
+    let id = token.resident_name().object_id();
     match find_by_id(session, &id, secret_class(token.key_type), token.key_type)?.as_slice() {
         [handle] => Ok(*handle),
         [] => Err(Error::ResidentMissing),
@@ -52,16 +51,16 @@ pub fn find_private(session: &mut Session, token: &KeyToken) -> Result<ObjectHan
 }
 
 /// Whether the token holds the private or secret key of a version.
-pub fn is_present(session: &mut Session, uid: Uuid, version: u32, key_type: KeyType) -> Result<bool, Error> {
-    let found = find_by_id(session, &object_id(uid, version), secret_class(key_type), key_type)?;
+pub fn is_present(session: &mut Session, name: ResidentName, key_type: KeyType) -> Result<bool, Error> {
+    let found = find_by_id(session, &name.object_id(), secret_class(key_type), key_type)?;
     Ok(!found.is_empty())
 }
 
 /// Destroys every object of a version and looks that none is left; none before is success.
-pub fn destroy(session: &mut Session, uid: Uuid, version: u32) -> Result<(), Error> {
+pub fn destroy(session: &mut Session, name: ResidentName) -> Result<(), Error> {
     let template = Template::new([
         Attribute::flag(CKA_TOKEN, true),
-        Attribute::bytes(CKA_ID, object_id(uid, version)),
+        Attribute::bytes(CKA_ID, name.object_id()),
     ]);
     for object in session.find_objects(&template, 16)? {
         session.destroy_object(object)?;
@@ -75,22 +74,15 @@ pub fn destroy(session: &mut Session, uid: Uuid, version: u32) -> Result<(), Err
 
 const SEVERAL: Error = Error::NotAuthentic("a resident key that is on its token several times");
 
-fn create(
-    session: &mut Session,
-    id: &[u8],
-    uid: Uuid,
-    version: u32,
-    key_type: KeyType,
-    uses: &PermittedUses,
-) -> Result<(), Error> {
-    let label = format!("{uid}/{version}");
-    let name = |template: Template| {
+fn create(session: &mut Session, name: ResidentName, key_type: KeyType, uses: &PermittedUses) -> Result<(), Error> {
+    let (label, id) = (name.label(), name.object_id());
+    let named = |template: Template| {
         template
             .with(Attribute::bytes(CKA_LABEL, label.as_bytes()))
-            .with(Attribute::bytes(CKA_ID, id))
+            .with(Attribute::bytes(CKA_ID, id.clone()))
     };
     let secret = template::frozen(
-        name(template::key(
+        named(template::key(
             key_type,
             Lifetime::Token,
             Extraction::Forbidden,
@@ -104,7 +96,7 @@ fn create(
             session.generate_key(mechanism, &secret.with(Attribute::number(CKA_VALUE_LEN, length as u64)))?;
         }
         None => {
-            let public = name(template::public_half(key_type, Lifetime::Token));
+            let public = named(template::public_half(key_type, Lifetime::Token));
             session.generate_key_pair(mechanism, &public, &secret)?;
         }
     }

@@ -93,16 +93,31 @@ impl<'c> Adversary<'c> {
         hex::decode(value["key_token"].as_str().expect("a key token")).expect("hexadecimal")
     }
 
-    /// The ids of the private keys that live on the token: uid and version of resident keys, in hexadecimal.
+    /// The ids of the private keys that live on the token, in hexadecimal: uid, version and making of resident keys.
     #[track_caller]
-    pub fn resident_keys(&self) -> BTreeSet<String> {
+    pub fn resident_objects(&self) -> BTreeSet<String> {
         let value = self.run("resident", json!({}));
         serde_json::from_value(value["ids"].clone()).expect("a list of ids")
     }
 
-    /// Takes a resident key off the token: every object of an id (uid and version, in hexadecimal). Says how many there were.
+    /// The resident keys that live on the token: uid and version, in hexadecimal.
     #[track_caller]
-    pub fn destroy_resident_key(&self, id: &str) -> u64 {
+    pub fn resident_keys(&self) -> BTreeSet<String> {
+        let objects = self.resident_objects();
+        let keys: BTreeSet<_> = objects.iter().map(|id| id[..2 * 20].to_owned()).collect();
+        assert_eq!(
+            keys.len(),
+            objects.len(),
+            "no version has objects of two makings: {objects:?}"
+        );
+        keys
+    }
+
+    /// Takes a resident key (uid and version, in hexadecimal) off the token. Says how many objects there were.
+    #[track_caller]
+    pub fn destroy_resident_key(&self, key: &str) -> u64 {
+        let objects = self.resident_objects();
+        let id = objects.iter().find(|id| id.starts_with(key)).expect("a resident key");
         let value = self.run("destroy", json!({ "id": id }));
         value["destroyed"].as_u64().expect("a number")
     }

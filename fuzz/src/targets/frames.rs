@@ -113,6 +113,7 @@ fn requests() -> Vec<RequestBody> {
             key_type: 16,
             uses: vec![0x0001_0001, 0x0002_0040],
             exportable: true,
+            making: vec![7; 16],
         }),
         RequestBody::CheckRecords(CheckRecords {
             records: vec![Record {

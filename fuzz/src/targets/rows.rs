@@ -297,6 +297,7 @@ async fn fill(store: &SqliteStore) {
         ],
         restrictions: Vec::new(),
         holds: Vec::new(),
+        presumed_last_version: 0,
     };
     store.create_key(key, None).await.expect("a key");
     let restriction = Restriction {
@@ -325,6 +326,7 @@ async fn fill(store: &SqliteStore) {
         uid: Uuid::from_bytes([3; 16]),
         version: 1,
         member: "a".to_owned(),
+        making: Some(Uuid::from_bytes([4; 16])),
     };
     store
         .begin_resident(Tagged::new(intent, tagged()))

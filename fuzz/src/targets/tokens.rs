@@ -90,10 +90,15 @@ fn judge_key(body: &[u8]) -> Verdict {
     assert_eq!(token.body(), body, "a token has one form");
     assert!(!EphemeralToken::is_claimed_by(body) && EphemeralToken::parse(body).is_err());
     assert!(token.version > 0, "versions count from 1");
-    assert_eq!(token.wrapped.is_empty(), token.storage == Storage::Resident);
+    match token.storage {
+        Storage::Resident => {
+            assert!([0, 16].contains(&token.wrapped.len()), "a making has a name, or none");
+            assert_eq!(token.resident_name().object_id().len(), 20 + token.wrapped.len());
+        }
+        _ => assert!(!token.wrapped.is_empty()),
+    }
     assert_eq!(token.public_key.is_empty(), !token.key_type.is_asymmetric());
     assert!(token.uses.iter().len() > 0);
-    assert_eq!(token.object_id().len(), 20);
     Verdict::Accepted
 }
 

@@ -9,14 +9,14 @@ use crate::{
     keys::{
         alias::Alias,
         document::Document,
-        name::{KeyOrVersionName, KeyRingName},
+        name::{KeyName, KeyOrVersionName, KeyRingName},
         object::StoredObject,
         recipient::Recipient,
         record::micros,
         state::VersionState,
     },
     policy::Action,
-    store::{Lost, LostChange, Precautions},
+    store::{Lost, LostChange, Numbers, Precautions},
 };
 use portcullis_hsm::algorithm::Mechanism;
 use serde::Deserialize;
@@ -102,6 +102,7 @@ struct Telling<'a> {
     changes: Vec<String>,
     stops: BTreeMap<String, Stop>,
     last_words: BTreeMap<String, String>,
+    numbers: BTreeMap<KeyName, Numbers>,
     others: Vec<LostChange>,
     encryptions: BTreeMap<String, u64>,
 }
@@ -194,7 +195,13 @@ impl<'a> Telling<'a> {
                     return;
                 }
                 self.count_encryption(&line);
+                // What is refused may name anything; an intent names what was there, or was about to be.
+                if line.outcome == "OK" {
+                    self.note_numbers(&line);
+                }
                 let Some(intent) = intent else { return };
+                self.note_numbers(&intent);
+                self.count_version(&intent);
                 if line.outcome == "OK" {
                     self.changes.push(format!("{} {}", line.action, line.resource));
                 }
@@ -204,6 +211,31 @@ impl<'a> Telling<'a> {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Notes the numbers of versions that an entry names.
+    fn note_numbers(&mut self, line: &Line) {
+        let also = line.also.iter().map(|also| also.resource.as_str());
+        for resource in also.chain([line.resource.as_str()]) {
+            if let Ok(KeyOrVersionName {
+                key,
+                version: Some(number),
+            }) = KeyOrVersionName::parse(resource)
+            {
+                let numbers = self.numbers.entry(key).or_default();
+                numbers.named = numbers.named.max(number);
+            }
+        }
+    }
+
+    /// Counts a version that a rotation made, or may have made: its entries are about the key.
+    fn count_version(&mut self, intent: &Line) {
+        if intent.action == Action::RotateKey.name()
+            && let Ok(KeyOrVersionName { key, .. }) = KeyOrVersionName::parse(&intent.resource)
+        {
+            let numbers = self.numbers.entry(key).or_default();
+            numbers.made = numbers.made.saturating_add(1);
         }
     }
 
@@ -273,6 +305,10 @@ impl<'a> Telling<'a> {
         let backup = self.position.map_or(0, |position| position.sequence);
         // What was begun and never said to have ended: only what takes something away counts as done.
         let mut begun: Vec<_> = self.intents.drain().map(|(_, line)| line).collect();
+        for line in &begun {
+            self.note_numbers(line);
+            self.count_version(line);
+        }
         begun.retain(|line| line.seq > backup && line.action != Action::EnableVersion.name());
         begun.sort_by_key(|line| line.seq);
         for line in &begun {
@@ -288,6 +324,7 @@ impl<'a> Telling<'a> {
                 lost,
                 changes,
                 last_words: self.last_words,
+                numbers: self.numbers,
                 encryptions: self.encryptions,
                 now: OffsetDateTime::now_utc(),
             },

@@ -9,7 +9,7 @@ use super::{
 };
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation, PermittedUses},
-    key_token::{Storage, TokenDigest, token_digest},
+    key_token::{ResidentName, Storage, TokenDigest, token_digest},
     record::{RecordKind, TAG_LENGTH, Tag},
     worker::protocol::{
         self, AuthenticateRows, CheckRecords, DestroyResident, Generate, List, Record, ReplyBody, RequestBody, Unload,
@@ -43,6 +43,8 @@ pub struct KeySpecification {
     pub uses: PermittedUses,
     /// How its secret half is kept.
     pub storage: Storage,
+    /// Which making of the version this is, where it is resident.
+    pub making: Option<Uuid>,
 }
 
 /// A message with the tag that it should have.
@@ -104,6 +106,16 @@ impl KeySpecification {
                 .map(|one| u32::from(one.operation.number()) << 16 | u32::from(one.mechanism.number()))
                 .collect(),
             exportable: self.storage == Storage::Portable,
+            making: bytes_of(self.making),
+        }
+    }
+
+    /// What its objects are called where it is resident.
+    pub fn resident_name(&self) -> ResidentName {
+        ResidentName {
+            uid: self.uid,
+            version: self.version,
+            making: self.making,
         }
     }
 
@@ -140,8 +152,7 @@ impl Cluster {
     /// Destroys a resident key on a member; none there is success.
     pub async fn destroy_resident(
         self: &Arc<Self>,
-        uid: Uuid,
-        version: u32,
+        name: ResidentName,
         on: MemberIndex,
         deadline: Instant,
     ) -> Result<(), ClusterError> {
@@ -151,8 +162,9 @@ impl Cluster {
         };
         let body = |_| {
             RequestBody::DestroyResident(DestroyResident {
-                uid: uid.as_bytes().to_vec(),
-                version,
+                uid: name.uid.as_bytes().to_vec(),
+                version: name.version,
+                making: bytes_of(name.making),
             })
         };
         match self.execute(&needs, deadline, body).await? {
@@ -216,6 +228,10 @@ impl Cluster {
             .map(|tag| <[u8; TAG_LENGTH]>::try_from(tag).map_err(|_| ClusterError::Protocol))
             .collect()
     }
+}
+
+fn bytes_of(making: Option<Uuid>) -> Vec<u8> {
+    making.map(|making| making.as_bytes().to_vec()).unwrap_or_default()
 }
 
 /// How many of some claims, at least one, are checked at once: together they fit a frame several times.

@@ -400,5 +400,6 @@ pub(super) fn planned(record: &KeyRecord, plan: &Plan) -> StoredKey {
         versions,
         restrictions: unchanged().filter_map(|version| version.restriction.clone()).collect(),
         holds: unchanged().filter_map(|version| version.hold.clone()).collect(),
+        presumed_last_version: record.profile.last_version,
     }
 }

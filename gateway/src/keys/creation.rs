@@ -155,6 +155,7 @@ impl Creation {
             key_type: wanted.key_type,
             uses: wanted.uses.clone(),
             storage: storage(wanted.protection, wanted.exportable),
+            making: making(wanted.protection),
         };
         let protection = wanted.protection;
         let needs = needs(wanted.key_type, &wanted.uses, wanted.member);
@@ -204,6 +205,7 @@ impl Creation {
             key_type: profile.key_type,
             uses: profile.uses.clone(),
             storage: storage(record.key.protection, profile.exportable),
+            making: making(record.key.protection),
         };
         let protection = record.key.protection;
         let deadline = terms.deadline;
@@ -305,6 +307,7 @@ impl Creation {
             versions: vec![Tagged::new(version, version_tag)],
             restrictions: Vec::new(),
             holds: Vec::new(),
+            presumed_last_version: 0,
         };
         let _lock = self.directory.locks.lock(&wanted.name, deadline).await?;
         let _changing = self.directory.changing(&wanted.name.ring);
@@ -387,6 +390,11 @@ pub(super) fn storage(protection: Protection, exportable: bool) -> Storage {
         (Protection::Wrapped, true) => Storage::Portable,
         (Protection::Wrapped, false) => Storage::Sealed,
     }
+}
+
+/// A name for the making of a resident key, which no other making has.
+pub(super) fn making(protection: Protection) -> Option<Uuid> {
+    (protection == Protection::Resident).then(Uuid::now_v7)
 }
 
 /// What a member needs to make a key.

@@ -99,11 +99,12 @@ impl Changes {
             }
         };
         let version = find_version(&record, number)?;
-        for member in objects_on(&record, version) {
-            let index = self.cluster.member(member).ok_or_else(|| not_configured(member))?;
-            self.cluster
-                .destroy_resident(record.key.uid, number, index, deadline)
-                .await?;
+        if let Some(material) = &version.material {
+            for member in objects_on(&record, version) {
+                let index = self.cluster.member(member).ok_or_else(|| not_configured(member))?;
+                let objects = material.token.resident_name();
+                self.cluster.destroy_resident(objects, index, deadline).await?;
+            }
         }
         let _lock = self.directory.locks.lock(name, deadline).await?;
         let record = self.directory.key_under_lock(name, deadline).await?;

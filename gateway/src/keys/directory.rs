@@ -316,11 +316,14 @@ impl KeyDirectory {
         if !records.iter().any(|version| version.row.number == key.primary_version) {
             return Err(wrong("its primary version is missing".to_owned()));
         }
-        let profile = match (&key.profile, records.as_slice()) {
+        let mut profile = match (&key.profile, records.as_slice()) {
             (Some(profile), _) => profile.clone(),
             (None, [only]) => profile_of(only).ok_or_else(|| wrong("the key token of its version".to_owned()))?,
             (None, _) => return Err(wrong("it has several versions and no profile".to_owned())),
         };
+        // It becomes part of the key's row with the next change of that.
+        let presumed = stored.presumed_last_version.min(MOST_PRESUMED_VERSION);
+        profile.last_version = profile.last_version.max(presumed);
         for version in &records {
             if version.row.number > profile.last_version || version.row.number == 0 {
                 return Err(wrong(format!("the number of version {}", version.row.number)));
@@ -434,7 +437,8 @@ fn row_claim<T: Row>(tagged: &Tagged<T>) -> Claim {
     }
 }
 
-/// How long background work on records may take.
+/// A presumption has no tag: it may not take so many numbers that none are left.
+const MOST_PRESUMED_VERSION: u32 = 1 << 31;
 /// Until when something that only takes away waits for an HSM: the rest of its time is for doing it without one.
 pub(super) fn restriction_patience(deadline: Instant) -> Instant {
     let now = Instant::now();
@@ -442,4 +446,5 @@ pub(super) fn restriction_patience(deadline: Instant) -> Instant {
 }
 
 const RESTRICTION_PATIENCE: Duration = Duration::from_secs(2);
+/// How long background work on records may take.
 pub(super) const BACKGROUND_DEADLINE: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use super::{
     change::{ChangeError, Changes, Mode, Plan, Terms, find_version, next_key, require_revision},
-    creation::{new_version, storage},
+    creation::{making, new_version, storage},
     directory::{KeyDirectory, KeyRecord, VersionRecord},
     material::{Made, Materials},
     name::KeyName,
@@ -121,6 +121,7 @@ impl Imports {
             key_type: profile.key_type,
             uses: profile.uses.clone(),
             storage: storage(record.key.protection, profile.exportable),
+            making: making(record.key.protection),
         };
         let needs = material.needs(&specification, member);
         if terms.mode == Mode::Check {

@@ -17,7 +17,7 @@ use crate::{
     },
     store::{Created, ResidentIntent, Store, StoreError},
 };
-use portcullis_hsm::record::RecordKind;
+use portcullis_hsm::{key_token::ResidentName, record::RecordKind};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, MutexGuard},
@@ -86,7 +86,9 @@ impl Materials {
             uid,
             version,
             member: name.clone(),
+            making: key.making,
         };
+        let objects = key.resident_name();
         let _under_way = self.under_way.enter((uid, version));
         let mut tags = self
             .cluster
@@ -107,11 +109,11 @@ impl Materials {
         match made.await {
             Ok((record, Created::New)) => Ok(record),
             Ok((record, Created::Before)) => {
-                self.undo_resident(uid, version, member).await;
+                self.undo_resident(objects, member).await;
                 Ok(record)
             }
             Err(error) => {
-                self.undo_resident(uid, version, member).await;
+                self.undo_resident(objects, member).await;
                 Err(error)
             }
         }
@@ -167,7 +169,10 @@ impl Materials {
             .check(&claims, Instant::now() + BACKGROUND_DEADLINE)
             .await?;
         for (Tagged { row, .. }, authentic) in intents.into_iter().zip(authentic) {
-            let ResidentIntent { uid, version, member } = row;
+            let objects = row.name();
+            let ResidentIntent {
+                uid, version, member, ..
+            } = row;
             if self.under_way.contains((uid, version)) {
                 continue;
             }
@@ -183,7 +188,7 @@ impl Materials {
             entry.resource = format!("{uid}/{version}");
             entry.member = Some(member);
             audit.append_synced(&entry).await?;
-            let cleared = self.undo_resident(uid, version, index).await;
+            let cleared = self.undo_resident(objects, index).await;
             entry.outcome = if cleared { "OK" } else { "HSM_UNAVAILABLE" }.to_owned();
             audit.append_synced(&entry).await?;
         }
@@ -191,10 +196,11 @@ impl Materials {
     }
 
     /// Takes an unfinished resident key off its member; says whether it is gone. If not, its note stays for the next time.
-    async fn undo_resident(&self, uid: Uuid, version: u32, member: MemberIndex) -> bool {
+    async fn undo_resident(&self, objects: ResidentName, member: MemberIndex) -> bool {
+        let ResidentName { uid, version, .. } = objects;
         let deadline = Instant::now() + BACKGROUND_DEADLINE;
         let undone = async {
-            self.cluster.destroy_resident(uid, version, member, deadline).await?;
+            self.cluster.destroy_resident(objects, member, deadline).await?;
             Ok::<_, ChangeError>(self.store.end_resident(uid, version).await?)
         };
         let undone = undone.await;

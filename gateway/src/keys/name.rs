@@ -105,7 +105,7 @@ impl fmt::Display for AliasName {
 }
 
 /// `keyRings/{ring}/keys/{key}`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyName {
     /// The ring.
     pub ring: Id,

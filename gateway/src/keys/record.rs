@@ -382,6 +382,8 @@ pub struct StoredKey {
     pub restrictions: Vec<Restriction>,
     /// Destructions that a restore stopped.
     pub holds: Vec<Hold>,
+    /// The highest number that a version may have had, as a restore presumes it; 0 where it does not.
+    pub presumed_last_version: u32,
 }
 
 /// A state to which a version was brought while no HSM could authenticate the change. It has no tag: it can only take away

@@ -14,7 +14,7 @@ mod upgrade;
 pub use lock::StateLock;
 pub use offline::{AuthenticForm, Content, copy_database, dependent_rows, inspect};
 pub(crate) use opening::{beside, create_private, database_path, put_in_place};
-pub(crate) use precautions::{Lost, LostChange, Precautions, Taken, take_precautions};
+pub(crate) use precautions::{Lost, LostChange, Numbers, Precautions, Taken, take_precautions};
 pub use sqlite::SqliteStore;
 
 use crate::keys::{
@@ -24,7 +24,7 @@ use crate::keys::{
     use_count::UseCountRow,
 };
 use async_trait::async_trait;
-use portcullis_hsm::record::CanonicalWriter;
+use portcullis_hsm::{key_token::ResidentName, record::CanonicalWriter};
 use std::{fmt, sync::Arc, time::Instant};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -79,16 +79,36 @@ pub struct ResidentIntent {
     pub version: u32,
     /// The member on which it is created.
     pub member: String,
+    /// Which making of the version it is; none in a note of before makings had a name.
+    pub making: Option<Uuid>,
+}
+
+impl ResidentIntent {
+    /// What its objects are called.
+    pub fn name(&self) -> ResidentName {
+        ResidentName {
+            uid: self.uid,
+            version: self.version,
+            making: self.making,
+        }
+    }
 }
 
 impl Row for ResidentIntent {
     fn canonical(&self) -> Vec<u8> {
-        CanonicalWriter::new()
-            .bytes(b"resident_intent/1")
+        let label: &[u8] = match self.making {
+            None => b"resident_intent/1",
+            Some(_) => b"resident_intent/2",
+        };
+        let writer = CanonicalWriter::new()
+            .bytes(label)
             .fixed(self.uid.as_bytes())
             .u32(self.version)
-            .bytes(self.member.as_bytes())
-            .finish()
+            .bytes(self.member.as_bytes());
+        match &self.making {
+            None => writer.finish(),
+            Some(making) => writer.fixed(making.as_bytes()).finish(),
+        }
     }
 }
 

@@ -61,6 +61,15 @@ pub(crate) enum LostChange {
     },
 }
 
+/// What is known of the numbers that versions of a key got after the backup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    /// The highest that is named.
+    pub(crate) named: u32,
+    /// How many versions were made, or may have been, of which the number is not said.
+    pub(crate) made: u32,
+}
+
 /// What a restore has to take away.
 #[derive(Debug)]
 pub(crate) struct Precautions {
@@ -70,6 +79,8 @@ pub(crate) struct Precautions {
     pub(crate) changes: Vec<LostChange>,
     /// What was done last to the state of versions, by name.
     pub(crate) last_words: BTreeMap<String, String>,
+    /// What is known of the numbers that versions got after the backup, by key.
+    pub(crate) numbers: BTreeMap<KeyName, Numbers>,
     /// How often versions encrypted with AES-GCM after the backup, by name.
     pub(crate) encryptions: BTreeMap<String, u64>,
     /// When the backup is restored.
@@ -109,6 +120,7 @@ fn apply(transaction: &Transaction<'_>, precautions: &Precautions) -> rusqlite::
     if jobs > 0 {
         taken.push(format!("{jobs} import jobs are removed: each is good for one import"));
     }
+    taken.extend(presume_versions(transaction, precautions)?);
     presume_encryptions(transaction, precautions)?;
     if precautions.lost == Lost::Unknown {
         presume_revocation(transaction, "", "", micros(precautions.now))?;
@@ -237,6 +249,41 @@ fn state_of(connection: &Connection, key: &KeyName, number: u32) -> rusqlite::Re
     }))
 }
 
+/// No number of a version is given again, because another key had it, and callers may know that by it: numbers go on above all that the
+/// log names, or, where the log does not say, far above.
+fn presume_versions(connection: &Connection, precautions: &Precautions) -> rusqlite::Result<Vec<String>> {
+    let mut told = Vec::new();
+    if precautions.lost == Lost::Unknown {
+        connection.execute(
+            &format!("INSERT INTO presumed_versions (key_uid, last_version) SELECT uid, {LAST_VERSION} + ?1 FROM keys WHERE true {RAISE}"),
+            [VERSIONS_APART],
+        )?;
+        told.push(
+            "the numbers of new versions go on 1,000,000 further on: which ones were given is not known".to_owned(),
+        );
+    }
+    for (key, Numbers { named, made }) in &precautions.numbers {
+        let raised: Option<i64> = connection
+            .query_row(
+                &format!(
+                    "INSERT INTO presumed_versions (key_uid, last_version)
+                     SELECT uid, max({LAST_VERSION} + ?3, ?4) FROM keys
+                     WHERE ring_id = ?1 AND key_id = ?2 AND max({LAST_VERSION} + ?3, ?4) > {LAST_VERSION}
+                     {RAISE} RETURNING last_version"
+                ),
+                params![key.ring.as_str(), key.key.as_str(), made, named],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if let (Some(last), Lost::Known) = (raised, precautions.lost) {
+            told.push(format!(
+                "{key}: new versions get numbers above {last}, because those up to it were given"
+            ));
+        }
+    }
+    Ok(told)
+}
+
 /// Every version encrypted as often as the log says, and a little more; or, where the log does not say, as often as it may.
 fn presume_encryptions(connection: &Connection, precautions: &Precautions) -> rusqlite::Result<()> {
     let presumed = match precautions.lost {
@@ -288,5 +335,12 @@ fn presume_revocation(connection: &Connection, ring: &str, principal: &str, not_
     Ok(())
 }
 
+/// The highest number that a version of a key has had, as far as its row and those of its versions say.
+const LAST_VERSION: &str = "max(
+    coalesce(iif(json_valid(profile), json_extract(profile, '$.last_version'), NULL), 0),
+    (SELECT coalesce(max(number), 0) FROM key_versions WHERE key_uid = keys.uid))";
+const RAISE: &str = "ON CONFLICT (key_uid) DO UPDATE SET last_version = max(last_version, excluded.last_version)";
+/// More versions than are made between a backup and a restore.
+const VERSIONS_APART: i64 = 1_000_000;
 /// More encryptions than can be missing at the end of a log that a crash of the machine cut (50 ms of entries).
 const MARGIN: u64 = 1 << 20;

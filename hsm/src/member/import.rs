@@ -13,7 +13,7 @@ use crate::{
     Error,
     algorithm::{Family, KeyType, Mechanism, Operation},
     domain::{KNOWN_KEY, OaepHash, WRAPPED_CAPACITY},
-    key_token::{KeyToken, Origin, Storage, object_id},
+    key_token::{KeyToken, Origin, Storage},
     pkcs11::{Attribute, CallError, CallMechanism, ObjectHandle, Session, SessionKind, Template},
     proof,
     public_key::{bare_public_key, canonical_public_key, curve_parameters, rsa_public_key},
@@ -135,7 +135,7 @@ impl Member {
         let (wrapped, public_key) = match new.storage {
             Storage::Sealed => self.seal_arrival(session, new, &arrival, Extraction::Forbidden, declared)?,
             Storage::Portable => self.seal_arrival(session, new, &arrival, Extraction::Allowed, declared)?,
-            Storage::Resident => (Vec::new(), self.keep_arrival(session, new, &arrival, declared)?),
+            Storage::Resident => (new.making_bytes(), self.keep_arrival(session, new, &arrival, declared)?),
         };
         arrival.forget(session)?;
         let token = KeyToken {
@@ -234,6 +234,7 @@ impl Member {
         arrival: &Arrival<'_>,
         declared: Option<Vec<u8>>,
     ) -> Result<Vec<u8>, Error> {
+        let name = new.resident_name()?;
         let public_key = if new.key_type.is_asymmetric() {
             let probe = self.bring(session, arrival, examined(new.key_type))?;
             let public_key = self.examine_pair(session, new.key_type, probe, declared)?;
@@ -247,18 +248,17 @@ impl Member {
             self.seal_arrival(session, new, arrival, Extraction::Forbidden, declared)?
                 .1
         };
-        if resident::is_present(session, new.uid, new.version, new.key_type)? {
+        if resident::is_present(session, name, new.key_type)? {
             return Ok(public_key);
         }
-        let label = format!("{}/{}", new.uid, new.version);
         let template = template::key(
             new.key_type,
             Lifetime::Token,
             Extraction::Forbidden,
             Usage::of(&new.uses),
         )
-        .with(Attribute::bytes(CKA_LABEL, label.as_bytes()))
-        .with(Attribute::bytes(CKA_ID, object_id(new.uid, new.version)));
+        .with(Attribute::bytes(CKA_LABEL, name.label().as_bytes()))
+        .with(Attribute::bytes(CKA_ID, name.object_id()));
         self.bring(
             session,
             arrival,

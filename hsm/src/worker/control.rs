@@ -2,7 +2,7 @@
 //! that no probe waits behind work; the other changes token objects one at a time, because tokens race there.
 
 use super::{
-    perform::{malformed, new_key},
+    perform::{making, malformed, new_key},
     protocol::{
         AttemptResult, Attempts, ChangePin, CloneStep, CloneStepBody, DestroyResident, Domain, DomainFound, Empty,
         Failure, FailureKind, InitialiseToken, Obstacle, Obstacles, Open, Opened, Probed, ReplyBody, RequestBody,
@@ -17,7 +17,7 @@ use crate::{
     algorithm::{KeyType, Mechanism, Operation},
     capability::Capabilities,
     domain::{OaepHash, Origin, Transport, Verdict, WrappedDomain, try_forbidden},
-    key_token::Storage,
+    key_token::{ResidentName, Storage},
     loaded::LoadedLimits,
     member::Member,
     pkcs11::{Module, Session, SessionKind, TokenInfo},
@@ -176,10 +176,18 @@ impl Control {
                 let mut session = member.open_session(SessionKind::ReadWrite)?;
                 transfer::perform(member, &mut session, body)
             }
-            RequestBody::DestroyResident(DestroyResident { uid, version }) => {
-                let uid = Uuid::from_slice(uid).map_err(|_| malformed("the uid"))?;
+            RequestBody::DestroyResident(DestroyResident {
+                uid,
+                version,
+                making: of,
+            }) => {
+                let name = ResidentName {
+                    uid: Uuid::from_slice(uid).map_err(|_| malformed("the uid"))?,
+                    version: *version,
+                    making: making(of)?,
+                };
                 let mut session = self.member()?.open_session(SessionKind::ReadWrite)?;
-                resident::destroy(&mut session, uid, *version)?;
+                resident::destroy(&mut session, name)?;
                 Ok(ReplyBody::Done(Empty {}))
             }
             RequestBody::CreateOrigin(request) => {

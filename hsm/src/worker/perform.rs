@@ -164,6 +164,14 @@ pub(super) fn storage_of(request: &Generate) -> Storage {
     }
 }
 
+/// Which making of a resident version is meant, if it has a name.
+pub(super) fn making(bytes: &[u8]) -> Result<Option<Uuid>, Error> {
+    match bytes {
+        [] => Ok(None),
+        bytes => Uuid::from_slice(bytes).map(Some).map_err(|_| malformed("the making")),
+    }
+}
+
 /// The description of a key to generate.
 pub(super) fn new_key(request: &Generate, storage: Storage) -> Result<NewKey, Error> {
     let key_type = u16::try_from(request.key_type).ok().and_then(KeyType::from_number);
@@ -185,6 +193,7 @@ pub(super) fn new_key(request: &Generate, storage: Storage) -> Result<NewKey, Er
         key_type,
         uses: PermittedUses::new(key_type, uses?).map_err(|error| Error::Refused(error.to_string()))?,
         storage,
+        making: making(&request.making)?,
     })
 }
 

@@ -176,6 +176,9 @@ pub struct Generate {
     /// Wrap under the portable key instead of the seal key.
     #[prost(bool, tag = "5")]
     pub exportable: bool,
+    /// Which making of the version this is, 16 bytes; nothing for a key that is not resident.
+    #[prost(bytes = "vec", tag = "6")]
+    pub making: Vec<u8>,
 }
 
 /// See [`RequestBody::DestroyResident`].
@@ -187,6 +190,9 @@ pub struct DestroyResident {
     /// The version's number.
     #[prost(uint32, tag = "2")]
     pub version: u32,
+    /// Which making of the version it is, 16 bytes; nothing for what was made before makings had a name.
+    #[prost(bytes = "vec", tag = "3")]
+    pub making: Vec<u8>,
 }
 
 /// See [`RequestBody::CheckRecords`].

@@ -38,6 +38,7 @@ impl Known {
                 key_type: key_type.number().into(),
                 uses: operations.map(packed).to_vec(),
                 exportable: false,
+                making: Vec::new(),
             },
             public_key: Vec::new(),
             unwrapping_key: None,

@@ -116,6 +116,7 @@ impl Worker {
             key_type: key_type.number().into(),
             uses: uses.collect(),
             exportable: false,
+            making: Vec::new(),
         };
         match self.ask(RequestBody::GenerateWrapped(generate)) {
             ReplyBody::Bytes(token) => token,
@@ -299,6 +300,7 @@ fn work_whose_time_is_up_is_not_started() {
                 key_type: KeyType::Rsa2048.number().into(),
                 uses: vec![u32::from(Operation::Sign.number()) << 16 | u32::from(Mechanism::RsaPssSha256.number())],
                 exportable: false,
+                making: Vec::new(),
             };
             worker.send(RequestBody::GenerateWrapped(generate), 0)
         })

@@ -57,6 +57,7 @@ pub(super) async fn create(
         } else {
             Storage::Sealed
         },
+        making: None,
     };
     let created = now();
     let tenure = Tenure {

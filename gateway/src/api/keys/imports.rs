@@ -150,6 +150,7 @@ pub(super) async fn create_job(
         key_type,
         uses,
         storage: Storage::Sealed,
+        making: None,
     };
     if request.validate_only {
         gateway.cluster.require_storage(specification.storage)?;

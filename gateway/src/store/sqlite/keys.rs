@@ -154,7 +154,13 @@ fn update_key(connection: &Connection, Tagged { row, tag }: Tagged<KeyRow>) -> R
             tag,
             row.profile.as_ref().map(profile_text),
         ])?;
-    replaced(changed, || row.name.to_string())
+    replaced(changed, || row.name.to_string())?;
+    if let Some(profile) = &row.profile {
+        connection
+            .prepare_cached("DELETE FROM presumed_versions WHERE key_uid = ?1 AND last_version <= ?2")?
+            .execute(params![row.uid.as_bytes(), profile.last_version])?;
+    }
+    Ok(())
 }
 
 fn insert_version(
@@ -285,11 +291,16 @@ fn with_versions(connection: &Connection, key: Tagged<KeyRow>) -> Result<StoredK
         .query_map([uid.as_bytes()], |row| Ok(read_hold(row, &name)))?
         .map(|row| row?)
         .collect::<Result<Vec<_>, _>>()?;
+    let presumed: Option<i64> = connection
+        .prepare_cached("SELECT last_version FROM presumed_versions WHERE key_uid = ?1")?
+        .query_row([uid.as_bytes()], |row| row.get(0))
+        .optional()?;
     Ok(StoredKey {
         key,
         versions,
         restrictions,
         holds,
+        presumed_last_version: presumed.map_or(0, |presumed| u32::try_from(presumed).unwrap_or(u32::MAX)),
     })
 }
 

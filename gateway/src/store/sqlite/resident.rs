@@ -11,9 +11,15 @@ use uuid::Uuid;
 pub(super) fn begin(connection: &Connection, intent: Tagged<ResidentIntent>) -> Result<(), StoreError> {
     let Tagged { row, tag } = intent;
     let changed = connection.execute(
-        "INSERT INTO resident_intents (uid, version, member, tag) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO resident_intents (uid, version, member, tag, making) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (uid, version) DO NOTHING",
-        params![row.uid.as_bytes(), row.version, row.member, tag],
+        params![
+            row.uid.as_bytes(),
+            row.version,
+            row.member,
+            tag,
+            row.making.as_ref().map(|making| making.as_bytes())
+        ],
     )?;
     match changed {
         0 => Err(StoreError::Conflict(format!("version {} of {}", row.version, row.uid))),
@@ -33,7 +39,7 @@ pub(super) fn end(connection: &Connection, uid: Uuid, version: u32) -> Result<()
 /// All notes. One that cannot be read is an error in its place.
 pub(super) fn all(connection: &Connection) -> Result<Vec<Result<Tagged<ResidentIntent>, StoreError>>, StoreError> {
     connection
-        .prepare("SELECT uid, version, member, tag FROM resident_intents")?
+        .prepare("SELECT uid, version, member, tag, making FROM resident_intents")?
         .query_map([], |row| Ok(read(row)))?
         .map(|row| Ok(row?))
         .collect()
@@ -46,6 +52,7 @@ fn read(row: &Row<'_>) -> Result<Tagged<ResidentIntent>, StoreError> {
                 uid: Uuid::from_bytes(row.get(0).ok()?),
                 version: row.get(1).ok()?,
                 member: row.get(2).ok()?,
+                making: row.get::<_, Option<[u8; 16]>>(4).ok()?.map(Uuid::from_bytes),
             },
             tag: row.get(3).ok()?,
         })
@@ -67,12 +74,14 @@ mod tests {
             uid: Uuid::from_bytes([3; 16]),
             version: 1,
             member: "a".to_owned(),
+            making: Some(Uuid::from_bytes([4; 16])),
         };
         begin(&connection, Tagged::new(intent.clone(), [7; 32])).expect("a note");
         connection
             .execute_batch(
                 "INSERT INTO resident_intents VALUES (x'00', 549755813889, 'a', x'00', NULL);
-                 INSERT INTO resident_intents VALUES (zeroblob(16), -1, 'a', x'00', NULL);",
+                 INSERT INTO resident_intents VALUES (zeroblob(16), -1, 'a', x'00', NULL);
+                 INSERT INTO resident_intents VALUES (zeroblob(16), 2, 'a', x'00', x'00');",
             )
             .expect("what nobody writes");
         let (whole, malformed): (Vec<_>, Vec<_>) = all(&connection)
@@ -86,6 +95,6 @@ mod tests {
                 .iter()
                 .all(|note| matches!(note, Err(StoreError::Malformed(_))))
         );
-        assert_eq!(malformed.len(), 2);
+        assert_eq!(malformed.len(), 3);
     }
 }

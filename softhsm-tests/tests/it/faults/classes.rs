@@ -60,6 +60,7 @@ fn generate_ec() -> RequestBody {
         key_type: KeyType::EcP256.number().into(),
         uses: vec![u32::from(Operation::Sign.number()) << 16 | u32::from(Mechanism::EcdsaSha256.number())],
         exportable: false,
+        making: Vec::new(),
     })
 }
 

@@ -4,6 +4,7 @@ mod backup;
 mod database;
 mod hardening;
 mod held;
+mod numbers;
 mod restore;
 mod rotation;
 mod service;

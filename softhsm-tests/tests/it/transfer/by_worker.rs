@@ -83,6 +83,8 @@ pub(crate) fn new_key(key_type: KeyType, exportable: bool) -> Generate {
         key_type: key_type.number().into(),
         uses: usual_uses(key_type).into_iter().map(pack).collect(),
         exportable,
+        // Only resident keys need it.
+        making: Uuid::new_v4().as_bytes().to_vec(),
     }
 }
 
