@@ -1,6 +1,10 @@
 //! What goes into the core and what comes out of it.
 
-use super::lanes::{LaneThreads, Ticket};
+use crate::{
+    breaker::BreakerState,
+    lanes::{LaneThreads, Ticket},
+    settings::MemberPlan,
+};
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation},
     domain::Fingerprint,
@@ -12,13 +16,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A member by its place in the configuration.
+/// A member by its place in the configuration. A place is never given to another member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberIndex(pub usize);
 
-/// One life of a member's worker. Nothing of an earlier epoch is ever used.
+/// One life of one of a member's workers. Nothing of an earlier epoch is ever used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
+
+/// On whose behalf something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Principal(pub u64);
+
+/// Work that takes about as long each time: it is compared with its like alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind(pub u32);
 
 /// Where a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,12 +41,35 @@ pub enum MemberState {
     Probing,
     /// It serves.
     Ready,
-    /// Its worker is gone and will be started again.
+    /// It finishes what it has and is given nothing more, because a person asked for that.
+    Draining,
+    /// It has nothing to do and no worker, because a person asked for that.
+    Drained,
+    /// Its workers are gone and will be started again.
     Down,
     /// It needs a person.
     Stopped,
     /// It holds another domain or answered wrong; it needs a person.
     Fenced,
+    /// It is no longer configured.
+    Removed,
+}
+
+/// Where one of a member's workers is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WorkerState {
+    /// It loads the module, finds the token and logs in.
+    Starting,
+    /// Its domain is being checked.
+    Probing,
+    /// It serves.
+    Ready,
+    /// It finishes what it has and is given nothing more.
+    Retiring,
+    /// It is gone and will be started again.
+    Down,
+    /// It is gone and needs a person.
+    Stopped,
 }
 
 /// What the token can do, as its worker found.
@@ -78,6 +113,16 @@ pub enum Event {
     Gone(MemberIndex, Epoch, String),
     /// A person has done something about a stopped member.
     Revived(MemberIndex),
+    /// A person wants a member to finish what it has and to end.
+    Drain(MemberIndex),
+    /// A person wants a member to serve again, whatever kept it from that.
+    Resume(MemberIndex),
+    /// A person wants the workers of these members replaced one by one.
+    Roll(Vec<MemberIndex>),
+    /// A member is configured, for the first time or otherwise than before.
+    Configured(MemberIndex, MemberPlan),
+    /// A member is no longer configured.
+    Removed(MemberIndex),
 }
 
 /// Something that went wrong at a member.
@@ -98,10 +143,20 @@ pub enum Action {
     FindDomain(MemberIndex, Epoch),
     /// Probe a worker.
     Probe(MemberIndex, Epoch),
+    /// Let a worker end that has nothing to do.
+    End(MemberIndex, Epoch),
     /// Kill a worker.
     Kill(MemberIndex, Epoch),
+    /// A worker that served lost its login: look whether its PIN is another one now.
+    LookForNewPin(MemberIndex),
     /// Tell the log: a member changed its state.
     Tell(StateChange),
+    /// Tell the log: one of several workers of a member did.
+    TellWorker(WorkerChange),
+    /// Tell the log: a member's breaker did.
+    TellBreaker(MemberIndex, BreakerState),
+    /// Tell the log: the replacement of workers came to its end, or to the trouble that ended it.
+    TellRoll(Result<(), String>),
 }
 
 /// A member changed its state.
@@ -117,7 +172,20 @@ pub struct StateChange {
     pub reason: String,
 }
 
-/// The right to give one operation to a member. It is given back by [`super::Core::conclude`].
+/// One of several workers of a member changed its state, and the member did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerChange {
+    /// Of which member.
+    pub member: MemberIndex,
+    /// Which life.
+    pub epoch: Epoch,
+    /// To where.
+    pub to: WorkerState,
+    /// Why; empty where nothing is wrong.
+    pub reason: String,
+}
+
+/// The right to give one operation to a worker. It is given back by [`crate::Core::conclude`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
     /// The member.
@@ -128,6 +196,10 @@ pub struct Grant {
     pub lane: Lane,
     /// This piece of work.
     pub ticket: Ticket,
+    /// On whose behalf.
+    pub principal: Principal,
+    /// What it is compared with.
+    pub kind: Kind,
 }
 
 /// How an attempt ended, as far as the core cares.
@@ -147,6 +219,19 @@ pub enum Outcome {
     Lasting(String),
     /// The worker died before it answered.
     Gone,
+    /// The member answered wrong.
+    Lied(String),
+}
+
+/// What follows from an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The answer goes to the caller.
+    Release,
+    /// The answer, if there is one, is worth nothing: ask to be admitted again.
+    Again,
+    /// There is no answer and will be none.
+    GiveUp,
 }
 
 /// Why no member takes an operation now.
@@ -157,11 +242,18 @@ pub enum Refusal {
         /// When a retry may help.
         retry_after: Duration,
     },
-    /// All that could have as much to do as they may.
+    /// All that could have as much to do as they may, or as can be done in time.
     Full {
         /// When a retry may help.
         retry_after: Duration,
     },
+    /// This principal has its share of what there is.
+    ShareTaken {
+        /// When a retry may help.
+        retry_after: Duration,
+    },
+    /// It is too late.
+    DeadlinePassed,
     /// Members are ready, and none can.
     Unsupported {
         /// Those that were asked.
@@ -169,41 +261,8 @@ pub enum Refusal {
     },
 }
 
-/// The members that an operation has tried.
-#[derive(Debug, Clone, Default)]
-pub struct Attempts {
-    tried: Vec<MemberIndex>,
-}
-
-impl Attempts {
-    /// Whether another attempt is worth it.
-    pub fn may_go_on(&self) -> bool {
-        self.tried.len() < MAX_ATTEMPTS
-    }
-
-    /// Whether a member was tried.
-    pub(super) fn has_tried(&self, member: MemberIndex) -> bool {
-        self.tried.contains(&member)
-    }
-
-    /// Notes a try.
-    pub(super) fn note(&mut self, member: MemberIndex) {
-        self.tried.push(member);
-    }
-
-    /// The members, in order; one that was tried twice comes twice.
-    pub fn tried(&self) -> impl Iterator<Item = MemberIndex> + '_ {
-        self.tried.iter().copied()
-    }
-
-    /// How many different members were tried.
-    pub fn distinct(&self) -> usize {
-        self.tried.iter().collect::<HashSet<_>>().len()
-    }
-}
-
 /// What is known of a member, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MemberStatus {
     /// Where it is.
     pub state: MemberState,
@@ -213,22 +272,40 @@ pub struct MemberStatus {
     pub since: Instant,
     /// Operations that it has and has not answered.
     pub outstanding: u32,
-    /// How often its worker was started.
+    /// How often a worker of it was started.
     pub starts: u64,
     /// The fingerprint that it showed.
     pub fingerprint: Option<Fingerprint>,
+    /// Whether it is given work.
+    pub breaker: BreakerState,
+    /// How long it takes for its work beside the cluster as a whole; 1 is as long.
+    pub slowness: f64,
+    /// Each of its workers.
+    pub workers: Vec<WorkerStatus>,
+    /// How it is used.
+    pub plan: MemberPlan,
 }
 
-/// How a member is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemberPlan {
-    /// Uses of keys that it may have at once.
-    pub queue: u32,
-    /// Generations of keys that it may have at once.
-    pub generation_queue: u32,
-    /// Its share of the work.
-    pub weight: u32,
+/// What is known of a worker, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerStatus {
+    /// Which life of it this is; 0 before the first.
+    pub epoch: Epoch,
+    /// Where it is.
+    pub state: WorkerState,
+    /// Why it does not serve.
+    pub reason: String,
+    /// When it came to its state.
+    pub since: Instant,
+    /// Operations that it has and has not answered.
+    pub outstanding: u32,
 }
 
-/// An operation is tried at most so often.
-const MAX_ATTEMPTS: usize = 4;
+/// How far the replacement of workers has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RollStatus {
+    /// How many members are still to be seen to, the one at hand among them.
+    pub left: usize,
+    /// Why the last roll did not come to its end.
+    pub failure: Option<String>,
+}

@@ -1,0 +1,195 @@
+//! Where an operation runs.
+
+use crate::{
+    Core,
+    attempts::Attempts,
+    breaker::BreakerState,
+    lanes::Ticket,
+    message::{Grant, Kind, MemberIndex, MemberState, Needs, Refusal, WorkerState},
+};
+use portcullis_hsm::worker::lane::Lane;
+use rand::RngExt;
+use std::time::{Duration, Instant};
+
+/// A worker that could be given an operation.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    member: usize,
+    worker: usize,
+    load: f64,
+    wait: Duration,
+}
+
+impl Core {
+    /// Chooses a worker for an operation: of two members at random, the one with less to do for its weight and speed.
+    ///
+    /// Members that were tried are chosen again only when no other is left. A member whose breaker is half open gets one operation
+    /// at a time; one whose breaker is open gets what no other could do.
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        needs: &Needs,
+        lane: Lane,
+        attempts: &mut Attempts,
+    ) -> Result<Grant, Refusal> {
+        let errand = attempts.errand;
+        if now >= errand.deadline {
+            return Err(Refusal::DeadlinePassed);
+        }
+        let ready = self.ready_for(needs);
+        if ready.is_empty() {
+            return Err(Refusal::NoneReady {
+                retry_after: self.next_return(now),
+            });
+        }
+        let able: Vec<usize> = ready
+            .iter()
+            .copied()
+            .filter(|at| self.members[*at].can(needs))
+            .collect();
+        if able.is_empty() {
+            return Err(Refusal::Unsupported {
+                members: ready.into_iter().map(MemberIndex).collect(),
+            });
+        }
+        let trusted = |at: &usize| {
+            let breaker = &self.members[*at].breaker;
+            match breaker.state() {
+                BreakerState::Closed => true,
+                BreakerState::HalfOpen => !breaker.is_on_trial(),
+                BreakerState::Open => false,
+            }
+        };
+        let trusted: Vec<usize> = able.iter().copied().filter(trusted).collect();
+        let usable = if trusted.is_empty() { able } else { trusted };
+        let places = usable.iter().map(|at| self.members[*at].places(lane)).sum();
+        let mut free: Vec<Candidate> = usable
+            .iter()
+            .filter_map(|at| self.candidate(now, *at, needs, lane))
+            .collect();
+        let left = errand.deadline.saturating_duration_since(now);
+        let soonest = free.iter().map(|candidate| candidate.wait).min();
+        free.retain(|candidate| candidate.wait < left);
+        if free.is_empty() {
+            let wait = soonest.unwrap_or_else(|| self.shortest_wait(&usable, lane));
+            return Err(Refusal::Full {
+                retry_after: clamp(wait / 2, FULL_RETRY),
+            });
+        }
+        if !self.shares.allow(lane, errand.principal, places) {
+            let wait = soonest.unwrap_or_default();
+            return Err(Refusal::ShareTaken {
+                retry_after: clamp(wait / 2, FULL_RETRY),
+            });
+        }
+        let chosen = self.choose(&free, attempts);
+        Ok(self.grant(now, chosen, needs, lane, attempts))
+    }
+
+    /// The members that are ready, of those that an operation may run on.
+    fn ready_for(&self, needs: &Needs) -> Vec<usize> {
+        let meant = |at: usize| needs.only.as_ref().is_none_or(|only| only.contains(&MemberIndex(at)));
+        let serves = |at: &usize| {
+            let member = &self.members[*at];
+            member.state == MemberState::Ready && member.workers.iter().any(|worker| worker.state == WorkerState::Ready)
+        };
+        if self.stopping {
+            return Vec::new();
+        }
+        (0..self.members.len()).filter(|at| meant(*at)).filter(serves).collect()
+    }
+
+    fn candidate(&self, now: Instant, at: usize, needs: &Needs, lane: Lane) -> Option<Candidate> {
+        let member = &self.members[at];
+        let (worker, load) = member.best_worker(now, needs, lane)?;
+        Some(Candidate {
+            member: at,
+            worker,
+            load: member.weigh(now, load),
+            wait: member.workers[worker].lanes.expected_wait(lane),
+        })
+    }
+
+    fn choose(&mut self, free: &[Candidate], attempts: &Attempts) -> Candidate {
+        // An operation that has failed somewhere is not tried on a member that is on trial.
+        let first = attempts.tried().next().is_none();
+        let on_trial = |one: &&Candidate| first && self.members[one.member].breaker.state() == BreakerState::HalfOpen;
+        if let Some(candidate) = free.iter().find(on_trial) {
+            return *candidate;
+        }
+        let fresh: Vec<Candidate> = free
+            .iter()
+            .copied()
+            .filter(|one| !attempts.has_tried(MemberIndex(one.member)))
+            .collect();
+        let candidates = if fresh.is_empty() { free } else { &fresh };
+        let one = self.random.random_range(0..candidates.len());
+        if candidates.len() == 1 {
+            return candidates[one];
+        }
+        let other = (one + self.random.random_range(1..candidates.len())) % candidates.len();
+        let (one, other) = (candidates[one], candidates[other]);
+        if other.load < one.load { other } else { one }
+    }
+
+    fn grant(&mut self, now: Instant, chosen: Candidate, needs: &Needs, lane: Lane, attempts: &mut Attempts) -> Grant {
+        let principal = attempts.errand.principal;
+        attempts.note(MemberIndex(chosen.member));
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let member = &mut self.members[chosen.member];
+        member.breaker.begin_trial();
+        let worker = &mut member.workers[chosen.worker];
+        worker.lanes.add(now, lane, ticket, principal);
+        self.shares.add(lane, principal);
+        Grant {
+            member: MemberIndex(chosen.member),
+            epoch: worker.epoch,
+            lane,
+            ticket,
+            principal,
+            kind: kind(needs, lane),
+        }
+    }
+
+    fn shortest_wait(&self, members: &[usize], lane: Lane) -> Duration {
+        let workers = members.iter().flat_map(|at| &self.members[*at].workers);
+        workers
+            .filter(|worker| worker.state == WorkerState::Ready)
+            .map(|worker| worker.lanes.expected_wait(lane))
+            .min()
+            .unwrap_or_default()
+    }
+
+    /// When a member may be there again.
+    fn next_return(&self, now: Instant) -> Duration {
+        let workers = self.members.iter().flat_map(|member| &member.workers);
+        let back = |worker: &crate::worker::Worker| match worker.state {
+            WorkerState::Down => worker.act_at.map(|at| at.saturating_duration_since(now) + USUAL_START),
+            WorkerState::Starting | WorkerState::Probing | WorkerState::Ready | WorkerState::Retiring => {
+                Some(USUAL_START)
+            }
+            WorkerState::Stopped => None,
+        };
+        clamp(workers.filter_map(back).min().unwrap_or(NO_RETURN), USUAL_START)
+    }
+}
+
+/// What an operation's time is compared with.
+fn kind(needs: &Needs, lane: Lane) -> Kind {
+    let what = match (needs.generates, needs.uses.first()) {
+        (Some(key_type), _) => u32::from(key_type.number()),
+        (None, Some((operation, mechanism))) => u32::from(operation.number()) << 16 | u32::from(mechanism.number()),
+        (None, None) => 0,
+    };
+    Kind((lane as u32) << 28 | what)
+}
+
+fn clamp(wait: Duration, at_least: Duration) -> Duration {
+    wait.clamp(at_least, NO_RETURN)
+}
+
+const FULL_RETRY: Duration = Duration::from_millis(100);
+const USUAL_START: Duration = Duration::from_millis(500);
+/// Where no member comes back by itself.
+const NO_RETURN: Duration = Duration::from_secs(30);

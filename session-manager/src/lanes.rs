@@ -1,0 +1,283 @@
+//! What one life of a worker has to do, and what it is at.
+//!
+//! A lane begins its work in the order in which it came, as soon as one of its threads is free. So the core knows what has begun, and
+//! since when, without being told: as many as the lane has threads, of those that came first and are not answered.
+
+use crate::Principal;
+use portcullis_hsm::worker::lane::Lane;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// One piece of work at a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// The lanes of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    uses: LaneWork,
+    generations: LaneWork,
+    changes: LaneWork,
+}
+
+/// How many threads serve each lane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LaneThreads {
+    /// The use of keys.
+    pub uses: u32,
+    /// The generation of keys.
+    pub generations: u32,
+}
+
+/// How long a piece of work may take once it has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// With the use of a key.
+    pub(super) uses: Duration,
+    /// With the generation of a key or a change of token objects.
+    pub(super) generations: Duration,
+}
+
+/// Work that is at it for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hang {
+    /// From this moment on.
+    pub(super) at: Instant,
+    /// How long it may be at it.
+    pub(super) patience: Duration,
+    /// Which work.
+    pub(super) ticket: Ticket,
+}
+
+/// What a lane has begun and not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begun {
+    pub(super) ticket: Ticket,
+    pub(super) since: Instant,
+    principal: Principal,
+}
+
+#[derive(Debug, Default)]
+struct LaneWork {
+    threads: usize,
+    begun: Vec<Begun>,
+    waiting: VecDeque<(Ticket, Principal)>,
+    // How long its work took of late, in seconds; 0 before the first.
+    usual: f64,
+}
+
+impl Lanes {
+    /// Empty lanes with so many threads.
+    pub(super) fn new(threads: LaneThreads) -> Self {
+        let lane = |threads: u32| LaneWork {
+            threads: threads.max(1) as usize,
+            ..LaneWork::default()
+        };
+        Self {
+            uses: lane(threads.uses),
+            generations: lane(threads.generations),
+            changes: lane(1),
+        }
+    }
+
+    /// Adds what came last.
+    pub(super) fn add(&mut self, now: Instant, lane: Lane, ticket: Ticket, principal: Principal) {
+        self.lane_mut(lane).add(now, ticket, principal);
+    }
+
+    /// Takes out what was answered, and says how long it was at it, if it had begun.
+    pub(super) fn remove(&mut self, now: Instant, lane: Lane, ticket: Ticket) -> Option<Duration> {
+        self.lane_mut(lane).remove(now, ticket)
+    }
+
+    /// Learns how long work of a lane takes.
+    pub(super) fn learn(&mut self, lane: Lane, took: Duration) {
+        let (usual, took) = (&mut self.lane_mut(lane).usual, took.as_secs_f64());
+        *usual = if *usual == 0.0 {
+            took
+        } else {
+            *usual + (took - *usual) * NEWEST_SHARE
+        };
+    }
+
+    /// How long what comes next will wait before it begins, as far as can be known.
+    pub(super) fn expected_wait(&self, lane: Lane) -> Duration {
+        let lane = self.lane(lane);
+        let ahead = if lane.begun.len() < lane.threads {
+            0
+        } else {
+            lane.waiting.len() + 1
+        };
+        Duration::from_secs_f64(lane.usual * ahead as f64 / lane.threads.max(1) as f64)
+    }
+
+    /// How long a use that is at it usually takes.
+    pub(super) fn usual_use(&self) -> Duration {
+        Duration::from_secs_f64(self.uses.usual)
+    }
+
+    /// The use that is at it the longest.
+    pub(super) fn oldest_use(&self) -> Option<Begun> {
+        self.uses.oldest()
+    }
+
+    /// Whose work it has, by lane; once for each piece.
+    pub(super) fn principals(&self) -> impl Iterator<Item = (Lane, Principal)> + '_ {
+        LANES.into_iter().flat_map(|lane| {
+            let work = self.lane(lane);
+            let begun = work.begun.iter().map(|begun| begun.principal);
+            let waiting = work.waiting.iter().map(|(_, principal)| *principal);
+            begun.chain(waiting).map(move |principal| (lane, principal))
+        })
+    }
+
+    /// How much a lane has.
+    pub(super) fn len(&self, lane: Lane) -> u32 {
+        let lane = self.lane(lane);
+        (lane.begun.len() + lane.waiting.len()) as u32
+    }
+
+    /// How much all lanes have.
+    pub(super) fn total(&self) -> u32 {
+        LANES.into_iter().map(|lane| self.len(lane)).sum()
+    }
+
+    /// When the work that is at it for too long first will have been.
+    pub(super) fn next_hang(&self, patience: Patience) -> Option<Hang> {
+        let of = |lane: &LaneWork, patience: Duration| {
+            lane.oldest().map(|begun| Hang {
+                at: begun.since + patience,
+                patience,
+                ticket: begun.ticket,
+            })
+        };
+        [
+            of(&self.uses, patience.uses),
+            of(&self.generations, patience.generations),
+            of(&self.changes, patience.generations),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|hang| hang.at)
+    }
+
+    fn lane(&self, lane: Lane) -> &LaneWork {
+        match lane {
+            Lane::Uses => &self.uses,
+            Lane::Generations => &self.generations,
+            // What is for the control thread has deadlines of its own and is not counted.
+            Lane::Changes | Lane::Control => &self.changes,
+        }
+    }
+
+    fn lane_mut(&mut self, lane: Lane) -> &mut LaneWork {
+        match lane {
+            Lane::Uses => &mut self.uses,
+            Lane::Generations => &mut self.generations,
+            Lane::Changes | Lane::Control => &mut self.changes,
+        }
+    }
+}
+
+impl LaneWork {
+    fn add(&mut self, now: Instant, ticket: Ticket, principal: Principal) {
+        if self.begun.len() < self.threads {
+            self.begun.push(Begun {
+                ticket,
+                since: now,
+                principal,
+            });
+        } else {
+            self.waiting.push_back((ticket, principal));
+        }
+    }
+
+    fn remove(&mut self, now: Instant, ticket: Ticket) -> Option<Duration> {
+        if let Some(at) = self.begun.iter().position(|begun| begun.ticket == ticket) {
+            let begun = self.begun.swap_remove(at);
+            if let Some((next, principal)) = self.waiting.pop_front() {
+                self.begun.push(Begun {
+                    ticket: next,
+                    since: now,
+                    principal,
+                });
+            }
+            return Some(now.saturating_duration_since(begun.since));
+        }
+        if let Some(at) = self.waiting.iter().position(|(one, _)| *one == ticket) {
+            self.waiting.remove(at);
+        }
+        None
+    }
+
+    fn oldest(&self) -> Option<Begun> {
+        self.begun.iter().copied().min_by_key(|begun| begun.since)
+    }
+}
+
+const LANES: [Lane; 3] = [Lane::Uses, Lane::Generations, Lane::Changes];
+/// How much the newest piece of work counts in what is usual.
+const NEWEST_SHARE: f64 = 0.1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        uses: Duration::from_secs(10),
+        generations: Duration::from_secs(60),
+    };
+
+    fn lanes() -> Lanes {
+        Lanes::new(LaneThreads {
+            uses: 2,
+            generations: 1,
+        })
+    }
+
+    fn next(lanes: &Lanes) -> Option<(Instant, Duration)> {
+        lanes.next_hang(PATIENCE).map(|hang| (hang.at, hang.patience))
+    }
+
+    #[test]
+    fn what_waits_is_not_at_it_and_begins_when_a_thread_is_free() {
+        let (mut lanes, start) = (lanes(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for ticket in 0..3 {
+            lanes.add(at(0), Lane::Uses, Ticket(ticket), Principal::GATEWAY);
+        }
+        assert_eq!(next(&lanes), Some((at(10), PATIENCE.uses)));
+        lanes.remove(at(4), Lane::Uses, Ticket(0));
+        lanes.remove(at(5), Lane::Uses, Ticket(1));
+        assert_eq!(next(&lanes), Some((at(14), PATIENCE.uses)));
+        lanes.remove(at(6), Lane::Uses, Ticket(2));
+        assert_eq!((next(&lanes), lanes.total()), (None, 0));
+    }
+
+    #[test]
+    fn what_was_cancelled_before_it_began_keeps_nothing_waiting() {
+        let (mut lanes, start) = (lanes(), Instant::now());
+        for ticket in 0..4 {
+            lanes.add(start, Lane::Uses, Ticket(ticket), Principal::GATEWAY);
+        }
+        lanes.remove(start, Lane::Uses, Ticket(2));
+        let later = start + Duration::from_secs(1);
+        lanes.remove(later, Lane::Uses, Ticket(0));
+        lanes.remove(later, Lane::Uses, Ticket(1));
+        assert_eq!(lanes.len(Lane::Uses), 1);
+        assert_eq!(next(&lanes), Some((later + PATIENCE.uses, PATIENCE.uses)));
+    }
+
+    #[test]
+    fn generations_take_longer_than_uses_and_neither_waits_for_the_other() {
+        let (mut lanes, start) = (lanes(), Instant::now());
+        lanes.add(start, Lane::Generations, Ticket(0), Principal::GATEWAY);
+        lanes.add(start, Lane::Generations, Ticket(1), Principal::GATEWAY);
+        assert_eq!(next(&lanes), Some((start + PATIENCE.generations, PATIENCE.generations)));
+        lanes.add(start, Lane::Uses, Ticket(2), Principal::GATEWAY);
+        assert_eq!(next(&lanes), Some((start + PATIENCE.uses, PATIENCE.uses)));
+        assert_eq!((lanes.len(Lane::Generations), lanes.len(Lane::Uses)), (2, 1));
+    }
+}

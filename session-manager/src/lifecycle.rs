@@ -1,0 +1,646 @@
+//! How workers come, serve, are replaced and go: what is to be done about each member now.
+
+use crate::{
+    Core,
+    breaker::{Breaker, Consequence},
+    lanes::{Lanes, Patience},
+    member::{Duty, Member},
+    message::{Action, Epoch, Event, MemberIndex, MemberState, StateChange, Trouble, WorkerChange, WorkerState},
+    settings::MemberPlan,
+    worker::Worker,
+};
+use portcullis_hsm::{domain::Fingerprint, record::Tag, worker::lane::Lane};
+use rand::RngExt;
+use std::time::{Duration, Instant};
+
+impl Core {
+    /// Takes an event and says what to do.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.stopping {
+            return actions;
+        }
+        self.take(now, event, &mut actions);
+        self.advance(now, &mut actions);
+        actions
+    }
+
+    fn take(&mut self, now: Instant, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            Event::Tick => {}
+            Event::Opened(index, epoch, abilities) => {
+                if let Some(worker) = self.worker_in(index, epoch, &[WorkerState::Starting]) {
+                    worker.lanes = Lanes::new(abilities.threads);
+                    worker.abilities = abilities;
+                    self.set(now, index, epoch, WorkerState::Probing, String::new(), actions);
+                    actions.push(Action::FindDomain(index, epoch));
+                }
+            }
+            Event::DomainFound(index, epoch, fingerprint, answer) => {
+                if self.worker_in(index, epoch, &[WorkerState::Probing]).is_some() {
+                    self.check_domain(now, index, epoch, fingerprint, answer, actions);
+                }
+            }
+            Event::StartFailed(index, epoch, trouble) => {
+                if self.worker_in(index, epoch, &STARTING).is_some() {
+                    self.retire(now, index, epoch, trouble, actions);
+                }
+            }
+            Event::Probed(index, epoch, answer) => {
+                if self.known_answer == Some(answer) {
+                    let next = now + self.settings.probe_interval;
+                    if let Some(worker) = self.worker_in(index, epoch, &SERVING) {
+                        worker.probing_since = None;
+                        worker.act_at = Some(next);
+                        self.note_probe(now, index, actions);
+                    }
+                } else if self.worker_in(index, epoch, &SERVING).is_some() {
+                    let reason = "a probe's answer was wrong: its mac key is not the domain's".to_owned();
+                    self.fence(index, reason, actions);
+                }
+            }
+            Event::ProbeFailed(index, epoch, trouble) => {
+                if self.worker_in(index, epoch, &SERVING).is_some() {
+                    self.retire(now, index, epoch, trouble, actions);
+                }
+            }
+            Event::Gone(index, epoch, reason) => {
+                if self.worker_in(index, epoch, &ALIVE).is_some() {
+                    self.go_down(now, index, epoch, reason, actions);
+                } else if let Some(worker) = self.worker_in(index, epoch, &[WorkerState::Down])
+                    && worker.reason == DIED
+                {
+                    // A caller noticed first; now the cause is known.
+                    worker.reason.clone_from(&reason);
+                    let member = &mut self.members[index.0];
+                    if member.reason == DIED {
+                        member.reason = reason;
+                    }
+                }
+            }
+            Event::Revived(index) => {
+                if let Some(member) = self
+                    .members
+                    .get_mut(index.0)
+                    .filter(|member| member.duty == Duty::Serve)
+                {
+                    revive(now, member);
+                }
+            }
+            Event::Drain(index) => {
+                if let Some(member) = self
+                    .members
+                    .get_mut(index.0)
+                    .filter(|member| member.duty == Duty::Serve)
+                {
+                    member.duty = Duty::Drain;
+                    ASKED.clone_into(&mut member.reason);
+                }
+            }
+            Event::Resume(index) => {
+                if let Some(member) = self
+                    .members
+                    .get_mut(index.0)
+                    .filter(|member| member.duty != Duty::Leave)
+                {
+                    member.duty = Duty::Serve;
+                    member.reason.clear();
+                    member.breaker = Breaker::new();
+                    revive(now, member);
+                }
+            }
+            Event::Roll(members) => self.begin_roll(members),
+            Event::Configured(index, plan) => self.configure(now, index, plan),
+            Event::Removed(index) => {
+                if let Some(member) = self.members.get_mut(index.0) {
+                    member.duty = Duty::Leave;
+                    member.reason.clear();
+                }
+            }
+        }
+    }
+
+    /// A member that is new takes the next place; one that is known is used otherwise from now on, and its workers that run are
+    /// replaced one by one.
+    fn configure(&mut self, now: Instant, index: MemberIndex, plan: MemberPlan) {
+        match self.members.get_mut(index.0) {
+            None => self.members.push(Member::new(plan, now)),
+            Some(member) => {
+                member.plan = plan;
+                if member.duty == Duty::Leave {
+                    member.duty = Duty::Serve;
+                }
+                revive(now, member);
+                self.begin_roll(vec![index]);
+            }
+        }
+    }
+
+    /// Does what is due at each member.
+    pub(super) fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for at in 0..self.members.len() {
+            let index = MemberIndex(at);
+            self.fill_places(now, index);
+            self.relieve(now, index, actions);
+            self.end_what_hangs(now, index, actions);
+            self.act_if_due(now, index, actions);
+            self.empty_places(index, actions);
+        }
+        self.go_on_rolling(now, actions);
+        // What the roll asks for is begun at once.
+        for at in 0..self.members.len() {
+            self.act_if_due(now, MemberIndex(at), actions);
+            self.show(now, MemberIndex(at), actions);
+        }
+    }
+
+    /// When to come back with [`Event::Tick`] if nothing else happens.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        let patience = self.patience();
+        let mut next: Option<Instant> = None;
+        let mut note = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
+        for member in &self.members {
+            let starting = member.workers.iter().any(Worker::is_starting);
+            for worker in &member.workers {
+                // A place that waits for another's start goes on with that one's event.
+                if !(starting && worker.state == WorkerState::Down) {
+                    note(worker.act_at);
+                }
+                if worker.is_serving() {
+                    note(worker.lanes.next_hang(patience).map(|hang| hang.at));
+                    note(suspect_at(worker));
+                }
+                note(worker.relieved.map(|since| since + RELIEF));
+            }
+            note(member.breaker.probe_at().filter(|_| member.state == MemberState::Ready));
+        }
+        next
+    }
+
+    /// For how long at most nobody need look: what is begun meanwhile has no time to hang.
+    pub fn longest_sleep(&self) -> Duration {
+        let Patience { uses, generations } = self.patience();
+        (uses.min(generations) / 2).min(SUSPICIOUS / 2)
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        Patience {
+            uses: self.settings.hang_after,
+            generations: self.settings.generation_hang_after,
+        }
+    }
+
+    pub(super) fn worker_in(
+        &mut self,
+        index: MemberIndex,
+        epoch: Epoch,
+        states: &[WorkerState],
+    ) -> Option<&mut Worker> {
+        self.members.get_mut(index.0)?.find_in(epoch, states)
+    }
+
+    /// Gives a member that serves as many places for workers as it is to have.
+    fn fill_places(&mut self, now: Instant, index: MemberIndex) {
+        let member = &mut self.members[index.0];
+        if member.duty != Duty::Serve {
+            return;
+        }
+        let lasting = |worker: &&mut Worker| worker.replaces.is_none() && worker.state != WorkerState::Retiring;
+        let places = member.workers.iter_mut().filter(lasting).count();
+        let wanted = member.plan.workers.max(1) as usize;
+        for _ in places..wanted {
+            let keys = member.plan.loaded_keys;
+            member.workers.push(Worker::new(now, keys, None));
+        }
+        for worker in member.workers.iter_mut().filter(lasting).skip(wanted) {
+            match worker.state {
+                WorkerState::Ready => worker.state = WorkerState::Retiring,
+                WorkerState::Down | WorkerState::Stopped => worker.act_at = None,
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets workers end that have nothing to do and are to do nothing more.
+    fn empty_places(&mut self, index: MemberIndex, actions: &mut Vec<Action>) {
+        let member = &mut self.members[index.0];
+        let all = member.duty != Duty::Serve;
+        let mut places = 0;
+        let wanted = member.plan.workers.max(1) as usize;
+        member.workers.retain(|worker| {
+            let surplus = if worker.replaces.is_none() && worker.state != WorkerState::Retiring {
+                places += 1;
+                places > wanted
+            } else {
+                false
+            };
+            let ends = match worker.state {
+                WorkerState::Retiring => worker.lanes.total() == 0,
+                WorkerState::Ready => all && worker.lanes.total() == 0,
+                // A token may be lost if its worker is killed while it logs in.
+                WorkerState::Starting | WorkerState::Probing => false,
+                WorkerState::Down | WorkerState::Stopped => all || surplus,
+            };
+            if ends && worker.is_serving() {
+                actions.push(Action::End(index, worker.epoch));
+            }
+            !ends
+        });
+        if member.duty == Duty::Drain && member.workers.is_empty() {
+            member.duty = Duty::Rest;
+        }
+    }
+
+    /// Where a worker stands ready that is to take another's place, lets the other finish.
+    fn relieve(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
+        let member = &mut self.members[index.0];
+        for at in 0..member.workers.len() {
+            let successor = &member.workers[at];
+            let Some(old) = successor.replaces.filter(|_| successor.state == WorkerState::Ready) else {
+                continue;
+            };
+            let since = *member.workers[at].relieved.get_or_insert(now);
+            match member.find_in(old, &[WorkerState::Ready]) {
+                // Two workers would change token objects at once; where that never ends, it is the lesser evil.
+                Some(worker)
+                    if worker.lanes.len(Lane::Changes) > 0 && now.saturating_duration_since(since) < RELIEF => {}
+                Some(worker) => {
+                    worker.state = WorkerState::Retiring;
+                    worker.since = now;
+                    self.settle_in(index, at);
+                    self.tell_worker(index, old, actions);
+                    return;
+                }
+                // It died meanwhile, and its place is free.
+                None => {
+                    let dead = [WorkerState::Down, WorkerState::Stopped];
+                    self.settle_in(index, at);
+                    self.members[index.0]
+                        .workers
+                        .retain(|worker| worker.epoch != old || !dead.contains(&worker.state));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn settle_in(&mut self, index: MemberIndex, at: usize) {
+        let member = &mut self.members[index.0];
+        member.workers[at].replaces = None;
+        member.workers[at].relieved = None;
+    }
+
+    /// Ends workers that have been at something for too long, and probes those that look as if they might.
+    fn end_what_hangs(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
+        let patience = self.patience();
+        for at in 0..self.members[index.0].workers.len() {
+            let worker = &mut self.members[index.0].workers[at];
+            if !worker.is_serving() {
+                continue;
+            }
+            if let Some(hang) = worker.lanes.next_hang(patience).filter(|hang| hang.at <= now) {
+                worker.hung = Some(hang.ticket);
+                let epoch = worker.epoch;
+                let reason = format!("an operation was not answered {:?} after it had begun", hang.patience);
+                self.retire(now, index, epoch, Trouble::Passing(reason), actions);
+            } else if suspect_at(worker).is_some_and(|at| at <= now) {
+                worker.suspected = worker.lanes.oldest_use().map(|begun| begun.ticket);
+                worker.act_at = Some(now);
+            }
+        }
+    }
+
+    fn act_if_due(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
+        if self.members[index.0].breaker.probe_at().is_some_and(|at| at <= now) {
+            let member = &mut self.members[index.0];
+            let idle = |worker: &&mut Worker| worker.state == WorkerState::Ready && worker.probing_since.is_none();
+            if !member.workers.iter().any(|worker| worker.probing_since.is_some())
+                && let Some(worker) = member.workers.iter_mut().find(idle)
+            {
+                worker.act_at = Some(now);
+            }
+        }
+        for at in 0..self.members[index.0].workers.len() {
+            let member = &mut self.members[index.0];
+            let worker = &member.workers[at];
+            if worker.act_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            let epoch = worker.epoch;
+            match worker.state {
+                WorkerState::Down => {
+                    // One at a time: tokens are rewritten at a login.
+                    if member.duty != Duty::Serve || member.workers.iter().any(Worker::is_starting) {
+                        continue;
+                    }
+                    let allowed = member.may_start_at(now);
+                    if allowed > now {
+                        member.workers[at].act_at = Some(allowed);
+                        continue;
+                    }
+                    let epoch = member.next_epoch(now);
+                    member.workers[at].begin(epoch, now + self.settings.start_deadline);
+                    self.set(now, index, epoch, WorkerState::Starting, String::new(), actions);
+                    actions.push(Action::Start(index, epoch));
+                }
+                WorkerState::Starting | WorkerState::Probing => {
+                    let reason = format!("it did not start within {:?}", self.settings.start_deadline);
+                    self.retire(now, index, epoch, Trouble::Passing(reason), actions);
+                }
+                WorkerState::Ready | WorkerState::Retiring => match worker.probing_since {
+                    None => {
+                        let worker = &mut member.workers[at];
+                        worker.probing_since = Some(now);
+                        worker.act_at = Some(now + self.settings.probe_deadline);
+                        actions.push(Action::Probe(index, epoch));
+                    }
+                    Some(since) if since + self.settings.probe_deadline > now => {
+                        member.workers[at].act_at = Some(since + self.settings.probe_deadline);
+                    }
+                    Some(_) => {
+                        let reason = format!("it did not answer a probe within {:?}", self.settings.probe_deadline);
+                        self.retire(now, index, epoch, Trouble::Passing(reason), actions);
+                    }
+                },
+                WorkerState::Stopped => member.workers[at].act_at = None,
+            }
+        }
+    }
+
+    fn check_domain(
+        &mut self,
+        now: Instant,
+        index: MemberIndex,
+        epoch: Epoch,
+        fingerprint: Fingerprint,
+        answer: Tag,
+        actions: &mut Vec<Action>,
+    ) {
+        self.members[index.0].fingerprint = Some(fingerprint);
+        if fingerprint != self.expected {
+            let reason = format!(
+                "it holds another domain: expected fingerprint {}, found {fingerprint}; check which token it is, or \
+                 clone the domain to it",
+                self.expected
+            );
+            return self.fence(index, reason, actions);
+        }
+        if *self.known_answer.get_or_insert(answer) != answer {
+            let reason = "its mac key does not answer as the other members' does".to_owned();
+            return self.fence(index, reason, actions);
+        }
+        let next = now + self.settings.probe_interval;
+        if let Some(worker) = self.worker_in(index, epoch, &[WorkerState::Probing]) {
+            worker.act_at = Some(next);
+        }
+        self.set(now, index, epoch, WorkerState::Ready, String::new(), actions);
+        self.note_probe(now, index, actions);
+    }
+
+    /// A probe was answered right.
+    fn note_probe(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
+        let breaker = &mut self.members[index.0].breaker;
+        if breaker.probed(now) {
+            actions.push(Action::TellBreaker(index, breaker.state()));
+        }
+    }
+
+    /// A fault of which another member's success shows that it was this one's.
+    pub(super) fn charge(&mut self, now: Instant, index: MemberIndex, epoch: Epoch, actions: &mut Vec<Action>) {
+        let Some(member) = self.members.get_mut(index.0) else {
+            return;
+        };
+        let consequence = member.breaker.fault(now);
+        if consequence == Consequence::None {
+            return;
+        }
+        actions.push(Action::TellBreaker(index, member.breaker.state()));
+        if self.worker_in(index, epoch, &SERVING).is_none() {
+            return;
+        }
+        match consequence {
+            // Only a module that is loaded anew recovers from some things.
+            Consequence::OpenedAgain => {
+                let reason = "what it was given on trial failed on it and not on another member".to_owned();
+                self.retire(now, index, epoch, Trouble::Passing(reason), actions);
+            }
+            _ => self.probe_soon(now, index, epoch),
+        }
+    }
+
+    /// Probes a worker out of its turn, if it is not being probed.
+    pub(super) fn probe_soon(&mut self, now: Instant, index: MemberIndex, epoch: Epoch) {
+        if let Some(worker) = self.worker_in(index, epoch, &SERVING)
+            && worker.probing_since.is_none()
+        {
+            worker.act_at = Some(now);
+        }
+    }
+
+    /// Ends a worker because of trouble; it is started again unless the trouble lasts.
+    pub(super) fn retire(
+        &mut self,
+        now: Instant,
+        index: MemberIndex,
+        epoch: Epoch,
+        trouble: Trouble,
+        actions: &mut Vec<Action>,
+    ) {
+        actions.push(Action::Kill(index, epoch));
+        match trouble {
+            Trouble::Passing(reason) => self.go_down(now, index, epoch, reason, actions),
+            Trouble::Lasting(reason) => {
+                self.forget_work(index, epoch);
+                let Some(worker) = self.worker_in(index, epoch, &ALIVE) else {
+                    return;
+                };
+                worker.act_at = None;
+                if worker.is_serving() {
+                    actions.push(Action::LookForNewPin(index));
+                }
+                self.note_failed_replacement(index, epoch, &Trouble::Lasting(reason.clone()), actions);
+                self.set(now, index, epoch, WorkerState::Stopped, reason, actions);
+            }
+        }
+    }
+
+    /// Ends all that a member has: it is not to be believed.
+    pub(super) fn fence(&mut self, index: MemberIndex, reason: String, actions: &mut Vec<Action>) {
+        let member = &mut self.members[index.0];
+        for worker in &member.workers {
+            if ALIVE.contains(&worker.state) {
+                actions.push(Action::Kill(index, worker.epoch));
+            }
+        }
+        let epochs: Vec<_> = member.workers.iter().map(|worker| worker.epoch).collect();
+        for epoch in epochs {
+            self.forget_work(index, epoch);
+        }
+        let member = &mut self.members[index.0];
+        member.workers.clear();
+        member.to_replace.clear();
+        member.duty = Duty::Fenced;
+        member.reason = reason;
+        self.fail_roll_of(index, actions);
+    }
+
+    pub(super) fn go_down(
+        &mut self,
+        now: Instant,
+        index: MemberIndex,
+        epoch: Epoch,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
+        self.forget_work(index, epoch);
+        let settings = self.settings;
+        let jitter = self.random.random_range(0.75..1.25);
+        let Some(worker) = self.worker_in(index, epoch, &ALIVE) else {
+            return;
+        };
+        let served_long = worker.is_serving() && now.saturating_duration_since(worker.since) >= LONG_LIFE;
+        worker.short_lives = if served_long {
+            0
+        } else {
+            worker.short_lives.saturating_add(1)
+        };
+        let doublings = worker.short_lives.saturating_sub(1).min(20);
+        let pause = settings
+            .restart_pause
+            .saturating_mul(1 << doublings)
+            .min(settings.restart_pause_max);
+        worker.act_at = Some(now + pause.mul_f64(jitter));
+        let retired = worker.state == WorkerState::Retiring;
+        self.note_failed_replacement(index, epoch, &Trouble::Passing(reason.clone()), actions);
+        self.set(now, index, epoch, WorkerState::Down, reason, actions);
+        if retired {
+            // Its successor serves already.
+            self.members[index.0].workers.retain(|worker| worker.epoch != epoch);
+        }
+    }
+
+    /// Takes what a life had out of the books: nobody will answer it.
+    fn forget_work(&mut self, index: MemberIndex, epoch: Epoch) {
+        let Some(at) = self.members[index.0].find(epoch) else {
+            return;
+        };
+        let lanes = std::mem::take(&mut self.members[index.0].workers[at].lanes);
+        for (lane, principal) in lanes.principals() {
+            self.shares.remove(lane, principal);
+        }
+        self.members[index.0].breaker.end_trial();
+    }
+
+    fn set(
+        &mut self,
+        now: Instant,
+        index: MemberIndex,
+        epoch: Epoch,
+        to: WorkerState,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
+        let member = &mut self.members[index.0];
+        let Some(at) = member.find(epoch) else { return };
+        let worker = &mut member.workers[at];
+        worker.state = to;
+        worker.since = now;
+        // Why it went down stays to be seen until it serves again.
+        if !reason.is_empty() || to == WorkerState::Ready {
+            worker.reason = reason;
+        }
+        self.tell_worker(index, epoch, actions);
+    }
+
+    fn tell_worker(&self, index: MemberIndex, epoch: Epoch, actions: &mut Vec<Action>) {
+        let member = &self.members[index.0];
+        let Some(at) = member.find(epoch).filter(|_| member.workers.len() > 1) else {
+            return;
+        };
+        let worker = &member.workers[at];
+        actions.push(Action::TellWorker(WorkerChange {
+            member: index,
+            epoch,
+            to: worker.state,
+            reason: if worker.state == WorkerState::Ready {
+                String::new()
+            } else {
+                worker.reason.clone()
+            },
+        }));
+    }
+
+    /// Brings a member's state up to date with its workers, and tells if that changed.
+    fn show(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
+        let member = &mut self.members[index.0];
+        let to = member.state_now();
+        if to == member.state {
+            return;
+        }
+        let from = std::mem::replace(&mut member.state, to);
+        member.since = now;
+        match to {
+            MemberState::Ready | MemberState::Removed => member.reason.clear(),
+            MemberState::Down | MemberState::Stopped => {
+                let of_state = |worker: &&Worker| {
+                    let wanted = if to == MemberState::Down {
+                        WorkerState::Down
+                    } else {
+                        WorkerState::Stopped
+                    };
+                    worker.state == wanted && !worker.reason.is_empty()
+                };
+                if let Some(worker) = member.workers.iter().filter(of_state).max_by_key(|worker| worker.since) {
+                    member.reason.clone_from(&worker.reason);
+                }
+            }
+            // Why it went down stays to be seen until it serves again; why it was drained or fenced is known already.
+            _ => {}
+        }
+        let telling = match to {
+            MemberState::Starting | MemberState::Probing => String::new(),
+            _ => member.reason.clone(),
+        };
+        actions.push(Action::Tell(StateChange {
+            member: index,
+            from,
+            to,
+            reason: telling,
+        }));
+    }
+}
+
+/// Starts again what needed a person.
+fn revive(now: Instant, member: &mut Member) {
+    for worker in &mut member.workers {
+        if worker.state == WorkerState::Stopped {
+            worker.state = WorkerState::Down;
+            worker.short_lives = 0;
+            worker.act_at = Some(now);
+        }
+    }
+}
+
+/// When a worker is to be probed out of its turn because a use takes so long.
+fn suspect_at(worker: &Worker) -> Option<Instant> {
+    let oldest = worker.lanes.oldest_use()?;
+    let known = worker.suspected == Some(oldest.ticket) || worker.probing_since.is_some();
+    (!known).then(|| oldest.since + SUSPICIOUS)
+}
+
+pub(super) const DIED: &str = "its worker died";
+const ASKED: &str = "a person asked for it";
+const STARTING: [WorkerState; 2] = [WorkerState::Starting, WorkerState::Probing];
+pub(super) const SERVING: [WorkerState; 2] = [WorkerState::Ready, WorkerState::Retiring];
+const ALIVE: [WorkerState; 4] = [
+    WorkerState::Starting,
+    WorkerState::Probing,
+    WorkerState::Ready,
+    WorkerState::Retiring,
+];
+/// A worker that served so long starts with the shortest pause when it dies.
+const LONG_LIFE: Duration = Duration::from_secs(10);
+/// A use that has been at it for so long has its worker probed.
+const SUSPICIOUS: Duration = Duration::from_secs(1);
+/// For so long a worker that is to be replaced may go on changing token objects.
+const RELIEF: Duration = Duration::from_secs(5);
