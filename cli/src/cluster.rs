@@ -10,39 +10,133 @@ use crate::{
 };
 use portcullis_client::{
     Client,
-    v1::{ListMembersRequest, ListMembersResponse, MemberState},
+    v1::{
+        BreakerState, DrainMemberRequest, ListMembersRequest, ListMembersResponse, Member, MemberState,
+        ResumeMemberRequest, RollMembersRequest, WorkerState,
+    },
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use std::time::Duration;
 
 pub(crate) async fn run(client: &Client, console: Console, command: ClusterCommand) -> Result<Exit, Failure> {
     match command {
-        ClusterCommand::Status => status(client, console).await,
+        ClusterCommand::Status { watch: false, .. } => {
+            let cluster = list(client).await?;
+            console.result(&status_text(&cluster), &status_document(&cluster))?;
+        }
+        ClusterCommand::Status { interval, .. } => watch(client, console, interval).await?,
+        ClusterCommand::Drain { member, allow_last } => {
+            let request = DrainMemberRequest {
+                name: full_name(&member),
+                allow_last,
+                ..DrainMemberRequest::default()
+            };
+            tell(console, &client.cluster().drain_member(request).await?.into_inner())?;
+        }
+        ClusterCommand::Resume { member } => {
+            let request = ResumeMemberRequest {
+                name: full_name(&member),
+            };
+            let member = client.cluster().resume_member(request).await?.into_inner();
+            tell(console, &member)?;
+            if member.state != MemberState::Ready as i32 {
+                return Ok(Exit::Unavailable);
+            }
+        }
+        ClusterCommand::Roll { members } => {
+            let request = RollMembersRequest {
+                names: members.iter().map(|member| full_name(member)).collect(),
+            };
+            let rolled = client.cluster().roll_members(request).await?.into_inner();
+            let starts: u64 = rolled.members.iter().map(|member| member.worker_starts).sum();
+            let document = json!({ "members": rolled.members.iter().map(document::member).collect::<Vec<_>>() });
+            console.result(
+                &format!("all workers were replaced ({starts} started so far)"),
+                &document,
+            )?;
+        }
     }
-}
-
-async fn status(client: &Client, console: Console) -> Result<Exit, Failure> {
-    let cluster = client.cluster().list_members(ListMembersRequest {}).await?.into_inner();
-    let document = json!({
-        "members": cluster.members.iter().map(document::member).collect::<Vec<_>>(),
-        "domain_epoch": cluster.domain_epoch,
-        "domain_fingerprint": cluster.domain_fingerprint,
-    });
-    console.result(&status_text(&cluster), &document)?;
     Ok(Exit::Done)
 }
 
+async fn list(client: &Client) -> Result<ListMembersResponse, Failure> {
+    Ok(client.cluster().list_members(ListMembersRequest {}).await?.into_inner())
+}
+
+/// Shows the status anew whenever it changed, until the process is interrupted.
+async fn watch(client: &Client, console: Console, interval: Duration) -> Result<(), Failure> {
+    let mut shown = None;
+    loop {
+        match list(client).await {
+            Ok(cluster) => {
+                let (text, document) = (status_text(&cluster), status_document(&cluster));
+                if shown.as_ref() != Some(&text) {
+                    console.frame(&text, &document)?;
+                    shown = Some(text);
+                }
+            }
+            // It was there, and may be there again.
+            Err(failure) if shown.is_some() && matches!(failure.exit(), Exit::Unavailable) => {
+                console.failure(&failure);
+                shown = Some(String::new());
+            }
+            Err(failure) => return Err(failure),
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+fn full_name(member: &str) -> String {
+    format!("members/{}", member.strip_prefix("members/").unwrap_or(member))
+}
+
+fn tell(console: Console, member: &Member) -> Result<(), Failure> {
+    let (name, state) = (short_name(member), word::<MemberState>(member.state));
+    let text = match member.reason.as_str() {
+        "" => format!("{name} is {state}"),
+        reason => format!("{name} is {state}: {reason}"),
+    };
+    console.result(&text, &document::member(member))
+}
+
+fn short_name(member: &Member) -> &str {
+    member.name.trim_start_matches("members/")
+}
+
+fn status_document(cluster: &ListMembersResponse) -> Value {
+    json!({
+        "members": cluster.members.iter().map(document::member).collect::<Vec<_>>(),
+        "domain_epoch": cluster.domain_epoch,
+        "domain_fingerprint": cluster.domain_fingerprint,
+    })
+}
+
 fn status_text(cluster: &ListMembersResponse) -> String {
-    let mut table = Table::new(&["MEMBER", "STATE", "OUTSTANDING", "STARTS", "TOKEN", "SERIAL", "REASON"]);
+    let mut table = Table::new(&[
+        "MEMBER",
+        "STATE",
+        "WORKERS",
+        "BREAKER",
+        "SLOWNESS",
+        "OUTSTANDING",
+        "STARTS",
+        "TOKEN",
+        "SERIAL",
+        "REASON",
+    ]);
     for member in &cluster.members {
         let token = member.token.clone().unwrap_or_default();
         table.row([
-            member.name.trim_start_matches("members/").to_owned(),
+            short_name(member).to_owned(),
             word::<MemberState>(member.state),
+            workers(member),
+            word::<BreakerState>(member.breaker),
+            format!("{:.1}", member.slowness),
             member.outstanding.to_string(),
             member.worker_starts.to_string(),
             token.label,
             token.serial_number,
-            member.reason.clone(),
+            reason(member),
         ]);
     }
     let (epoch, fingerprint) = (cluster.domain_epoch, &cluster.domain_fingerprint);
@@ -57,10 +151,38 @@ fn status_text(cluster: &ListMembersResponse) -> String {
     text
 }
 
+/// How many of the workers serve.
+fn workers(member: &Member) -> String {
+    let serving = member
+        .workers
+        .iter()
+        .filter(|one| one.state == WorkerState::Ready as i32);
+    format!("{}/{}", serving.count(), member.workers.len())
+}
+
+/// Why it does not serve, or why one of its workers does not.
+fn reason(member: &Member) -> String {
+    if !member.reason.is_empty() {
+        return member.reason.clone();
+    }
+    let troubled = |worker: &&portcullis_client::v1::Worker| {
+        !worker.reason.is_empty() && worker.state != WorkerState::Ready as i32
+    };
+    let worker = member.workers.iter().find(troubled);
+    worker.map_or_else(String::new, |worker| format!("a worker: {}", worker.reason))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_client::v1::{Member, SealingObstacle, Token};
+    use portcullis_client::v1::{Member, SealingObstacle, Token, Worker};
+
+    fn worker(state: WorkerState) -> Worker {
+        Worker {
+            state: state as i32,
+            ..Worker::default()
+        }
+    }
 
     #[test]
     fn the_table_has_a_line_for_each_member() {
@@ -70,7 +192,10 @@ mod tests {
                     name: "members/a".into(),
                     state: MemberState::Ready as i32,
                     outstanding: 12,
-                    worker_starts: 1,
+                    worker_starts: 2,
+                    breaker: BreakerState::Closed as i32,
+                    slowness: 1.0,
+                    workers: vec![worker(WorkerState::Ready), worker(WorkerState::Ready)],
                     token: Some(Token {
                         label: "ops".into(),
                         serial_number: "0a1b".into(),
@@ -82,6 +207,9 @@ mod tests {
                     name: "members/b".into(),
                     state: MemberState::Stopped as i32,
                     worker_starts: 3,
+                    breaker: BreakerState::Closed as i32,
+                    slowness: 1.0,
+                    workers: vec![worker(WorkerState::Stopped)],
                     reason: "the PIN is wrong: correct it and resume the member".into(),
                     ..Default::default()
                 },
@@ -93,9 +221,9 @@ mod tests {
             status_text(&cluster),
             "domain epoch 1, fingerprint 5f3a\n\
              \n\
-             MEMBER  STATE    OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
-             a       ready    12           1       ops    0a1b    -\n\
-             b       stopped  0            3       -      -       the PIN is wrong: correct it and resume the member"
+             MEMBER  STATE    WORKERS  BREAKER  SLOWNESS  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
+             a       ready    2/2      closed   1.0       12           2       ops    0a1b    -\n\
+             b       stopped  0/1      closed   1.0       0            3       -      -       the PIN is wrong: correct it and resume the member"
         );
     }
 
@@ -105,6 +233,9 @@ mod tests {
             members: vec![Member {
                 name: "members/a".into(),
                 state: MemberState::Ready as i32,
+                breaker: BreakerState::Closed as i32,
+                slowness: 1.0,
+                workers: vec![worker(WorkerState::Ready)],
                 sealing_obstacles: vec![SealingObstacle {
                     code: "NO_KEY_WRAP".into(),
                     message: "the token has no AES key wrap".into(),
@@ -118,8 +249,8 @@ mod tests {
             status_text(&cluster),
             "domain epoch 1, fingerprint 5f3a\n\
              \n\
-             MEMBER  STATE  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
-             a       ready  0            0       -      -       -\n\
+             MEMBER  STATE  WORKERS  BREAKER  SLOWNESS  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
+             a       ready  1/1      closed   1.0       0            0       -      -       -\n\
              a cannot hold wrapped keys: the token has no AES key wrap [NO_KEY_WRAP]"
         );
     }

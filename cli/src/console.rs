@@ -27,6 +27,15 @@ impl Console {
         }
     }
 
+    /// One state of something that changes: in the place of the last one on a terminal, below it elsewhere.
+    pub(crate) fn frame(self, text: &str, document: &Value) -> Result<(), Failure> {
+        match self.0 {
+            Form::Text if io::stdout().is_terminal() => write_line(format!("{CLEAR}{text}").as_bytes()),
+            Form::Text => write_line(format!("{text}\n").as_bytes()),
+            Form::Json => write_line(document.to_string().as_bytes()),
+        }
+    }
+
     /// A result that is bytes: base64 on a terminal, which shows nothing else safely, and the bytes elsewhere. In JSON
     /// they must be a field of the document.
     pub(crate) fn bytes(self, bytes: &[u8], document: &Value) -> Result<(), Failure> {
@@ -51,6 +60,9 @@ impl Console {
         }
     }
 }
+
+/// Moves to the upper left corner and clears the terminal (ECMA-48).
+const CLEAR: &str = "\x1b[H\x1b[2J";
 
 fn write_line(line: &[u8]) -> Result<(), Failure> {
     write_all(&[line, b"\n"].concat())

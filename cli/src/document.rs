@@ -70,6 +70,19 @@ pub(crate) fn member(member: &v1::Member) -> Value {
             .iter()
             .map(|one| json!({ "code": one.code, "message": one.message }))
             .collect::<Vec<_>>(),
+        "breaker": word::<v1::BreakerState>(member.breaker),
+        "slowness": member.slowness,
+        "workers": member.workers.iter().map(worker).collect::<Vec<_>>(),
+    })
+}
+
+fn worker(worker: &v1::Worker) -> Value {
+    json!({
+        "epoch": worker.epoch,
+        "state": word::<v1::WorkerState>(worker.state),
+        "reason": worker.reason,
+        "state_time": worker.state_time.map(|time| time.to_string()),
+        "outstanding": worker.outstanding,
     })
 }
 

@@ -98,6 +98,20 @@ impl Word for v1::MemberState {
     }
 }
 
+impl Word for v1::BreakerState {
+    const PREFIX: &'static str = "BREAKER_STATE_";
+    fn api_name(self) -> &'static str {
+        self.as_str_name()
+    }
+}
+
+impl Word for v1::WorkerState {
+    const PREFIX: &'static str = "WORKER_STATE_";
+    fn api_name(self) -> &'static str {
+        self.as_str_name()
+    }
+}
+
 impl Word for v1::PublicKeyFormat {
     const PREFIX: &'static str = "PUBLIC_KEY_FORMAT_";
     fn api_name(self) -> &'static str {

@@ -266,6 +266,7 @@ impl Reloader {
         let live = &self.live;
         live.policy.replace(policy);
         live.gateway.limits.store(Arc::new(settings.limits));
+        live.gateway.cluster.configure(&settings.members, settings.cluster);
         for places in &live.places {
             places.set_limit(settings.limits.connections);
         }
@@ -310,8 +311,6 @@ fn needs_restart(started: &Settings, new: &Settings) -> Vec<&'static str> {
         ("log.format", started.log.json == new.log.json),
         ("telemetry", same(&started.telemetry, &new.telemetry)),
         ("domain", same(&started.domain, &new.domain)),
-        ("member", same(&started.members, &new.members)),
-        ("cluster", same(&started.cluster, &new.cluster)),
         ("shutdown", same(&started.shutdown, &new.shutdown)),
         (
             "limits.cached_keys",
@@ -352,6 +351,6 @@ mod tests {
             .replace("# weight = 1", "weight = 2")
             .replace("server.pem", "other.pem");
         let found = needs_restart(&started, &parse(&moved));
-        assert_eq!(found, ["listen.tls.address", "member", "limits.cached_keys"]);
+        assert_eq!(found, ["listen.tls.address", "limits.cached_keys"]);
     }
 }

@@ -64,12 +64,14 @@ impl Attempts {
         members.len()
     }
 
+    /// Whether its caller no longer waits.
+    pub fn is_late(&self, now: Instant) -> bool {
+        now >= self.errand.deadline
+    }
+
     /// Whether another attempt is worth it. What kills or hangs whoever does it is not tried on every member there is.
     pub(super) fn may_go_on(&self, now: Instant) -> bool {
-        now < self.errand.deadline
-            && self.tried.len() < MAX_ATTEMPTS
-            && self.deaths < MAX_DEATHS
-            && self.hangs < MAX_HANGS
+        !self.is_late(now) && self.tried.len() < MAX_ATTEMPTS && self.deaths < MAX_DEATHS && self.hangs < MAX_HANGS
     }
 
     pub(super) fn has_tried(&self, member: MemberIndex) -> bool {

@@ -32,6 +32,18 @@ impl Core {
         lane: Lane,
         attempts: &mut Attempts,
     ) -> Result<Grant, Refusal> {
+        let chosen = self.pick(now, needs, lane, attempts)?;
+        Ok(self.grant(now, chosen, needs, lane, attempts))
+    }
+
+    /// A member that could be given an operation now; it is given none.
+    pub fn suggest(&mut self, now: Instant, needs: &Needs, lane: Lane) -> Result<MemberIndex, Refusal> {
+        let attempts = Attempts::new((now + NO_RETURN).into());
+        let chosen = self.pick(now, needs, lane, &attempts)?;
+        Ok(MemberIndex(chosen.member))
+    }
+
+    fn pick(&mut self, now: Instant, needs: &Needs, lane: Lane, attempts: &Attempts) -> Result<Candidate, Refusal> {
         let errand = attempts.errand;
         if now >= errand.deadline {
             return Err(Refusal::DeadlinePassed);
@@ -49,6 +61,7 @@ impl Core {
             .collect();
         if able.is_empty() {
             return Err(Refusal::Unsupported {
+                missing: self.missing(&ready, needs),
                 members: ready.into_iter().map(MemberIndex).collect(),
             });
         }
@@ -82,8 +95,7 @@ impl Core {
                 retry_after: clamp(wait / 2, FULL_RETRY),
             });
         }
-        let chosen = self.choose(&free, attempts);
-        Ok(self.grant(now, chosen, needs, lane, attempts))
+        Ok(self.choose(&free, attempts))
     }
 
     /// The members that are ready, of those that an operation may run on.
@@ -97,6 +109,35 @@ impl Core {
             return Vec::new();
         }
         (0..self.members.len()).filter(|at| meant(*at)).filter(serves).collect()
+    }
+
+    /// What none of these members can of what is needed; all of it, where each can be done somewhere.
+    fn missing(&self, members: &[usize], needs: &Needs) -> Needs {
+        let somewhere = |part: &Needs| members.iter().any(|at| self.members[*at].can(part));
+        let uses = needs.uses.iter().filter(|one| {
+            let part = Needs {
+                uses: vec![**one],
+                ..Needs::default()
+            };
+            !somewhere(&part)
+        });
+        let generates = needs.generates.filter(|key_type| {
+            let part = Needs {
+                generates: Some(*key_type),
+                ..Needs::default()
+            };
+            !somewhere(&part)
+        });
+        let missing = Needs {
+            uses: uses.copied().collect(),
+            generates,
+            only: needs.only.clone(),
+        };
+        if missing.uses.is_empty() && missing.generates.is_none() {
+            needs.clone()
+        } else {
+            missing
+        }
     }
 
     fn candidate(&self, now: Instant, at: usize, needs: &Needs, lane: Lane) -> Option<Candidate> {

@@ -258,6 +258,8 @@ pub enum Refusal {
     Unsupported {
         /// Those that were asked.
         members: Vec<MemberIndex>,
+        /// What none of them can; all that was needed, where each can be done somewhere.
+        missing: Needs,
     },
 }
 

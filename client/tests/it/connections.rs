@@ -89,7 +89,7 @@ async fn answers_and_deadlines_cross_the_wire() {
 
     let large = client
         .cluster()
-        .roll_members(RollMembersRequest {})
+        .roll_members(RollMembersRequest::default())
         .await
         .expect("a large answer");
     assert_eq!(large.get_ref().members[0].reason.len(), 8 * 1024 * 1024);

@@ -75,12 +75,12 @@ fn check_settings(settings: &Settings) {
     let cluster = settings.cluster;
     let waits = [
         cluster.default_deadline,
-        cluster.start_deadline,
-        cluster.probe_interval,
-        cluster.probe_deadline,
-        cluster.hang_after,
-        cluster.restart_pause,
-        cluster.restart_pause_max,
+        cluster.manager.start_deadline,
+        cluster.manager.probe_interval,
+        cluster.manager.probe_deadline,
+        cluster.manager.hang_after,
+        cluster.manager.restart_pause,
+        cluster.manager.restart_pause_max,
         settings.reload.interval,
         settings.keys.destruction_interval,
         settings.keys.windows.least,

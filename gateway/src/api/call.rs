@@ -3,7 +3,7 @@
 use super::{ApiError, Gateway, Reason, caller::Caller, justification::Justification, subject::Subject, target::InUse};
 use crate::{
     audit::{Details, Entry, Permission, Phase},
-    cluster::core::MemberIndex,
+    cluster::core::{Errand, MemberIndex},
     crypto::ciphertext::Authenticated,
     identity::Peer,
     keys::name::{Id, KeyName},
@@ -134,6 +134,14 @@ impl Call {
     /// What the services work with.
     pub(super) fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
+    }
+
+    /// The call as the session manager knows it: on whose behalf, and until when.
+    pub(super) fn errand(&self) -> Errand {
+        Errand {
+            principal: self.gateway.cluster.principal(self.principal()),
+            deadline: self.deadline,
+        }
     }
 
     /// When the caller no longer waits.
@@ -318,7 +326,7 @@ impl Call {
 
     /// Notes who did the work.
     pub(super) fn note_member(&mut self, member: MemberIndex) {
-        let name = self.gateway.cluster.name(member).to_owned();
+        let name = self.gateway.cluster.name(member).to_string();
         telemetry::note_member(&name);
         self.entry_mut().member = Some(name);
     }

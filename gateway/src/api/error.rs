@@ -130,6 +130,10 @@ reasons! {
     HsmUnavailable = "HSM_UNAVAILABLE", Unavailable;
     /// All members that could have too much to do.
     HsmSaturated = "HSM_SATURATED", ResourceExhausted;
+    /// The only member that serves was to be drained.
+    LastMember = "LAST_MEMBER", FailedPrecondition;
+    /// A worker that was to take another's place did not come into service.
+    WorkerNotStarted = "WORKER_NOT_STARTED", FailedPrecondition;
     /// Too many bytes of unfinished requests are arriving.
     RequestsSaturated = "REQUESTS_SATURATED", ResourceExhausted;
     /// The gateway stops; another one, or the same one a little later, serves.
@@ -274,6 +278,11 @@ impl From<ClusterError> for ApiError {
             ClusterError::Saturated { retry_after } => {
                 Self::new(Reason::HsmSaturated, message).retry_after(retry_after)
             }
+            ClusterError::ShareTaken { retry_after } => {
+                Self::new(Reason::HsmSaturated, message).retry_after(retry_after)
+            }
+            ClusterError::LastMember => Self::new(Reason::LastMember, message),
+            ClusterError::RollFailed(_) => Self::new(Reason::WorkerNotStarted, message),
             ClusterError::DeadlinePassed => Self::new(Reason::DeadlineExceeded, message),
             ClusterError::ResidentMissing => {
                 tracing::error!("a resident key is not on its member");

@@ -37,7 +37,6 @@ macro_rules! not_available {
         })*
     };
 }
-pub(super) use not_available;
 
 #[tonic::async_trait]
 impl v1::activation_service_server::ActivationService for Api {

@@ -118,7 +118,7 @@ impl Verified {
 
     async fn check_tags_with(&self, cluster: &Arc<Cluster>, settings: &Settings) -> Result<TagReport, BackupError> {
         let mut readiness = cluster.readiness();
-        let limit = settings.cluster.start_deadline + SLOW_START;
+        let limit = settings.cluster.manager.start_deadline + SLOW_START;
         let _ = timeout(limit, readiness.wait_for(|now| now.ready > 0 || now.settled)).await;
         let members = cluster.members();
         if readiness.borrow().ready == 0 {

@@ -1,13 +1,16 @@
 //! One attempt of an operation on one member: its grant, its reply, and what that means.
 
 use super::{
-    core::{Grant, Needs, Outcome},
+    core::{Attempts, Grant, Needs, Next, Outcome},
     error::ClusterError,
     shell::Cluster,
     worker::{RequestError, UnderWay, Worker},
 };
 use crate::telemetry::Operation;
-use portcullis_hsm::worker::protocol::{Failure, FailureKind, ReplyBody, RequestBody};
+use portcullis_hsm::{
+    key_token::TokenDigest,
+    worker::protocol::{Failure, FailureKind, ReplyBody, RequestBody},
+};
 use std::sync::Arc;
 
 /// Whether the key token goes with a request.
@@ -17,6 +20,16 @@ pub(super) enum SendToken {
     No,
     /// The member asked for it.
     Yes,
+}
+
+/// How an answer can be found wrong.
+pub(super) struct Check<'a> {
+    /// The key that answered.
+    pub(super) key: &'a TokenDigest,
+    /// What to say of a member whose answer is wrong.
+    pub(super) complaint: &'static str,
+    /// Whether an answer is right.
+    pub(super) is_right: &'a (dyn Fn(&ReplyBody) -> bool + Sync),
 }
 
 /// A grant that is given back however the attempt ends. If its caller goes away, the worker is told; it counts until the worker
@@ -39,9 +52,9 @@ impl<'a> Lease<'a> {
         }
     }
 
-    pub(super) fn conclude(mut self, outcome: Outcome) {
+    pub(super) fn conclude(mut self, outcome: Outcome, attempts: &mut Attempts) -> Next {
         self.concluded = true;
-        self.cluster.conclude(self.grant, outcome);
+        self.cluster.conclude(self.grant, outcome, attempts)
     }
 }
 
@@ -52,7 +65,7 @@ impl Drop for Lease<'_> {
         }
         let (cluster, grant) = (Arc::clone(self.cluster), self.grant);
         let Some((worker, under_way)) = self.under_way.take() else {
-            return cluster.conclude(grant, Outcome::Abandoned);
+            return cluster.abandon(grant, Outcome::Abandoned);
         };
         worker.cancel(under_way.id);
         drop(worker);
@@ -61,7 +74,7 @@ impl Drop for Lease<'_> {
                 Ok(_) => Outcome::Abandoned,
                 Err(_) => Outcome::Gone,
             };
-            cluster.conclude(grant, outcome);
+            cluster.abandon(grant, outcome);
         });
     }
 }

@@ -18,6 +18,18 @@ pub enum ClusterError {
         /// When a retry may help.
         retry_after: Duration,
     },
+    /// Whoever asks has as much under way as one principal may, while others have work too.
+    #[error("this principal has its share of the HSM members' work under way")]
+    ShareTaken {
+        /// When a retry may help.
+        retry_after: Duration,
+    },
+    /// The only member that serves was to be drained.
+    #[error("it is the only member that serves: drained, nobody would")]
+    LastMember,
+    /// A worker that was to take another's place did not come into service.
+    #[error("not all workers were replaced, and those that were not serve on: {0}")]
+    RollFailed(String),
     /// It was not done in time.
     #[error("the operation was not done before its deadline")]
     DeadlinePassed,
@@ -69,7 +81,7 @@ impl ClusterError {
     pub fn is_for_want_of_a_member(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::Saturated { .. } | Self::DeadlinePassed
+            Self::Unavailable { .. } | Self::Saturated { .. } | Self::ShareTaken { .. } | Self::DeadlinePassed
         )
     }
 }

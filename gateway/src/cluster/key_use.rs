@@ -3,24 +3,34 @@
 //! A member that has not loaded a key gets its token with the second try; where an operation takes two keys, it then gets both.
 
 use super::{
-    attempt::SendToken,
-    core::{MemberIndex, Needs},
+    attempt::{Check, SendToken},
+    core::{Errand, MemberIndex, Needs},
     error::ClusterError,
     operation::{ByMember, Key, bytes},
     shell::Cluster,
 };
+use crate::crypto::signature::{self, Encoding, Input};
 use portcullis_hsm::{
-    algorithm::{Mechanism, Operation},
+    algorithm::{KeyType, Mechanism, Operation},
     worker::protocol::{
         Agree, DataKey, Decrypt, DecryptAsymmetric, DecryptBare, Encrypt, EncryptBare, Encrypted, GenerateDataKey,
         KeyWithData, Random, ReEncrypt, ReplyBody, RequestBody, Sign, VerifyMac,
     },
 };
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Bytes that are wiped when they are dropped, with the member that gave them.
 pub type SecretByMember = ByMember<Zeroizing<Vec<u8>>>;
+
+/// What verifies a key's signatures.
+#[derive(Debug, Clone, Copy)]
+pub struct PublicKey<'a> {
+    /// What the key is.
+    pub key_type: KeyType,
+    /// SubjectPublicKeyInfo in DER.
+    pub info: &'a [u8],
+}
 
 /// A key for AES-GCM with the associated data: the nonce stands between its parts, and is drawn by the member to encrypt.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +61,24 @@ pub enum Release {
     Sealed,
 }
 
+impl PublicKey<'_> {
+    /// Whether a signature is right. What no software here can verify is taken as it is.
+    fn accepts(&self, mechanism: Mechanism, data: &[u8], signature: &[u8]) -> bool {
+        let input = match mechanism.signature_hash() {
+            Some(_) => Input::Digest(data),
+            None => Input::Message(data),
+        };
+        let PublicKey { key_type, info } = *self;
+        match signature::verify(key_type, mechanism, info, input, signature, Encoding::P1363) {
+            Ok(right) => right,
+            Err(error) => {
+                tracing::debug!(%error, "a signature is released unverified");
+                true
+            }
+        }
+    }
+}
+
 impl GcmKey<'_> {
     fn message(&self, token: SendToken) -> KeyWithData {
         KeyWithData {
@@ -63,14 +91,28 @@ impl GcmKey<'_> {
 
 impl Cluster {
     /// Signs a digest, or a message where the mechanism takes that; ECDSA gives r and s (IEEE P1363).
+    ///
+    /// The first signature by a key that a worker has loaded, and a share of those that follow, is verified with the public key
+    /// before it is returned. A member whose signature is wrong is fenced, and another one signs.
     pub async fn sign(
         self: &Arc<Self>,
         key: &Key,
         mechanism: Mechanism,
         data: &[u8],
-        deadline: Instant,
+        public_key: PublicKey<'_>,
+        errand: impl Into<Errand>,
     ) -> ByMember<Vec<u8>> {
-        self.sign_or_mac(key, Operation::Sign, mechanism, data, deadline).await
+        let is_right = |reply: &ReplyBody| match reply {
+            ReplyBody::Bytes(signature) => public_key.accepts(mechanism, data, signature),
+            _ => false,
+        };
+        let check = Check {
+            key: key.digest(),
+            complaint: "it made a signature that the key's public half does not verify",
+            is_right: &is_right,
+        };
+        self.sign_or_mac(key, Operation::Sign, mechanism, data, errand, Some(check))
+            .await
     }
 
     /// Makes a message authentication code.
@@ -79,9 +121,9 @@ impl Cluster {
         key: &Key,
         mechanism: Mechanism,
         data: &[u8],
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<Vec<u8>> {
-        self.sign_or_mac(key, Operation::MacSign, mechanism, data, deadline)
+        self.sign_or_mac(key, Operation::MacSign, mechanism, data, errand, None)
             .await
     }
 
@@ -91,7 +133,8 @@ impl Cluster {
         operation: Operation,
         mechanism: Mechanism,
         data: &[u8],
-        deadline: Instant,
+        errand: impl Into<Errand>,
+        check: Option<Check<'_>>,
     ) -> ByMember<Vec<u8>> {
         let body = |token| {
             RequestBody::Sign(Sign {
@@ -101,7 +144,8 @@ impl Cluster {
                 data: data.to_vec(),
             })
         };
-        bytes(self.execute(&key.needs(operation, mechanism), deadline, body).await?)
+        let needs = key.needs(operation, mechanism);
+        bytes(self.execute_checked(&needs, errand, body, check).await?)
     }
 
     /// Says whether a message authentication code is right.
@@ -111,7 +155,7 @@ impl Cluster {
         mechanism: Mechanism,
         data: &[u8],
         mac: &[u8],
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<bool> {
         let body = |token| {
             RequestBody::VerifyMac(VerifyMac {
@@ -122,7 +166,7 @@ impl Cluster {
             })
         };
         match self
-            .execute(&key.needs(Operation::MacVerify, mechanism), deadline, body)
+            .execute(&key.needs(Operation::MacVerify, mechanism), errand, body)
             .await?
         {
             (ReplyBody::Verdict(valid), member) => Ok((valid, member)),
@@ -135,7 +179,7 @@ impl Cluster {
         self: &Arc<Self>,
         key: GcmKey<'_>,
         plaintext: &[u8],
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<Encrypted> {
         let body = |token| {
             RequestBody::Encrypt(Encrypt {
@@ -146,7 +190,7 @@ impl Cluster {
             })
         };
         let needs = key.key.needs(Operation::Encrypt, Mechanism::AesGcm);
-        encrypted(self.execute(&needs, deadline, body).await?)
+        encrypted(self.execute(&needs, errand, body).await?)
     }
 
     /// Decrypts AES-GCM.
@@ -154,7 +198,7 @@ impl Cluster {
         self: &Arc<Self>,
         key: GcmKey<'_>,
         ciphertext: GcmCiphertext<'_>,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> SecretByMember {
         let body = |token| {
             RequestBody::Decrypt(Decrypt {
@@ -166,7 +210,7 @@ impl Cluster {
             })
         };
         let needs = key.key.needs(Operation::Decrypt, Mechanism::AesGcm);
-        secret(self.execute(&needs, deadline, body).await?)
+        secret(self.execute(&needs, errand, body).await?)
     }
 
     /// Draws a data key of so many bytes and encrypts it by AES-GCM, in one step on one member.
@@ -175,7 +219,7 @@ impl Cluster {
         key: GcmKey<'_>,
         length: u32,
         release: Release,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<(Encrypted, Option<Zeroizing<Vec<u8>>>)> {
         let body = |token| {
             RequestBody::GenerateDataKey(GenerateDataKey {
@@ -185,7 +229,7 @@ impl Cluster {
             })
         };
         let needs = key.key.needs(Operation::Encrypt, Mechanism::AesGcm);
-        match self.execute(&needs, deadline, body).await? {
+        match self.execute(&needs, errand, body).await? {
             (ReplyBody::DataKey(DataKey { encrypted, plaintext }), member)
                 if plaintext.is_some() == (release == Release::Plaintext) =>
             {
@@ -201,7 +245,7 @@ impl Cluster {
         source: GcmKey<'_>,
         ciphertext: GcmCiphertext<'_>,
         destination: GcmKey<'_>,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<Encrypted> {
         let body = |token| {
             RequestBody::ReEncrypt(ReEncrypt {
@@ -219,7 +263,7 @@ impl Cluster {
             generates: None,
             only: self.in_common(source.key, destination.key)?,
         };
-        encrypted(self.execute(&needs, deadline, body).await?)
+        encrypted(self.execute(&needs, errand, body).await?)
     }
 
     /// The members that hold both keys; `None` where each member can.
@@ -234,7 +278,7 @@ impl Cluster {
         let mut members: Vec<_> = some
             .iter()
             .chain(others)
-            .map(|one| self.name(*one).to_owned())
+            .map(|one| self.name(*one).to_string())
             .collect();
         members.sort_unstable();
         members.dedup();
@@ -250,7 +294,7 @@ impl Cluster {
         key: &Key,
         mechanism: Mechanism,
         plaintext: &[u8],
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<Encrypted> {
         let body = |token| {
             RequestBody::EncryptBare(EncryptBare {
@@ -260,7 +304,7 @@ impl Cluster {
             })
         };
         let needs = key.needs(Operation::Encrypt, mechanism);
-        encrypted(self.execute(&needs, deadline, body).await?)
+        encrypted(self.execute(&needs, errand, body).await?)
     }
 
     /// Decrypts in an AES mode without authentication.
@@ -270,7 +314,7 @@ impl Cluster {
         mechanism: Mechanism,
         iv: &[u8],
         ciphertext: &[u8],
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> SecretByMember {
         let body = |token| {
             RequestBody::DecryptBare(DecryptBare {
@@ -281,7 +325,7 @@ impl Cluster {
             })
         };
         let needs = key.needs(Operation::Decrypt, mechanism);
-        secret(self.execute(&needs, deadline, body).await?)
+        secret(self.execute(&needs, errand, body).await?)
     }
 
     /// Decrypts what was encrypted to an RSA public key; the ciphertext is as long as the modulus.
@@ -290,7 +334,7 @@ impl Cluster {
         key: &Key,
         mechanism: Mechanism,
         ciphertext: &[u8],
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> SecretByMember {
         let body = |token| {
             RequestBody::DecryptAsymmetric(DecryptAsymmetric {
@@ -300,11 +344,11 @@ impl Cluster {
             })
         };
         let needs = key.needs(Operation::Decrypt, mechanism);
-        secret(self.execute(&needs, deadline, body).await?)
+        secret(self.execute(&needs, errand, body).await?)
     }
 
     /// Agrees on a secret with a peer, whose uncompressed point is known to be on the key's curve.
-    pub async fn agree(self: &Arc<Self>, key: &Key, peer_point: &[u8], deadline: Instant) -> SecretByMember {
+    pub async fn agree(self: &Arc<Self>, key: &Key, peer_point: &[u8], errand: impl Into<Errand>) -> SecretByMember {
         let body = |token| {
             RequestBody::Agree(Agree {
                 key: key.message(token),
@@ -312,13 +356,13 @@ impl Cluster {
             })
         };
         let needs = key.needs(Operation::Derive, Mechanism::Ecdh);
-        secret(self.execute(&needs, deadline, body).await?)
+        secret(self.execute(&needs, errand, body).await?)
     }
 
     /// Random bytes from a member's generator.
-    pub async fn random(self: &Arc<Self>, length: u32, deadline: Instant) -> SecretByMember {
+    pub async fn random(self: &Arc<Self>, length: u32, errand: impl Into<Errand>) -> SecretByMember {
         let body = |_| RequestBody::Random(Random { length });
-        secret(self.execute(&Needs::default(), deadline, body).await?)
+        secret(self.execute(&Needs::default(), errand, body).await?)
     }
 }
 

@@ -1,10 +1,11 @@
 //! The session manager: it decides where an operation runs and what happens when that goes wrong.
 //!
-//! - [`core`]: the decisions. It takes events and the time and returns what to do; it has no sockets, clocks or threads.
+//! - [`core`]: the decisions, a crate of their own. It takes events and the time and returns what to do; it has no sockets, clocks or threads.
 //! - [`worker`]: a worker process and the socket to it.
 //! - [`shell`]: carries the decisions out: sends work, waits, asks again.
 //! - `attempt`: one attempt on one member, and what its reply means.
-//! - `opening`: how a member comes into service, and its probes.
+//! - `opening`: how a worker comes into service, and its probes.
+//! - `operating`: what people do to members: drain, resume, replacement of workers, another configuration.
 //! - `sealing`: whether keys can be wrapped by the members that serve.
 //! - [`pins`]: the members' PINs.
 //! - [`key_use`]: what keys can be asked to do, with types.
@@ -13,10 +14,10 @@
 //! - [`view`]: what can be seen of the members.
 
 mod attempt;
-pub mod core;
 mod error;
 pub mod key_use;
 mod opening;
+mod operating;
 pub mod operation;
 pub mod pins;
 mod sealing;
@@ -26,6 +27,8 @@ pub mod view;
 pub mod worker;
 
 pub use error::ClusterError;
+pub use operating::LastMember;
 pub use operation::Key;
+pub use portcullis_session_manager as core;
 pub use shell::Cluster;
 pub use view::{MemberView, Readiness};

@@ -21,7 +21,7 @@ impl Cluster {
             match this.open_worker(index, epoch).await {
                 Ok(opened) => {
                     let abilities = abilities(&opened);
-                    *lock(&this.members[index.0].opened) = Some(opened);
+                    *lock(&this.slot(index).opened) = Some(opened);
                     this.report(Event::Opened(index, epoch, abilities));
                 }
                 Err(trouble) => this.report(Event::StartFailed(index, epoch, trouble)),
@@ -30,46 +30,45 @@ impl Cluster {
     }
 
     async fn open_worker(&self, index: MemberIndex, epoch: Epoch) -> Result<Opened, Trouble> {
-        let member = &self.members[index.0];
+        let slot = self.slot(index);
         let pin = self.pin_for(index, epoch).await?;
+        let member = slot.settings.load_full();
         let events = self.events.clone();
         let worker = Worker::spawn(
-            &member.settings.name,
-            &member.settings.environment,
-            &member.settings.write_only_in,
+            &member.name,
+            &member.environment,
+            &member.write_only_in,
             move |reason| {
                 let _ = events.send(Event::Gone(index, epoch, reason));
             },
         )
         .map_err(|error| Trouble::Passing(format!("its worker cannot be started: {error}")))?;
-        *lock(&member.worker) = Some((epoch, Arc::clone(&worker)));
+        lock(&slot.workers).insert(epoch, Arc::clone(&worker));
         let open = RequestBody::Open(Open {
-            module: member.settings.module.display().to_string(),
-            token_label: member.settings.token.label.clone(),
-            token_serial_number: member.settings.token.serial_number.clone(),
+            module: member.module.display().to_string(),
+            token_label: member.token.label.clone(),
+            token_serial_number: member.token.serial_number.clone(),
             user_pin: pin.expose().to_vec(),
-            sessions: member.settings.sessions,
-            queue: member.settings.queue,
-            generation_sessions: member.settings.generation_sessions,
-            generation_queue: member.settings.generation_queue,
-            loaded_keys: member.settings.loaded_keys,
-            ephemeral_share: member.settings.ephemeral_share,
+            sessions: member.sessions,
+            queue: member.queue,
+            generation_sessions: member.generation_sessions,
+            generation_queue: member.generation_queue,
+            loaded_keys: member.loaded_keys,
+            ephemeral_share: member.ephemeral_share,
         });
         match worker.request(open, None).await {
             Ok(ReplyBody::Opened(opened)) => {
                 for what in &opened.unprotected {
-                    tracing::warn!(member = member.settings.name, what, "the worker lacks a protection");
+                    tracing::warn!(member = member.name, what, "the worker lacks a protection");
                 }
                 Ok(opened)
             }
             reply => {
-                let refused = reply
-                    .as_ref()
-                    .is_ok_and(|reply| self.note_refused_pin(index, epoch, reply));
+                let refused = reply.as_ref().is_ok_and(|reply| slot.note_refused_pin(epoch, reply));
                 Err(match trouble(reply) {
                     Trouble::Lasting(reason) if refused => Trouble::Lasting(format!(
                         "{reason}; put the token's PIN into {} and reload: no PIN is tried twice",
-                        member.settings.pin
+                        member.pin
                     )),
                     trouble => trouble,
                 })
@@ -93,7 +92,7 @@ impl Cluster {
                 },
                 reply => {
                     if let Ok(reply) = &reply {
-                        this.note_refused_pin(index, epoch, reply);
+                        this.slot(index).note_refused_pin(epoch, reply);
                     }
                     Event::StartFailed(index, epoch, trouble(reply))
                 }
@@ -116,7 +115,7 @@ impl Cluster {
                 }
                 reply => {
                     if let Ok(reply) = &reply {
-                        this.note_refused_pin(index, epoch, reply);
+                        this.slot(index).note_refused_pin(epoch, reply);
                     }
                     Event::ProbeFailed(index, epoch, trouble(reply))
                 }
@@ -127,7 +126,7 @@ impl Cluster {
 
     /// Counts what became of a worker's loaded keys since its last probe.
     fn note_loaded_keys(&self, index: MemberIndex, epoch: Epoch, probed: &Probed) {
-        let member = &self.members[index.0];
+        let member = self.slot(index);
         let now = LoadedKeys {
             hits: probed.key_hits,
             loads: probed.key_loads,
@@ -136,15 +135,15 @@ impl Cluster {
         };
         let mut last = lock(&member.loaded_keys);
         // A new worker counts from 0.
-        let before = if last.0 == epoch { last.1 } else { LoadedKeys::default() };
-        *last = (epoch, now);
+        let before = last.insert(epoch, now).unwrap_or_default();
+        let loaded = last.values().map(|keys| keys.loaded).sum();
         let since = LoadedKeys {
             hits: now.hits.saturating_sub(before.hits),
             loads: now.loads.saturating_sub(before.loads),
             evictions: now.evictions.saturating_sub(before.evictions),
-            loaded: now.loaded,
+            loaded,
         };
-        self.telemetry().metrics().loaded_keys(&member.label, since);
+        self.telemetry().metrics().loaded_keys(&member.name, since);
     }
 
     /// Asks one life of a member's worker; what comes of it, its death included, goes to `then`.
@@ -155,9 +154,8 @@ impl Cluster {
         body: RequestBody,
         then: impl FnOnce(Result<ReplyBody, RequestError>) + Send + 'static,
     ) {
-        let worker = match &*lock(&self.members[index.0].worker) {
-            Some((living, worker)) if *living == epoch => Arc::clone(worker),
-            _ => return,
+        let Some(worker) = self.slot(index).worker(epoch) else {
+            return;
         };
         tokio::spawn(async move { then(worker.request(body, None).await) });
     }

@@ -3,9 +3,9 @@
 
 use super::{
     attempt::SendToken,
-    core::{MemberIndex, Needs},
+    core::{Errand, MemberIndex, Needs},
     error::ClusterError,
-    shell::{Cluster, lock},
+    shell::{Cluster, MemberSlot, lock},
 };
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation, PermittedUses},
@@ -80,6 +80,11 @@ impl Key {
         self.message(SendToken::Yes)
     }
 
+    /// What the key is known by on members.
+    pub(super) fn digest(&self) -> &TokenDigest {
+        &self.digest
+    }
+
     pub(super) fn needs(&self, operation: Operation, mechanism: Mechanism) -> Needs {
         Needs {
             uses: vec![(operation, mechanism)],
@@ -131,7 +136,7 @@ impl Cluster {
         self: &Arc<Self>,
         key: &KeySpecification,
         on: Option<MemberIndex>,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<Vec<u8>> {
         self.require_storage(key.storage)?;
         let needs = Needs {
@@ -146,7 +151,7 @@ impl Cluster {
                 _ => RequestBody::GenerateWrapped(generate),
             }
         };
-        bytes(self.execute(&needs, deadline, body).await?)
+        bytes(self.execute(&needs, errand, body).await?)
     }
 
     /// Destroys a resident key on a member; none there is success.
@@ -154,7 +159,7 @@ impl Cluster {
         self: &Arc<Self>,
         name: ResidentName,
         on: MemberIndex,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> Result<(), ClusterError> {
         let needs = Needs {
             only: Some(vec![on]),
@@ -167,7 +172,7 @@ impl Cluster {
                 making: bytes_of(name.making),
             })
         };
-        match self.execute(&needs, deadline, body).await? {
+        match self.execute(&needs, errand, body).await? {
             (ReplyBody::Done(_), _) => Ok(()),
             _ => Err(ClusterError::Protocol),
         }
@@ -176,11 +181,8 @@ impl Cluster {
     /// Tells every member to unload a key that is destroyed. A member that does not serve has it not loaded, or loses it with
     /// its worker; one that does not answer in time keeps it until then, and nothing refers to it any more.
     pub async fn unload(&self, key: &Key, deadline: Instant) {
-        for member in &self.members {
-            let worker = match &*lock(&member.worker) {
-                Some((_, worker)) => Arc::clone(worker),
-                None => continue,
-            };
+        let workers = |slot: &Arc<MemberSlot>| -> Vec<_> { lock(&slot.workers).values().cloned().collect() };
+        for worker in self.slots().iter().flat_map(workers) {
             let unload = RequestBody::Unload(Unload {
                 digest: key.digest.to_vec(),
             });
@@ -200,7 +202,11 @@ impl Cluster {
         Ok(verdicts)
     }
 
-    async fn check_at_once(self: &Arc<Self>, claims: &[Claim], deadline: Instant) -> Result<Vec<bool>, ClusterError> {
+    async fn check_at_once(
+        self: &Arc<Self>,
+        claims: &[Claim],
+        errand: impl Into<Errand>,
+    ) -> Result<Vec<bool>, ClusterError> {
         let body = |_| {
             let record = |claim: &Claim| Record {
                 kind: claim.kind as u32,
@@ -211,7 +217,7 @@ impl Cluster {
                 records: claims.iter().map(record).collect(),
             })
         };
-        let List { items } = list(self.execute(&Needs::default(), deadline, body).await?.0, claims.len())?;
+        let List { items } = list(self.execute(&Needs::default(), errand, body).await?.0, claims.len())?;
         Ok(items.iter().map(|item| item == &[1]).collect())
     }
 
@@ -219,10 +225,10 @@ impl Cluster {
     pub async fn authenticate_rows(
         self: &Arc<Self>,
         rows: Vec<Vec<u8>>,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> Result<Vec<Tag>, ClusterError> {
         let body = |_| RequestBody::AuthenticateRows(AuthenticateRows { rows: rows.clone() });
-        let List { items } = list(self.execute(&Needs::default(), deadline, body).await?.0, rows.len())?;
+        let List { items } = list(self.execute(&Needs::default(), errand, body).await?.0, rows.len())?;
         items
             .into_iter()
             .map(|tag| <[u8; TAG_LENGTH]>::try_from(tag).map_err(|_| ClusterError::Protocol))

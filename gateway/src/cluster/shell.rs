@@ -1,10 +1,10 @@
 //! Carries the core's decisions out: starts and kills workers, sends work, waits with deadlines, asks again.
 
 use super::{
-    attempt::{Lease, Missed, SendToken, Verdict, judge, operation, outcome},
+    attempt::{Check, Lease, Missed, SendToken, Verdict, judge, operation, outcome},
     core::{
-        Action, Attempts, Core, Epoch, Event, Grant, MemberIndex, MemberPlan, MemberState, Needs, Outcome, Refusal,
-        StateChange,
+        Action, Attempts, Core, Epoch, Errand, Event, Grant, MemberIndex, MemberPlan, Needs, Next, Outcome, Principal,
+        Refusal,
     },
     error::ClusterError,
     pins::MemberPins,
@@ -15,12 +15,15 @@ use crate::{
     config::{ClusterSettings, DomainSettings, MemberSettings},
     telemetry::{Attempt, LoadedKeys, Telemetry},
 };
+use arc_swap::ArcSwap;
 use portcullis_hsm::worker::{
     lane::Lane,
     protocol::{Empty, FailureKind, Opened, ReplyBody, RequestBody},
 };
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, RwLock},
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
@@ -29,27 +32,47 @@ use tokio::sync::{mpsc, watch};
 #[derive(Debug)]
 pub struct Cluster {
     pub(super) core: Mutex<Core>,
-    pub(super) members: Vec<MemberSlot>,
-    pub(super) settings: ClusterSettings,
+    // Each at its index for ever; the list only grows.
+    pub(super) members: RwLock<Vec<Arc<MemberSlot>>>,
+    pub(super) settings: ArcSwap<ClusterSettings>,
     pub(super) domain: DomainSettings,
     pub(super) events: mpsc::UnboundedSender<Event>,
-    telemetry: Arc<Telemetry>,
+    pub(super) telemetry: Arc<Telemetry>,
     // Changes with every state change of a member.
     pub(super) readiness: watch::Sender<Readiness>,
     // Counts what the driver has done.
     beats: watch::Sender<u64>,
+    principals: RandomState,
 }
 
+/// What the shell keeps of a member.
 #[derive(Debug)]
 pub(super) struct MemberSlot {
-    pub(super) settings: MemberSettings,
-    pub(super) worker: Mutex<Option<(Epoch, Arc<Worker>)>>,
+    pub(super) name: Arc<str>,
+    pub(super) settings: ArcSwap<MemberSettings>,
+    pub(super) workers: Mutex<BTreeMap<Epoch, Arc<Worker>>>,
     pub(super) opened: Mutex<Option<Opened>>,
     pub(super) pins: Mutex<MemberPins>,
-    // The name, as metrics take it.
-    pub(super) label: Arc<str>,
-    // What the worker of an epoch said of its loaded keys.
-    pub(super) loaded_keys: Mutex<(Epoch, LoadedKeys)>,
+    // What each worker said of its loaded keys.
+    pub(super) loaded_keys: Mutex<BTreeMap<Epoch, LoadedKeys>>,
+}
+
+impl MemberSlot {
+    pub(super) fn new(settings: MemberSettings) -> Self {
+        Self {
+            name: settings.name.as_str().into(),
+            settings: ArcSwap::from_pointee(settings),
+            workers: Mutex::default(),
+            opened: Mutex::default(),
+            pins: Mutex::default(),
+            loaded_keys: Mutex::default(),
+        }
+    }
+
+    /// The worker of a life, while it lives.
+    pub(super) fn worker(&self, epoch: Epoch) -> Option<Arc<Worker>> {
+        lock(&self.workers).get(&epoch).cloned()
+    }
 }
 
 impl Cluster {
@@ -60,31 +83,14 @@ impl Cluster {
         domain: DomainSettings,
         telemetry: &Arc<Telemetry>,
     ) -> Arc<Self> {
-        let plans: Vec<_> = members
-            .iter()
-            .map(|one| MemberPlan {
-                queue: one.queue,
-                generation_queue: one.generation_queue,
-                weight: one.weight,
-            })
-            .collect();
+        let plans: Vec<MemberPlan> = members.iter().map(MemberSettings::plan).collect();
         let seed = rand::random();
-        let core = Core::new(&plans, settings, domain.fingerprint, seed, Instant::now());
+        let core = Core::new(&plans, settings.manager, domain.fingerprint, seed, Instant::now());
         let (events, queue) = mpsc::unbounded_channel();
         let cluster = Arc::new(Self {
             core: Mutex::new(core),
-            members: members
-                .into_iter()
-                .map(|settings| MemberSlot {
-                    label: settings.name.as_str().into(),
-                    loaded_keys: Mutex::new((Epoch(0), LoadedKeys::default())),
-                    settings,
-                    worker: Mutex::new(None),
-                    opened: Mutex::new(None),
-                    pins: Mutex::default(),
-                })
-                .collect(),
-            settings,
+            members: RwLock::new(members.into_iter().map(|one| Arc::new(MemberSlot::new(one))).collect()),
+            settings: ArcSwap::from_pointee(settings),
             domain,
             events,
             telemetry: Arc::clone(telemetry),
@@ -93,6 +99,7 @@ impl Cluster {
                 settled: false,
             }),
             beats: watch::Sender::new(0),
+            principals: RandomState::new(),
         });
         tokio::spawn(drive(Arc::downgrade(&cluster), queue));
         cluster
@@ -105,12 +112,17 @@ impl Cluster {
 
     /// How long an operation may take when its caller does not say.
     pub fn default_deadline(&self) -> Duration {
-        self.settings.default_deadline
+        self.settings.load().default_deadline
     }
 
     /// Traces and metrics.
     pub fn telemetry(&self) -> &Telemetry {
         &self.telemetry
+    }
+
+    /// Somebody as the session manager knows them. Never the gateway itself.
+    pub fn principal(&self, name: &str) -> Principal {
+        Principal(self.principals.hash_one(name).max(1))
     }
 
     /// Returns once the session manager has handled an event that comes after this call. Never, if it is stuck.
@@ -123,26 +135,27 @@ impl Cluster {
 
     /// The member of a name.
     pub fn member(&self, name: &str) -> Option<MemberIndex> {
-        self.members
-            .iter()
-            .position(|member| member.settings.name == name)
-            .map(MemberIndex)
+        let members = read(&self.members);
+        members.iter().position(|member| *member.name == *name).map(MemberIndex)
     }
 
     /// The name of a member.
-    pub fn name(&self, member: MemberIndex) -> &str {
-        &self.members[member.0].settings.name
+    pub fn name(&self, member: MemberIndex) -> Arc<str> {
+        Arc::clone(&self.slot(member).name)
+    }
+
+    pub(super) fn slot(&self, member: MemberIndex) -> Arc<MemberSlot> {
+        Arc::clone(&read(&self.members)[member.0])
+    }
+
+    pub(super) fn slots(&self) -> Vec<Arc<MemberSlot>> {
+        read(&self.members).clone()
     }
 
     /// Chooses a ready member that can do something, without giving it anything to do.
     pub fn choose(&self, needs: &Needs) -> Result<MemberIndex, ClusterError> {
-        let mut core = lock(&self.core);
-        let now = Instant::now();
-        let grant = core
-            .admit(now, needs, Lane::Changes, &mut Attempts::default())
-            .map_err(|refusal| self.refused(refusal, needs))?;
-        core.conclude(now, grant, Outcome::Abandoned);
-        Ok(grant.member)
+        let suggested = lock(&self.core).suggest(Instant::now(), needs, Lane::Changes);
+        suggested.map_err(|refusal| self.refused(refusal))
     }
 
     /// Runs an operation on a member that can, and on another if that one fails, until the deadline.
@@ -152,62 +165,57 @@ impl Cluster {
     pub(super) async fn execute(
         self: &Arc<Self>,
         needs: &Needs,
-        deadline: Instant,
+        errand: impl Into<Errand>,
         body: impl Fn(SendToken) -> RequestBody,
     ) -> Result<(ReplyBody, MemberIndex), ClusterError> {
-        let mut attempts = Attempts::default();
+        self.execute_checked(needs, errand, body, None).await
+    }
+
+    /// The same, with a check of the answer by which a member is found out that answers wrong. It is made as often as the core
+    /// wants.
+    pub(super) async fn execute_checked(
+        self: &Arc<Self>,
+        needs: &Needs,
+        errand: impl Into<Errand>,
+        body: impl Fn(SendToken) -> RequestBody,
+        check: Option<Check<'_>>,
+    ) -> Result<(ReplyBody, MemberIndex), ClusterError> {
+        let errand = errand.into();
+        let mut attempts = Attempts::new(errand);
         loop {
-            let now = Instant::now();
-            if now >= deadline {
-                return Err(ClusterError::DeadlinePassed);
-            }
             let request = body(SendToken::No);
             let grant = lock(&self.core)
-                .admit(now, needs, Lane::of(&request), &mut attempts)
-                .map_err(|refusal| self.refused(refusal, needs))?;
+                .admit(Instant::now(), needs, Lane::of(&request), &mut attempts)
+                .map_err(|refusal| self.refused(refusal))?;
+            let slot = self.slot(grant.member);
             let mut lease = Lease::new(self, grant);
-            let label = &self.members[grant.member.0].label;
-            let mut watch = Attempt::begin(&self.telemetry, label, grant.epoch.0);
-            let reply = self
-                .attempt(&mut lease, &mut watch, needs, deadline, request, &body)
+            let mut watch = Attempt::begin(&self.telemetry, &slot.name, grant.epoch.0);
+            let (reply, loaded) = self
+                .attempt(&mut lease, &slot, &mut watch, needs, errand.deadline, request, &body)
                 .await;
             let ended = outcome(&reply);
-            watch.conclude(ended);
             let (outcome, verdict) = judge(reply);
-            if let Some(outcome) = outcome {
-                lease.conclude(outcome);
-            }
-            match verdict {
-                Verdict::Answer(reply) => return Ok((reply, grant.member)),
-                Verdict::Error(error) => return Err(error),
-                Verdict::Elsewhere(failure) => {
-                    let (member, why) = (self.name(grant.member), &failure.message);
-                    if attempts.may_go_on() {
-                        tracing::debug!(member, why, "an operation moves on");
-                        self.telemetry.metrics().retried(ended);
-                        continue;
-                    }
-                    tracing::warn!(member, why, "an operation failed on every member that it was given to");
-                    return Err(match failure.kind() {
-                        FailureKind::Busy => ClusterError::Saturated {
-                            retry_after: BUSY_RETRY,
-                        },
-                        _ => ClusterError::Unavailable {
-                            retry_after: FAILED_RETRY,
-                        },
-                    });
-                }
-                Verdict::Unsupported(what) => {
-                    // Another member may have it; when all that are ready were asked, this is the answer.
-                    let ready = lock(&self.core).ready();
-                    if !attempts.may_go_on() || attempts.distinct() >= ready {
-                        let mut members: Vec<_> = attempts.tried().map(|member| self.name(member).to_owned()).collect();
-                        members.sort_unstable();
-                        members.dedup();
-                        return Err(ClusterError::Unsupported { what, members });
+            let (outcome, ended) = match (&verdict, &check) {
+                (Verdict::Answer(answer), Some(check)) => match self.proves_wrong(grant, check, answer, loaded) {
+                    Some(reason) => (Some(Outcome::Lied(reason)), "wrong_answer"),
+                    None => (outcome, ended),
+                },
+                _ => (outcome, ended),
+            };
+            watch.conclude(ended);
+            let Some(outcome) = outcome else {
+                return Err(ClusterError::DeadlinePassed);
+            };
+            match (lease.conclude(outcome, &mut attempts), verdict) {
+                (Next::Release, Verdict::Answer(reply)) => return Ok((reply, grant.member)),
+                (Next::Release | Next::GiveUp, Verdict::Error(error)) => return Err(error),
+                (Next::Again, verdict) => {
+                    if let Verdict::Elsewhere(failure) = verdict {
+                        tracing::debug!(member = %slot.name, why = failure.message, "an operation moves on");
                     }
                     self.telemetry.metrics().retried(ended);
                 }
+                (_, verdict) => return Err(self.given_up(verdict, &attempts, &slot.name)),
             }
         }
     }
@@ -215,57 +223,127 @@ impl Cluster {
     async fn attempt(
         &self,
         lease: &mut Lease<'_>,
+        slot: &MemberSlot,
         watch: &mut Attempt<'_>,
         needs: &Needs,
         deadline: Instant,
         request: RequestBody,
         body: &impl Fn(SendToken) -> RequestBody,
-    ) -> Result<ReplyBody, Missed> {
-        let worker = match &*lock(&self.members[lease.grant.member.0].worker) {
-            Some((epoch, worker)) if *epoch == lease.grant.epoch => Arc::clone(worker),
-            _ => return Err(Missed::Gone),
+    ) -> (Result<ReplyBody, Missed>, bool) {
+        let Some(worker) = slot.worker(lease.grant.epoch) else {
+            return (Err(Missed::Gone), false);
         };
         let mut first = Some(request);
         for token in [SendToken::No, SendToken::Yes] {
             let left = deadline.saturating_duration_since(Instant::now());
             let request = first.take().unwrap_or_else(|| body(token));
             watch.asked(operation(needs, &request));
-            let sent = (Arc::clone(&worker), worker.send(request, Some(left))?);
-            let (_, under_way) = lease.under_way.insert(sent);
+            let loads = token == SendToken::Yes;
+            let under_way = match worker.send(request, Some(left)) {
+                Ok(under_way) => under_way,
+                Err(error) => return (Err(error.into()), loads),
+            };
+            let (_, under_way) = lease.under_way.insert((Arc::clone(&worker), under_way));
             let Answer {
                 body: reply,
                 waited,
                 worked,
             } = match tokio::time::timeout_at(deadline.into(), &mut under_way.answer).await {
                 Ok(Ok(answer)) => answer,
-                Ok(Err(_)) => return Err(Missed::Gone),
-                Err(_) => return Err(Missed::Deadline),
+                Ok(Err(_)) => return (Err(Missed::Gone), loads),
+                Err(_) => return (Err(Missed::Deadline), loads),
             };
             lease.under_way = None;
-            self.note_refused_pin(lease.grant.member, lease.grant.epoch, &reply);
+            slot.note_refused_pin(lease.grant.epoch, &reply);
             watch.answered(waited, worked);
             match reply {
-                ReplyBody::Failure(failure) if failure.kind() == FailureKind::KeyNeeded && token == SendToken::No => {}
-                reply => return Ok(reply),
+                ReplyBody::Failure(failure) if failure.kind() == FailureKind::KeyNeeded && !loads => {}
+                reply => return (Ok(reply), loads),
             }
         }
-        Err(Missed::Gone)
+        (Err(Missed::Gone), true)
     }
 
-    fn refused(&self, refusal: Refusal, needs: &Needs) -> ClusterError {
-        match refusal {
-            Refusal::NoneReady { retry_after } => ClusterError::Unavailable { retry_after },
-            Refusal::Full { retry_after } => ClusterError::Saturated { retry_after },
-            Refusal::Unsupported { members } => ClusterError::Unsupported {
-                what: describe(needs),
-                members: members.into_iter().map(|member| self.name(member).to_owned()).collect(),
+    /// Why an answer is wrong, if it was to be checked and is.
+    fn proves_wrong(&self, grant: Grant, check: &Check<'_>, answer: &ReplyBody, loaded: bool) -> Option<String> {
+        if !lock(&self.core).wants_check(grant, check.key, loaded) {
+            return None;
+        }
+        let right = (check.is_right)(answer);
+        self.telemetry.metrics().checked(right);
+        if right {
+            lock(&self.core).note_proof(grant, check.key);
+            return None;
+        }
+        Some(format!(
+            "{}; the answer was not released. Find out what is wrong with the HSM before you resume it",
+            check.complaint
+        ))
+    }
+
+    /// What to say of an operation that nobody did.
+    fn given_up(&self, verdict: Verdict, attempts: &Attempts, last: &str) -> ClusterError {
+        let failure = match verdict {
+            Verdict::Error(error) => return error,
+            Verdict::Unsupported(what) => {
+                let mut members: Vec<_> = attempts.tried().map(|member| self.name(member).to_string()).collect();
+                members.sort_unstable();
+                members.dedup();
+                return ClusterError::Unsupported { what, members };
+            }
+            Verdict::Elsewhere(failure) => Some(failure),
+            // It came from a member that is not believed any more.
+            Verdict::Answer(_) => None,
+        };
+        if attempts.is_late(Instant::now()) {
+            return ClusterError::DeadlinePassed;
+        }
+        let why = failure.as_ref().map_or("it answered wrong", |failure| &failure.message);
+        tracing::warn!(
+            member = last,
+            why,
+            "an operation failed on every member that it was given to"
+        );
+        match failure.map(|failure| failure.kind()) {
+            Some(FailureKind::Busy) => ClusterError::Saturated {
+                retry_after: BUSY_RETRY,
+            },
+            _ => ClusterError::Unavailable {
+                retry_after: FAILED_RETRY,
             },
         }
     }
 
-    /// Takes a grant back.
-    pub(super) fn conclude(self: &Arc<Self>, grant: Grant, outcome: Outcome) {
-        let actions = lock(&self.core).conclude(Instant::now(), grant, outcome);
+    fn refused(&self, refusal: Refusal) -> ClusterError {
+        match refusal {
+            Refusal::NoneReady { retry_after } => ClusterError::Unavailable { retry_after },
+            Refusal::Full { retry_after } => ClusterError::Saturated { retry_after },
+            Refusal::ShareTaken { retry_after } => ClusterError::ShareTaken { retry_after },
+            Refusal::DeadlinePassed => ClusterError::DeadlinePassed,
+            Refusal::Unsupported { members, missing } => ClusterError::Unsupported {
+                what: describe(&missing),
+                members: members
+                    .into_iter()
+                    .map(|member| self.name(member).to_string())
+                    .collect(),
+            },
+        }
+    }
+
+    /// Takes a grant back, and says what becomes of the operation.
+    pub(super) fn conclude(self: &Arc<Self>, grant: Grant, outcome: Outcome, attempts: &mut Attempts) -> Next {
+        let (actions, next) = lock(&self.core).conclude(Instant::now(), grant, outcome, attempts);
+        self.carry_out(actions);
+        next
+    }
+
+    /// Takes a grant back of an operation whose caller went away.
+    pub(super) fn abandon(self: &Arc<Self>, grant: Grant, outcome: Outcome) {
+        let actions = lock(&self.core).abandon(Instant::now(), grant, outcome);
+        self.carry_out(actions);
+    }
+
+    fn carry_out(self: &Arc<Self>, actions: Vec<Action>) {
         if !actions.is_empty() {
             self.perform(actions);
             // The driver's next wake-up may have moved.
@@ -273,54 +351,29 @@ impl Cluster {
         }
     }
 
-    fn perform(self: &Arc<Self>, actions: Vec<Action>) {
+    pub(super) fn perform(self: &Arc<Self>, actions: Vec<Action>) {
         for action in actions {
             match action {
                 Action::Start(member, epoch) => self.start_worker(member, epoch),
                 Action::FindDomain(member, epoch) => self.find_domain(member, epoch),
                 Action::Probe(member, epoch) => self.probe(member, epoch),
+                Action::End(member, epoch) => {
+                    if let Some(worker) = self.slot(member).forget(epoch) {
+                        tokio::spawn(end(worker));
+                    }
+                }
                 Action::Kill(member, epoch) => {
-                    let mut worker = lock(&self.members[member.0].worker);
-                    if worker.as_ref().is_some_and(|(living, _)| *living == epoch)
-                        && let Some((_, worker)) = worker.take()
-                    {
+                    if let Some(worker) = self.slot(member).forget(epoch) {
                         worker.kill();
                     }
                 }
-                Action::Tell(change) => {
-                    self.tell(&change);
-                    if (change.from, change.to) == (MemberState::Ready, MemberState::Stopped) {
-                        self.look_for_new_pin(change.member);
-                    }
-                }
+                Action::LookForNewPin(member) => self.look_for_new_pin(member),
+                Action::Tell(change) => self.tell(&change),
+                Action::TellWorker(change) => self.tell_worker(&change),
+                Action::TellBreaker(member, state) => self.tell_breaker(member, state),
+                Action::TellRoll(result) => self.tell_roll(result),
             }
         }
-    }
-
-    fn tell(
-        &self,
-        StateChange {
-            member,
-            from,
-            to,
-            reason,
-        }: &StateChange,
-    ) {
-        let member = self.name(*member);
-        match to {
-            MemberState::Stopped | MemberState::Fenced => {
-                tracing::error!(member, ?from, ?to, %reason, "a member needs a person");
-            }
-            MemberState::Down if *from == MemberState::Stopped => {}
-            MemberState::Down => tracing::warn!(member, ?from, ?to, %reason, "a member is down"),
-            MemberState::Starting | MemberState::Probing => tracing::debug!(member, ?from, ?to, "a member starts"),
-            MemberState::Ready => tracing::info!(member, ?from, "a member serves"),
-        }
-        let core = lock(&self.core);
-        self.readiness.send_replace(Readiness {
-            ready: core.ready(),
-            settled: core.is_settled(),
-        });
     }
 
     /// Tells the driver.
@@ -332,25 +385,30 @@ impl Cluster {
     /// Lets every worker finish what it has and end.
     pub async fn stop(&self) {
         lock(&self.core).stop();
-        let workers: Vec<_> = self
-            .members
-            .iter()
-            .filter_map(|member| lock(&member.worker).take())
-            .collect();
-        let deadline = tokio::time::Instant::now() + STOP_GRACE;
-        let mut stops = Vec::new();
-        for (_, worker) in &workers {
-            let worker = Arc::clone(worker);
-            stops.push(tokio::spawn(async move {
-                worker.request(RequestBody::Stop(Empty {}), None).await
-            }));
+        let slots = self.slots();
+        let workers = slots.iter().flat_map(|slot| std::mem::take(&mut *lock(&slot.workers)));
+        let stops: Vec<_> = workers.map(|(_, worker)| tokio::spawn(end(worker))).collect();
+        for stop in stops {
+            let _ = stop.await;
         }
-        for (stop, (_, worker)) in stops.into_iter().zip(&workers) {
-            if tokio::time::timeout_at(deadline, stop).await.is_err() {
-                tracing::warn!("a worker did not finish in time and is killed");
-                worker.kill();
-            }
-        }
+    }
+}
+
+impl MemberSlot {
+    /// Takes a worker out: nothing more is given to it.
+    fn forget(&self, epoch: Epoch) -> Option<Arc<Worker>> {
+        lock(&self.loaded_keys).remove(&epoch);
+        lock(&self.pins).forget(epoch);
+        lock(&self.workers).remove(&epoch)
+    }
+}
+
+/// Lets a worker finish what it has and end.
+async fn end(worker: Arc<Worker>) {
+    let stopped = worker.request(RequestBody::Stop(Empty {}), None);
+    if tokio::time::timeout(STOP_GRACE, stopped).await.is_err() {
+        tracing::warn!("a worker did not finish in time and is killed");
+        worker.kill();
     }
 }
 
@@ -402,6 +460,10 @@ fn describe(needs: &Needs) -> String {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|lock| lock.into_inner())
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(|lock| lock.into_inner())
 }
 
 const BUSY_RETRY: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! Import, export and ephemeral keys.
 
 use super::{
-    core::{MemberIndex, Needs},
+    core::{Errand, MemberIndex, Needs},
     operation::{ByMember, Key, KeySpecification, bytes},
     shell::Cluster,
 };
@@ -13,7 +13,7 @@ use portcullis_hsm::{
         transfer::{Export, GenerateEphemeral, Import, RenewEphemeral},
     },
 };
-use std::{fmt, sync::Arc, time::Instant};
+use std::{fmt, sync::Arc};
 use zeroize::Zeroizing;
 
 /// Key material that is to be imported.
@@ -90,7 +90,7 @@ impl Cluster {
         key: &KeySpecification,
         material: &Material,
         on: Option<MemberIndex>,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<Vec<u8>> {
         self.require_storage(key.storage)?;
         let needs = material.needs(key, on);
@@ -111,7 +111,7 @@ impl Cluster {
                 _ => RequestBody::ImportWrapped(import),
             }
         };
-        bytes(self.execute(&needs, deadline, body).await?)
+        bytes(self.execute(&needs, errand, body).await?)
     }
 
     /// Wraps a portable key for somebody.
@@ -120,7 +120,7 @@ impl Cluster {
         key: &Key,
         to: ExportTo<'_>,
         mechanism: Mechanism,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<Vec<u8>> {
         let needs = match to {
             ExportTo::WrappingKey(wrapping) => wrapping.needs(Operation::Wrap, mechanism),
@@ -141,7 +141,7 @@ impl Cluster {
                 recipient,
             })
         };
-        bytes(self.execute(&needs, deadline, body).await?)
+        bytes(self.execute(&needs, errand, body).await?)
     }
 
     /// Generates an ephemeral key and returns its token.
@@ -149,7 +149,7 @@ impl Cluster {
         self: &Arc<Self>,
         key: &KeySpecification,
         tenure: Tenure<'_>,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<Vec<u8>> {
         self.require_storage(key.storage)?;
         let needs = Needs {
@@ -166,7 +166,7 @@ impl Cluster {
                 expires: tenure.expires,
             })
         };
-        bytes(self.execute(&needs, deadline, body).await?)
+        bytes(self.execute(&needs, errand, body).await?)
     }
 
     /// The token of an ephemeral key anew, with another end.
@@ -174,7 +174,7 @@ impl Cluster {
         self: &Arc<Self>,
         sealed: &[u8],
         expires: u64,
-        deadline: Instant,
+        errand: impl Into<Errand>,
     ) -> ByMember<Vec<u8>> {
         let body = |_| {
             RequestBody::RenewEphemeral(RenewEphemeral {
@@ -182,7 +182,7 @@ impl Cluster {
                 expires,
             })
         };
-        bytes(self.execute(&Needs::default(), deadline, body).await?)
+        bytes(self.execute(&Needs::default(), errand, body).await?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can be seen of the cluster from outside: whether it serves, and where its members are.
 
 use super::{
-    core::MemberState,
+    core::{BreakerState, MemberState, WorkerStatus},
     shell::{Cluster, lock},
 };
 use portcullis_hsm::{domain::Fingerprint, worker::protocol::Opened};
@@ -34,6 +34,12 @@ pub struct MemberView {
     pub starts: u64,
     /// Operations that it may have at once.
     pub queue: u32,
+    /// Whether it is given work.
+    pub breaker: BreakerState,
+    /// How long it takes for its work beside the cluster as a whole; 1 is as long.
+    pub slowness: f64,
+    /// Each of its workers.
+    pub workers: Vec<WorkerStatus>,
     /// Its share of the work.
     pub weight: u32,
     /// The fingerprint that it showed.
@@ -51,19 +57,23 @@ impl Cluster {
     /// What is known of each member.
     pub fn members(&self) -> Vec<MemberView> {
         let now = Instant::now();
-        let status = lock(&self.core).status();
-        self.members
+        let status = lock(&self.core).status(now);
+        self.slots()
             .iter()
             .zip(status)
+            .filter(|(_, status)| status.state != MemberState::Removed)
             .map(|(member, status)| MemberView {
-                name: member.settings.name.clone(),
+                name: member.name.to_string(),
                 state: status.state,
                 reason: status.reason,
                 since: now.saturating_duration_since(status.since),
                 outstanding: status.outstanding,
                 starts: status.starts,
-                queue: member.settings.queue + member.settings.generation_queue,
-                weight: member.settings.weight,
+                queue: (status.plan.queue + status.plan.generation_queue) * status.plan.workers,
+                weight: status.plan.weight,
+                breaker: status.breaker,
+                slowness: status.slowness,
+                workers: status.workers,
                 fingerprint: status.fingerprint,
                 opened: lock(&member.opened).clone(),
             })

@@ -52,6 +52,7 @@ pub(super) fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) 
         let tenth = (loaded_keys / 10).max(1);
         let ephemeral_share = section.number("ephemeral_share", problems, 1..=1_000_000, tenth);
         let weight = section.number("weight", problems, 1..=100, 1);
+        let workers = section.number("workers", problems, 1..=32, 1);
         let environment = section.optional("environment", problems, "a table of texts", |value| {
             let entries = value.as_table()?.iter();
             entries
@@ -74,6 +75,7 @@ pub(super) fn read_members(root: &mut Section<'_>, problems: &mut Problems<'_>) 
                 loaded_keys,
                 ephemeral_share,
                 weight,
+                workers,
                 environment,
                 write_only_in,
             });

@@ -21,6 +21,7 @@ use crate::{
 };
 use document::{Problems, Section};
 use portcullis_hsm::{domain::Fingerprint, token::TokenSelector};
+use portcullis_session_manager::{MemberPlan, Settings as ManagerSettings};
 use reader::read_settings;
 use std::{
     collections::BTreeMap,
@@ -145,10 +146,25 @@ pub struct MemberSettings {
     pub ephemeral_share: u32,
     /// Its share of the work, relative to the others.
     pub weight: u32,
+    /// How many workers it has.
+    pub workers: u32,
     /// The worker's environment, for the vendor's library.
     pub environment: BTreeMap<String, String>,
     /// The only directories that the worker may write to; anywhere if there are none.
     pub write_only_in: Vec<PathBuf>,
+}
+
+impl MemberSettings {
+    /// What the session manager is told of it.
+    pub fn plan(&self) -> MemberPlan {
+        MemberPlan {
+            workers: self.workers,
+            queue: self.queue,
+            generation_queue: self.generation_queue,
+            loaded_keys: self.loaded_keys,
+            weight: self.weight,
+        }
+    }
 }
 
 /// How the session manager behaves.
@@ -156,20 +172,8 @@ pub struct MemberSettings {
 pub struct ClusterSettings {
     /// How long an operation may take when its caller sets no deadline.
     pub default_deadline: Duration,
-    /// How long a worker may take to open its token and to show its domain.
-    pub start_deadline: Duration,
-    /// How often a ready member is probed.
-    pub probe_interval: Duration,
-    /// How long a probe may take before the worker is killed.
-    pub probe_deadline: Duration,
-    /// How long the use of a key may take, once a session has begun it, before the worker is killed.
-    pub hang_after: Duration,
-    /// The same for the generation of a key and for changes of token objects.
-    pub generation_hang_after: Duration,
-    /// The first pause before a dead worker is started again.
-    pub restart_pause: Duration,
-    /// The longest such pause.
-    pub restart_pause_max: Duration,
+    /// The rest, as the session manager knows it.
+    pub manager: ManagerSettings,
 }
 
 /// How changed files are noticed.

@@ -11,6 +11,7 @@ use super::{
 use crate::keys::change::Windows;
 use crate::quota::Quota;
 use portcullis_hsm::{domain::Fingerprint, worker::protocol::MAX_PAYLOAD};
+use portcullis_session_manager::Settings as ManagerSettings;
 use std::time::Duration;
 
 /// Reads the whole document; `None` only where a problem was noted.
@@ -94,16 +95,27 @@ fn read_domain(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Do
 
 fn read_cluster(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ClusterSettings {
     let mut cluster = root.section("cluster", problems);
-    let settings = ClusterSettings {
-        default_deadline: cluster.duration("default_deadline", problems, Duration::from_secs(10)),
+    let expected = "a share between 0 and 1, such as 0.01";
+    let verified_share = cluster.optional("verified_share", problems, expected, |value| {
+        let text = match (value.as_float(), value.as_integer()) {
+            (Some(float), _) => float.as_str(),
+            (None, Some(whole)) => whole.as_str(),
+            (None, None) => return None,
+        };
+        let share: f64 = text.parse().ok()?;
+        (0.0..=1.0).contains(&share).then_some(share)
+    });
+    let settings = ManagerSettings {
         start_deadline: cluster.duration("start_deadline", problems, Duration::from_secs(30)),
         probe_interval: cluster.duration("probe_interval", problems, Duration::from_secs(5)),
         probe_deadline: cluster.duration("probe_deadline", problems, Duration::from_secs(5)),
-        hang_after: cluster.duration("hang_after", problems, Duration::from_secs(30)),
+        hang_after: cluster.duration("hang_after", problems, Duration::from_secs(5)),
         generation_hang_after: cluster.duration("generation_hang_after", problems, Duration::from_secs(180)),
         restart_pause: cluster.duration("restart_pause", problems, Duration::from_millis(100)),
         restart_pause_max: cluster.duration("restart_pause_max", problems, Duration::from_secs(30)),
+        verified_share: verified_share.unwrap_or(VERIFIED_SHARE),
     };
+    let default_deadline = cluster.duration("default_deadline", problems, Duration::from_secs(10));
     if settings.restart_pause > settings.restart_pause_max {
         problems.note(
             cluster.at(),
@@ -112,7 +124,10 @@ fn read_cluster(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ClusterS
         );
     }
     cluster.finish(problems);
-    settings
+    ClusterSettings {
+        default_deadline,
+        manager: settings,
+    }
 }
 
 fn read_limits(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Limits {
@@ -180,3 +195,6 @@ fn read_keys(root: &mut Section<'_>, problems: &mut Problems<'_>) -> KeySettings
     keys.finish(problems);
     settings
 }
+
+/// One signature in a hundred is verified although its key has proved itself.
+const VERIFIED_SHARE: f64 = 0.01;

@@ -80,7 +80,7 @@ impl Materials {
         }
         let member = self.cluster.choose(needs)?;
         let (uid, version) = (key.uid, key.version);
-        let name = self.cluster.name(member).to_owned();
+        let name = self.cluster.name(member).to_string();
         // Written first, so that a crash leaves no object on the token that nobody knows of.
         let intent = ResidentIntent {
             uid,
@@ -206,7 +206,7 @@ impl Materials {
         let undone = undone.await;
         if let Err(error) = &undone {
             let member = self.cluster.name(member);
-            tracing::warn!(%uid, version, member, %error, "an unfinished resident key may still be on its member; it is cleared later");
+            tracing::warn!(%uid, version, %member, %error, "an unfinished resident key may still be on its member; it is cleared later");
         }
         undone.is_ok()
     }

@@ -99,6 +99,16 @@ metrics! {
         "1 for the state that a member is in, 0 for the others.";
     WORKER_STARTS = Counter "portcullis.member.worker.starts" ["{start}"] by [MEMBER]:
         "Workers that were started.";
+    MEMBER_WORKERS = Gauge "portcullis.member.workers" ["{worker}"] by [MEMBER, STATE]:
+        "Workers of a member in each state.";
+    MEMBER_SLOWNESS = Gauge "portcullis.member.slowness" ["1"] by [MEMBER]:
+        "How long a member takes for its work beside the cluster as a whole; 1 is as long.";
+    BREAKER_STATE = Gauge "portcullis.member.breaker.state" ["{breaker}"] by [MEMBER, STATE]:
+        "1 for the state of a member's breaker, 0 for the others: an open one keeps work away from a member that fails at it.";
+    BREAKER_CHANGES = Counter "portcullis.member.breaker.changes" ["{change}"] by [MEMBER, STATE]:
+        "Changes of a member's breaker, by the state that it came to.";
+    SIGNATURES_CHECKED = Counter "portcullis.signatures.checked" ["{signature}"] by [RESULT]:
+        "Signatures that were verified before they were released; a wrong one fences its member.";
     LOADED_LOOKUPS = Counter "portcullis.loaded_keys.lookups" ["{lookup}"] by [MEMBER, RESULT]:
         "Uses of a key that a member had loaded (hit), and keys that it loaded (miss); as of its last probe.";
     LOADED_EVICTIONS = Counter "portcullis.loaded_keys.evictions" ["{key}"] by [MEMBER]:

@@ -3,11 +3,11 @@
 use super::{
     attribute::{
         ACTION, EFFECT, ERROR_TYPE, LISTENER, MECHANISM, MEMBER, OPERATION, OUTCOME, REASON, RESULT, RPC_METHOD,
-        RPC_STATUS, RPC_SYSTEM_NAME, STAGE,
+        RPC_STATUS, RPC_SYSTEM_NAME, STAGE, STATE,
     },
     catalog::{self, Definition},
 };
-use crate::api::Reason;
+use crate::{api::Reason, cluster::core::BreakerState};
 use opentelemetry::{
     KeyValue, StringValue,
     metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter},
@@ -23,6 +23,8 @@ pub struct Metrics {
     operations: Histogram<f64>,
     waits: Histogram<f64>,
     retries: Counter<u64>,
+    breaker_changes: Counter<u64>,
+    signatures_checked: Counter<u64>,
     loaded_lookups: Counter<u64>,
     loaded_evictions: Counter<u64>,
     loaded_size: Gauge<u64>,
@@ -35,6 +37,15 @@ pub struct Metrics {
     audit_errors: Counter<u64>,
     connections: UpDownCounter<i64>,
     handshakes: Counter<u64>,
+}
+
+/// A breaker's state, in the words of metrics.
+pub(super) fn breaker_name(state: BreakerState) -> &'static str {
+    match state {
+        BreakerState::Closed => "closed",
+        BreakerState::Open => "open",
+        BreakerState::HalfOpen => "half_open",
+    }
 }
 
 /// What a worker said of its loaded keys since it said so last.
@@ -149,6 +160,8 @@ impl Metrics {
             operations: durations(meter, &catalog::OPERATION_DURATION),
             waits: durations(meter, &catalog::SESSION_WAIT),
             retries: counter(meter, &catalog::RETRIES),
+            breaker_changes: counter(meter, &catalog::BREAKER_CHANGES),
+            signatures_checked: counter(meter, &catalog::SIGNATURES_CHECKED),
             loaded_lookups: counter(meter, &catalog::LOADED_LOOKUPS),
             loaded_evictions: counter(meter, &catalog::LOADED_EVICTIONS),
             loaded_size: meter
@@ -237,6 +250,21 @@ impl Metrics {
     /// An operation goes on to another member.
     pub fn retried(&self, reason: &'static str) {
         self.retries.add(1, &[KeyValue::new(REASON, reason)]);
+    }
+
+    /// A member's breaker came to another state.
+    pub fn breaker_changed(&self, member: &Arc<str>, state: BreakerState) {
+        let attributes = [
+            KeyValue::new(MEMBER, Arc::clone(member)),
+            KeyValue::new(STATE, breaker_name(state)),
+        ];
+        self.breaker_changes.add(1, &attributes);
+    }
+
+    /// A signature was verified before it was released.
+    pub fn checked(&self, is_right: bool) {
+        let result = if is_right { "right" } else { "wrong" };
+        self.signatures_checked.add(1, &[KeyValue::new(RESULT, result)]);
     }
 
     /// A worker told of its loaded keys.

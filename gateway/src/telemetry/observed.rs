@@ -4,11 +4,15 @@ use super::{
     NONE, Telemetry,
     attribute::{MEMBER, STATE, VERSION},
     catalog::{self, Definition},
+    metrics::breaker_name,
     process,
 };
 use crate::{
     audit::AuditLog,
-    cluster::{Cluster, MemberView, core::MemberState},
+    cluster::{
+        Cluster, MemberView,
+        core::{BreakerState, MemberState, WorkerState},
+    },
     keys::directory::KeyDirectory,
 };
 use opentelemetry::{
@@ -84,6 +88,38 @@ impl Telemetry {
                 }
             }),
         );
+        gauge(
+            meter,
+            &catalog::MEMBER_WORKERS,
+            each_member(cluster, |gauge, view, member| {
+                for (state, name) in WORKER_STATES {
+                    let count = view.workers.iter().filter(|worker| worker.state == state).count();
+                    gauge.observe(count as u64, &[member.clone(), KeyValue::new(STATE, name)]);
+                }
+            }),
+        );
+        gauge(
+            meter,
+            &catalog::BREAKER_STATE,
+            each_member(cluster, |gauge, view, member| {
+                for state in [BreakerState::Closed, BreakerState::HalfOpen, BreakerState::Open] {
+                    let attributes = [member.clone(), KeyValue::new(STATE, breaker_name(state))];
+                    gauge.observe(u64::from(view.breaker == state), &attributes);
+                }
+            }),
+        );
+        let weak = Arc::downgrade(cluster);
+        let slowness = move |gauge: &dyn AsyncInstrument<f64>| {
+            for view in weak.upgrade().iter().flat_map(|cluster| cluster.members()) {
+                gauge.observe(view.slowness, &[KeyValue::new(MEMBER, view.name)]);
+            }
+        };
+        meter
+            .f64_observable_gauge(catalog::MEMBER_SLOWNESS.name)
+            .with_unit(catalog::MEMBER_SLOWNESS.unit)
+            .with_description(catalog::MEMBER_SLOWNESS.description)
+            .with_callback(slowness)
+            .build();
         let starts = each_member(cluster, |counter, view, member| counter.observe(view.starts, &[member]));
         meter
             .u64_observable_counter(catalog::WORKER_STARTS.name)
@@ -162,10 +198,21 @@ fn seconds_since_1970() -> i64 {
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-const STATES: [(MemberState, &str); 6] = [
+const WORKER_STATES: [(WorkerState, &str); 6] = [
+    (WorkerState::Starting, "starting"),
+    (WorkerState::Probing, "probing"),
+    (WorkerState::Ready, "ready"),
+    (WorkerState::Retiring, "retiring"),
+    (WorkerState::Down, "down"),
+    (WorkerState::Stopped, "stopped"),
+];
+
+const STATES: [(MemberState, &str); 8] = [
     (MemberState::Starting, "starting"),
     (MemberState::Probing, "probing"),
     (MemberState::Ready, "ready"),
+    (MemberState::Draining, "draining"),
+    (MemberState::Drained, "drained"),
     (MemberState::Down, "down"),
     (MemberState::Stopped, "stopped"),
     (MemberState::Fenced, "fenced"),

@@ -57,7 +57,7 @@ impl CryptoRequest for v1::AsymmetricDecryptRequest {
         target.version.uses.note();
         let cluster = &call.gateway().cluster;
         let (plaintext, member) = cluster
-            .decrypt_asymmetric(&material.handle, target.mechanism, &self.ciphertext, call.deadline())
+            .decrypt_asymmetric(&material.handle, target.mechanism, &self.ciphertext, call.errand())
             .await?;
         call.note_member(member);
         response.plaintext_crc32c = crc32c(&plaintext);

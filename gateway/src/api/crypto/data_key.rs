@@ -76,7 +76,7 @@ impl CryptoRequest for v1::GenerateDataKeyRequest {
         target.count_encryption(call).await?;
         let cluster = &call.gateway().cluster;
         let ((encrypted, plaintext), member) = cluster
-            .generate_data_key(key, self.length_bytes, release, call.deadline())
+            .generate_data_key(key, self.length_bytes, release, call.errand())
             .await?;
         call.note_member(member);
         match (recipient, plaintext) {

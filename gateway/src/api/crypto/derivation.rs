@@ -50,7 +50,7 @@ impl CryptoRequest for v1::DeriveSharedSecretRequest {
         }
         target.version.uses.note();
         let cluster = &call.gateway().cluster;
-        let (secret, member) = cluster.agree(&material.handle, &peer_point, call.deadline()).await?;
+        let (secret, member) = cluster.agree(&material.handle, &peer_point, call.errand()).await?;
         call.note_member(member);
         response.shared_secret_crc32c = crc32c(&secret);
         response.shared_secret = outgoing(secret);

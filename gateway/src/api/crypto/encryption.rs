@@ -78,7 +78,7 @@ impl CryptoRequest for v1::EncryptRequest {
         } else {
             version.uses.note();
         }
-        let (cluster, deadline) = (&call.gateway().cluster, call.deadline());
+        let (cluster, errand) = (&call.gateway().cluster, call.errand());
         let (ciphertext, member) = if mechanism == Mechanism::AesGcm {
             let header = header(&record, version)?;
             let key = GcmKey {
@@ -86,11 +86,11 @@ impl CryptoRequest for v1::EncryptRequest {
                 before_nonce: &header.to_bytes(),
                 after_nonce: &authenticated.to_bytes(),
             };
-            let (encrypted, member) = cluster.encrypt(key, &plaintext, deadline).await?;
+            let (encrypted, member) = cluster.encrypt(key, &plaintext, errand).await?;
             (header.assemble(&encrypted.nonce, &encrypted.ciphertext), member)
         } else {
             let (encrypted, member) = cluster
-                .encrypt_bare(&material.handle, mechanism, &plaintext, deadline)
+                .encrypt_bare(&material.handle, mechanism, &plaintext, errand)
                 .await?;
             response.initialization_vector = encrypted.nonce.into();
             (encrypted.ciphertext, member)
@@ -172,7 +172,7 @@ impl CryptoRequest for v1::DecryptRequest {
             return Ok(response);
         }
         version.uses.note();
-        let (cluster, deadline) = (&call.gateway().cluster, call.deadline());
+        let (cluster, errand) = (&call.gateway().cluster, call.errand());
         let (plaintext, member) = match opened {
             Opened::Gcm(parts) => {
                 let key = GcmKey {
@@ -184,12 +184,12 @@ impl CryptoRequest for v1::DecryptRequest {
                     nonce: parts.nonce,
                     sealed: parts.sealed,
                 };
-                cluster.decrypt(key, ciphertext, deadline).await?
+                cluster.decrypt(key, ciphertext, errand).await?
             }
             Opened::Bare => {
                 let (iv, ciphertext) = (&self.initialization_vector, &self.ciphertext);
                 cluster
-                    .decrypt_bare(&material.handle, mechanism, iv, ciphertext, deadline)
+                    .decrypt_bare(&material.handle, mechanism, iv, ciphertext, errand)
                     .await?
             }
         };

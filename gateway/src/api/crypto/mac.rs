@@ -41,7 +41,7 @@ impl CryptoRequest for v1::MacSignRequest {
         target.version.uses.note();
         let cluster = &call.gateway().cluster;
         let (mac, member) = cluster
-            .mac(&material.handle, target.mechanism, &self.data, call.deadline())
+            .mac(&material.handle, target.mechanism, &self.data, call.errand())
             .await?;
         call.note_member(member);
         response.mac_crc32c = crc32c(&mac);
@@ -82,13 +82,7 @@ impl CryptoRequest for v1::MacVerifyRequest {
         target.version.uses.note();
         let cluster = &call.gateway().cluster;
         let (valid, member) = cluster
-            .verify_mac(
-                &material.handle,
-                target.mechanism,
-                &self.data,
-                &self.mac,
-                call.deadline(),
-            )
+            .verify_mac(&material.handle, target.mechanism, &self.data, &self.mac, call.errand())
             .await?;
         call.note_member(member);
         response.valid = valid;

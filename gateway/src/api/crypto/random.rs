@@ -25,7 +25,7 @@ impl CryptoRequest for v1::GenerateRandomRequest {
                 format!("expected 1 to {MAX_RANDOM}, found {length}"),
             ));
         }
-        let (data, member) = call.gateway().cluster.random(length, call.deadline()).await?;
+        let (data, member) = call.gateway().cluster.random(length, call.errand()).await?;
         call.note_member(member);
         Ok(v1::GenerateRandomResponse {
             data_crc32c: crc32c(&data),

@@ -107,7 +107,7 @@ impl CryptoRequest for v1::ReEncryptRequest {
         source.version.uses.note();
         destination.count_encryption(call).await?;
         let cluster = &call.gateway().cluster;
-        let (encrypted, member) = cluster.re_encrypt(from, ciphertext, to, call.deadline()).await?;
+        let (encrypted, member) = cluster.re_encrypt(from, ciphertext, to, call.errand()).await?;
         call.note_member(member);
         let ciphertext = header.assemble(&encrypted.nonce, &encrypted.ciphertext);
         response.ciphertext_crc32c = crc32c(&ciphertext);

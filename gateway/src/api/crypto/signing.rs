@@ -12,6 +12,7 @@ use super::{
     payload::{require_length, verify_checksum},
 };
 use crate::{
+    cluster::key_use::PublicKey,
     crypto::{
         checksum::crc32c,
         rsa,
@@ -87,11 +88,15 @@ async fn sign(call: &mut Call, request: v1::SignRequest) -> Result<v1::SignRespo
         }
         (input, _) => raw(input),
     };
+    let public_key = PublicKey {
+        key_type: record.profile.key_type,
+        info: require_public_key(&record, version)?,
+    };
     version.uses.note();
     let (made, member) = call
         .gateway()
         .cluster
-        .sign(&material.handle, mechanism, data, call.deadline())
+        .sign(&material.handle, mechanism, data, public_key, call.errand())
         .await?;
     call.note_member(member);
     let made = match (encodes, encoding) {

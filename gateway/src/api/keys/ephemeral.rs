@@ -68,7 +68,7 @@ pub(super) async fn create(
     };
     let (sealed, member) = gateway
         .cluster
-        .generate_ephemeral(&specification, tenure, call.deadline())
+        .generate_ephemeral(&specification, tenure, call.errand())
         .await?;
     call.note_member(member);
     let key = gateway.ephemeral.made(&sealed).await?;
@@ -93,7 +93,7 @@ pub(super) async fn renew(
     let last = key.token.created + LONGEST_LIFE.as_micros() as u64;
     let (sealed, member) = gateway
         .cluster
-        .renew_ephemeral(&request.token, end.min(last), call.deadline())
+        .renew_ephemeral(&request.token, end.min(last), call.errand())
         .await?;
     call.note_member(member);
     let key = gateway.ephemeral.made(&sealed).await?;

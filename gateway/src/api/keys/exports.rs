@@ -43,7 +43,7 @@ pub(super) async fn export_version(
     let (wrapped, member) = call
         .gateway()
         .cluster
-        .export(&material.handle, recipient.to(), mechanism, call.deadline())
+        .export(&material.handle, recipient.to(), mechanism, call.errand())
         .await?;
     call.note_member(member);
     Ok(v1::ExportKeyVersionResponse {

@@ -167,7 +167,7 @@ pub(super) async fn create_job(
         });
     }
     call.intend().await?;
-    let (token, member) = gateway.cluster.generate(&specification, None, call.deadline()).await?;
+    let (token, member) = gateway.cluster.generate(&specification, None, call.errand()).await?;
     call.note_member(member);
     let job = ImportJob {
         mechanism,
