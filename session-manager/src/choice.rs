@@ -5,6 +5,7 @@ use crate::{
     attempts::Attempts,
     breaker::BreakerState,
     lanes::Ticket,
+    lifecycle::SERVING,
     message::{Grant, Kind, MemberIndex, MemberState, Needs, Refusal, WorkerState},
 };
 use portcullis_hsm::worker::lane::Lane;
@@ -190,6 +191,14 @@ impl Core {
             ticket,
             principal,
             kind: kind(needs, lane),
+        }
+    }
+
+    /// Notes that an operation was sent to its worker once more, with the key that it lacked: it waits behind what came meanwhile.
+    pub fn requeue(&mut self, now: Instant, grant: Grant) {
+        if let Some(worker) = self.worker_in(grant.member, grant.epoch, &SERVING) {
+            worker.lanes.remove(now, grant.lane, grant.ticket);
+            worker.lanes.add(now, grant.lane, grant.ticket, grant.principal);
         }
     }
 

@@ -264,4 +264,6 @@ const DOUBTFUL_FAULTS: u32 = 10;
 const DOUBT_INTERVAL: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
+use lifecycle::ALONE;
+#[cfg(test)]
 mod tests;

@@ -156,10 +156,10 @@ impl Core {
 
     /// When to come back with [`Event::Tick`] if nothing else happens.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        let patience = self.patience();
         let mut next: Option<Instant> = None;
         let mut note = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
-        for member in &self.members {
+        for (at, member) in self.members.iter().enumerate() {
+            let patience = self.patience_with(MemberIndex(at));
             let starting = member.workers.iter().any(Worker::is_starting);
             for worker in &member.workers {
                 // A place that waits for another's start goes on with that one's event.
@@ -187,6 +187,22 @@ impl Core {
         Patience {
             uses: self.settings.hang_after,
             generations: self.settings.generation_hang_after,
+        }
+    }
+
+    /// How long a member may be at something. Where no other serves, its work has nowhere to go, and a stall of the whole machine
+    /// must not end all members at once: then it has longer.
+    fn patience_with(&self, index: MemberIndex) -> Patience {
+        let Patience { uses, generations } = self.patience();
+        let serves = |(at, member): (usize, &Member)| at != index.0 && member.workers.iter().any(Worker::is_serving);
+        let factor = if self.members.iter().enumerate().any(serves) {
+            1
+        } else {
+            ALONE
+        };
+        Patience {
+            uses: uses * factor,
+            generations: generations * factor,
         }
     }
 
@@ -292,7 +308,7 @@ impl Core {
 
     /// Ends workers that have been at something for too long, and probes those that look as if they might.
     fn end_what_hangs(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
-        let patience = self.patience();
+        let patience = self.patience_with(index);
         for at in 0..self.members[index.0].workers.len() {
             let worker = &mut self.members[index.0].workers[at];
             if !worker.is_serving() {
@@ -640,6 +656,8 @@ const ALIVE: [WorkerState; 4] = [
 ];
 /// A worker that served so long starts with the shortest pause when it dies.
 const LONG_LIFE: Duration = Duration::from_secs(10);
+/// So many times longer the only member that serves may be at something.
+pub(super) const ALONE: u32 = 3;
 /// A use that has been at it for so long has its worker probed.
 const SUSPICIOUS: Duration = Duration::from_secs(1);
 /// For so long a worker that is to be replaced may go on changing token objects.

@@ -683,7 +683,8 @@ fn a_hung_operation_ends_the_worker_and_the_cause_stays_to_be_read() {
     let (mut core, now) = core(1, 10);
     start_all(&mut core, now, domain());
     admit(&mut core, now).expect("a grant");
-    let now = now + SETTINGS.hang_after;
+    core.members[0].workers[0].act_at = None;
+    let now = now + SETTINGS.hang_after * ALONE;
     let actions = core.handle(now, Event::Tick);
     assert!(actions.contains(&Action::Kill(MemberIndex(0), Epoch(1))));
     core.handle(
@@ -699,6 +700,41 @@ fn a_hung_operation_ends_the_worker_and_the_cause_stays_to_be_read() {
         "{}",
         core.status(now)[0].reason
     );
+}
+
+#[test]
+fn the_only_member_that_serves_has_longer_before_it_is_taken_to_hang() {
+    let (mut core, now) = core(2, 10);
+    start_all(&mut core, now, domain());
+    for _ in 0..4 {
+        admit(&mut core, now).expect("a grant");
+    }
+    for worker in core.members.iter_mut().flat_map(|member| &mut member.workers) {
+        worker.act_at = None;
+        worker.suspected = worker.lanes.oldest_use().map(|begun| begun.ticket);
+    }
+    let now = now + SETTINGS.hang_after;
+    let kills = |actions: &[Action]| actions.iter().filter(|one| matches!(one, Action::Kill(..))).count();
+    let actions = core.handle(now, Event::Tick);
+    assert_eq!((kills(&actions), core.ready()), (1, 1));
+    let actions = core.handle(now + SETTINGS.hang_after * 2, Event::Tick);
+    assert_eq!(kills(&actions), 1);
+}
+
+#[test]
+fn what_was_sent_again_with_its_key_has_not_begun_while_others_are_before_it() {
+    let (mut core, now) = core(1, 10);
+    start_all(&mut core, now, domain());
+    let first = admit(&mut core, now).expect("a grant");
+    for _ in 0..2 {
+        admit(&mut core, now).expect("a grant");
+    }
+    core.requeue(now, first);
+    assert_eq!(core.status(now)[0].outstanding, 3);
+    let begun = core.members[0].workers[0].lanes.oldest_use().expect("work");
+    assert_ne!(begun.ticket, first.ticket);
+    conclude(&mut core, now, first, Outcome::Served);
+    assert_eq!((core.status(now)[0].outstanding, core.shares.total()), (2, 2));
 }
 
 #[test]
@@ -729,7 +765,7 @@ fn generations_have_their_own_room_and_their_own_patience() {
     assert!(generate(&mut core).is_ok() && generate(&mut core).is_ok());
     assert!(matches!(generate(&mut core), Err(Refusal::Full { .. })));
     core.members[0].workers[0].act_at = None;
-    assert_eq!(core.next_wakeup(), Some(now + SETTINGS.generation_hang_after));
+    assert_eq!(core.next_wakeup(), Some(now + SETTINGS.generation_hang_after * ALONE));
     let using = admit(&mut core, now).expect("room for a use");
     assert_eq!(
         core.next_wakeup(),
@@ -737,8 +773,8 @@ fn generations_have_their_own_room_and_their_own_patience() {
         "when it is suspected"
     );
     conclude(&mut core, now, using, Outcome::Served);
-    assert_eq!(core.handle(now + SETTINGS.hang_after, Event::Tick), []);
-    let actions = core.handle(now + SETTINGS.generation_hang_after, Event::Tick);
+    assert_eq!(core.handle(now + SETTINGS.hang_after * ALONE, Event::Tick), []);
+    let actions = core.handle(now + SETTINGS.generation_hang_after * ALONE, Event::Tick);
     assert!(actions.contains(&Action::Kill(MemberIndex(0), Epoch(1))));
 }
 

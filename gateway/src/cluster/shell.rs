@@ -235,6 +235,9 @@ impl Cluster {
         };
         let mut first = Some(request);
         for token in [SendToken::No, SendToken::Yes] {
+            if token == SendToken::Yes {
+                lock(&self.core).requeue(Instant::now(), lease.grant);
+            }
             let left = deadline.saturating_duration_since(Instant::now());
             let request = first.take().unwrap_or_else(|| body(token));
             watch.asked(operation(needs, &request));
