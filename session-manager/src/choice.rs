@@ -81,19 +81,22 @@ impl Core {
             .iter()
             .filter_map(|at| self.candidate(now, *at, needs, lane))
             .collect();
+        // What was admitted before and moves on has waited already, and is not refused for what may come.
+        let moves_on = attempts.tried().next().is_some();
         let left = errand.deadline.saturating_duration_since(now);
         let soonest = free.iter().map(|candidate| candidate.wait).min();
-        free.retain(|candidate| candidate.wait < left);
+        if !moves_on {
+            free.retain(|candidate| candidate.wait < left * DOUBT);
+        }
         if free.is_empty() {
             let wait = soonest.unwrap_or_else(|| self.shortest_wait(&usable, lane));
             return Err(Refusal::Full {
                 retry_after: clamp(wait / 2, FULL_RETRY),
             });
         }
-        if !self.shares.allow(lane, errand.principal, places) {
-            let wait = soonest.unwrap_or_default();
+        if !moves_on && !self.shares.allow(lane, errand.principal, places) {
             return Err(Refusal::ShareTaken {
-                retry_after: clamp(wait / 2, FULL_RETRY),
+                retry_after: clamp(soonest.unwrap_or_default() / 2, FULL_RETRY),
             });
         }
         Ok(self.choose(&free, attempts))
@@ -239,6 +242,8 @@ fn clamp(wait: Duration, at_least: Duration) -> Duration {
     wait.clamp(at_least, NO_RETURN)
 }
 
+/// Waits are known roughly: only what would wait so many times longer than it may is refused for that.
+const DOUBT: u32 = 2;
 const FULL_RETRY: Duration = Duration::from_millis(100);
 const USUAL_START: Duration = Duration::from_millis(500);
 /// Where no member comes back by itself.
