@@ -3,6 +3,7 @@
 //! Only faults count that were the member's: where another member did the same work afterwards. A call that fails wherever it
 //! runs opens no breaker.
 
+use crate::lanes::Ticket;
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -35,7 +36,7 @@ enum State {
     Closed,
     // Until a moment, and then until a probe has been answered.
     Open { until: Instant },
-    HalfOpen { on_trial: bool, successes: u32 },
+    HalfOpen { on_trial: Option<Ticket>, successes: u32 },
 }
 
 /// What one second brought.
@@ -79,20 +80,23 @@ impl Breaker {
 
     /// Whether the one piece of work of a half-open breaker is at it.
     pub(super) fn is_on_trial(&self) -> bool {
-        matches!(self.state, State::HalfOpen { on_trial: true, .. })
+        matches!(self.state, State::HalfOpen { on_trial: Some(_), .. })
     }
 
-    /// Notes that a half-open breaker's member was given its one piece of work.
-    pub(super) fn begin_trial(&mut self) {
+    /// Notes that a half-open breaker's member was given a piece of work: its one, where no other member is left to do it its
+    /// newest.
+    pub(super) fn begin_trial(&mut self, ticket: Ticket) {
         if let State::HalfOpen { on_trial, .. } = &mut self.state {
-            *on_trial = true;
+            *on_trial = Some(ticket);
         }
     }
 
-    /// Notes that the one piece of work came to an end that says nothing.
-    pub(super) fn end_trial(&mut self) {
-        if let State::HalfOpen { on_trial, .. } = &mut self.state {
-            *on_trial = false;
+    /// Notes that a piece of work came to its end, and if it was the one on trial, that this is over.
+    pub(super) fn end_trial(&mut self, ticket: Ticket) {
+        if let State::HalfOpen { on_trial, .. } = &mut self.state
+            && *on_trial == Some(ticket)
+        {
+            *on_trial = None;
         }
     }
 
@@ -148,7 +152,7 @@ impl Breaker {
         match self.state {
             State::Open { until } if until <= now => {
                 self.state = State::HalfOpen {
-                    on_trial: false,
+                    on_trial: None,
                     successes: 0,
                 };
                 true
@@ -261,9 +265,9 @@ mod tests {
         let until = until + FIRST_PAUSE * 2;
         assert!(breaker.probed(until));
         for trial in 1..=TRIALS {
-            breaker.begin_trial();
+            breaker.begin_trial(Ticket(1));
             assert!(breaker.is_on_trial());
-            breaker.end_trial();
+            breaker.end_trial(Ticket(1));
             assert_eq!(breaker.served(until), trial == TRIALS);
         }
         assert_eq!(breaker.state(), BreakerState::Closed);

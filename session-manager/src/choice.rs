@@ -18,7 +18,6 @@ struct Candidate {
     member: usize,
     worker: usize,
     load: f64,
-    wait: Duration,
 }
 
 impl Core {
@@ -77,26 +76,26 @@ impl Core {
         let trusted: Vec<usize> = able.iter().copied().filter(trusted).collect();
         let usable = if trusted.is_empty() { able } else { trusted };
         let places = usable.iter().map(|at| self.members[*at].places(lane)).sum();
-        let mut free: Vec<Candidate> = usable
-            .iter()
-            .filter_map(|at| self.candidate(now, *at, needs, lane))
-            .collect();
         // What was admitted before and moves on has waited already, and is not refused for what may come.
         let moves_on = attempts.tried().next().is_some();
-        let left = errand.deadline.saturating_duration_since(now);
-        let soonest = free.iter().map(|candidate| candidate.wait).min();
-        if !moves_on {
-            free.retain(|candidate| candidate.wait < left * DOUBT);
-        }
+        let left = if moves_on {
+            Duration::MAX
+        } else {
+            errand.deadline.saturating_duration_since(now) * DOUBT
+        };
+        let free: Vec<Candidate> = usable
+            .iter()
+            .filter_map(|at| self.candidate(now, *at, needs, lane, left))
+            .collect();
+        let wait = self.shortest_wait(&usable, lane);
         if free.is_empty() {
-            let wait = soonest.unwrap_or_else(|| self.shortest_wait(&usable, lane));
             return Err(Refusal::Full {
                 retry_after: clamp(wait / 2, FULL_RETRY),
             });
         }
         if !moves_on && !self.shares.allow(lane, errand.principal, places) {
             return Err(Refusal::ShareTaken {
-                retry_after: clamp(soonest.unwrap_or_default() / 2, FULL_RETRY),
+                retry_after: clamp(wait / 2, FULL_RETRY),
             });
         }
         Ok(self.choose(&free, attempts))
@@ -144,14 +143,13 @@ impl Core {
         }
     }
 
-    fn candidate(&self, now: Instant, at: usize, needs: &Needs, lane: Lane) -> Option<Candidate> {
+    fn candidate(&self, now: Instant, at: usize, needs: &Needs, lane: Lane, left: Duration) -> Option<Candidate> {
         let member = &self.members[at];
-        let (worker, load) = member.best_worker(now, needs, lane)?;
+        let (worker, load) = member.best_worker(now, needs, lane, left)?;
         Some(Candidate {
             member: at,
             worker,
             load: member.weigh(now, load),
-            wait: member.workers[worker].lanes.expected_wait(lane),
         })
     }
 
@@ -183,7 +181,7 @@ impl Core {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let member = &mut self.members[chosen.member];
-        member.breaker.begin_trial();
+        member.breaker.begin_trial(ticket);
         let worker = &mut member.workers[chosen.worker];
         worker.lanes.add(now, lane, ticket, principal);
         self.shares.add(lane, principal);

@@ -163,6 +163,30 @@ impl Lanes {
         .min_by_key(|hang| hang.at)
     }
 
+    /// The work that is at it for too long.
+    pub(super) fn overdue(&self, now: Instant, patience: Patience) -> impl Iterator<Item = Ticket> + '_ {
+        let of = move |lane: &'_ LaneWork, patience: Duration| {
+            let overdue = lane.begun.iter().filter(move |begun| begun.since + patience <= now);
+            overdue.map(|begun| begun.ticket).collect::<Vec<_>>()
+        };
+        [
+            of(&self.uses, patience.uses),
+            of(&self.generations, patience.generations),
+            of(&self.changes, patience.generations),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// All work, begun or waiting.
+    pub(super) fn tickets(&self) -> impl Iterator<Item = Ticket> + '_ {
+        LANES.into_iter().flat_map(|lane| {
+            let work = self.lane(lane);
+            let waiting = work.waiting.iter().map(|(ticket, _)| *ticket);
+            work.begun.iter().map(|begun| begun.ticket).chain(waiting)
+        })
+    }
+
     fn lane(&self, lane: Lane) -> &LaneWork {
         match lane {
             Lane::Uses => &self.uses,

@@ -42,7 +42,10 @@ use portcullis_hsm::{domain::Fingerprint, key_token::TokenDigest, record::Tag};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use roll::Roll;
 use shares::Shares;
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 /// The deterministic core.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub struct Core {
     roll: Roll,
     // When a worker was last ended for faults that nobody could place.
     doubted: Option<Instant>,
+    // The work that workers were killed for, until it is given back.
+    hung: HashSet<Ticket>,
     stopping: bool,
 }
 
@@ -76,6 +81,7 @@ impl Core {
             baselines: Baselines::default(),
             roll: Roll::default(),
             doubted: None,
+            hung: HashSet::new(),
             stopping: false,
         }
     }
@@ -103,11 +109,9 @@ impl Core {
     ) -> (Vec<Action>, Next) {
         let mut actions = Vec::new();
         let (index, epoch) = (grant.member, grant.epoch);
-        let died = matches!(outcome, Outcome::Gone);
-        if died {
+        if matches!(outcome, Outcome::Gone) {
             attempts.note_death();
-            let hung = |worker: &&worker::Worker| worker.epoch == epoch && worker.hung == Some(grant.ticket);
-            if self.members[index.0].workers.iter().any(|worker| hung(&worker)) {
+            if self.hung.contains(&grant.ticket) {
                 attempts.note_hang();
             }
         }
@@ -118,7 +122,7 @@ impl Core {
         let unsupported = matches!(outcome, Outcome::Unsupported);
         let abandoned = matches!(outcome, Outcome::Abandoned);
         self.settle(now, grant, outcome, &mut actions);
-        let next = if served && self.members[index.0].duty != Duty::Fenced {
+        let next = if served && self.members[index.0].believes(epoch) {
             for (suspect, life) in attempts.take_suspects() {
                 if suspect != index {
                     self.charge(now, suspect, life, &mut actions);
@@ -153,13 +157,16 @@ impl Core {
     /// What the end of an attempt means for the worker that made it.
     fn settle(&mut self, now: Instant, grant: Grant, outcome: Outcome, actions: &mut Vec<Action>) {
         let (index, epoch) = (grant.member, grant.epoch);
-        if self.stopping {
-            return;
-        }
-        let Some(worker) = self.members[index.0].find_in(epoch, &SERVING) else {
-            // That worker is dead, and what it had is out of the books. What it said before may still show it as a liar.
+        self.hung.remove(&grant.ticket);
+        let member = &mut self.members[index.0];
+        member.breaker.end_trial(grant.ticket);
+        let believed = member.believes(epoch);
+        let worker = member.find_in(epoch, &SERVING).filter(|_| !self.stopping);
+        let Some(worker) = worker else {
+            // That worker is dead, and what it had is out of the books. What it said before may still show it as a liar; unless
+            // that was known, and a person has had the member serve again since.
             if let Outcome::Lied(reason) = outcome
-                && self.members[index.0].duty != Duty::Fenced
+                && believed
             {
                 self.fence(index, reason, actions);
             }
@@ -168,7 +175,6 @@ impl Core {
         let took = worker.lanes.remove(now, grant.lane, grant.ticket);
         self.shares.remove(grant.lane, grant.principal);
         let member = &mut self.members[index.0];
-        member.breaker.end_trial();
         match outcome {
             Outcome::Served => {
                 if member.breaker.served(now) {
@@ -232,6 +238,11 @@ impl Core {
     /// What is known of each member.
     pub fn status(&self, now: Instant) -> Vec<MemberStatus> {
         self.members.iter().map(|member| member.status(now)).collect()
+    }
+
+    /// How much all principals together have under way: as much as all workers together.
+    pub fn under_way(&self) -> u32 {
+        self.shares.total()
     }
 
     /// Whether a life of a member's worker is one that is being started.

@@ -2,7 +2,7 @@
 
 use crate::{
     Core,
-    breaker::{Breaker, Consequence},
+    breaker::{Breaker, BreakerState, Consequence},
     lanes::{Lanes, Patience},
     member::{Duty, Member},
     message::{Action, Epoch, Event, MemberIndex, MemberState, StateChange, Trouble, WorkerChange, WorkerState},
@@ -105,6 +105,9 @@ impl Core {
                 {
                     member.duty = Duty::Serve;
                     member.reason.clear();
+                    if member.breaker.state() != BreakerState::Closed {
+                        actions.push(Action::TellBreaker(index, BreakerState::Closed));
+                    }
                     member.breaker = Breaker::new();
                     revive(now, member);
                 }
@@ -138,6 +141,9 @@ impl Core {
 
     /// Does what is due at each member.
     pub(super) fn advance(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.stopping {
+            return;
+        }
         for at in 0..self.members.len() {
             let index = MemberIndex(at);
             self.fill_places(now, index);
@@ -172,7 +178,8 @@ impl Core {
                 }
                 note(worker.relieved.map(|since| since + RELIEF));
             }
-            note(member.breaker.probe_at().filter(|_| member.state == MemberState::Ready));
+            // Where nobody can be probed, or somebody is, its answer or the next start is waited for.
+            note(member.breaker.probe_at().filter(|_| probe_target(member).is_some()));
         }
         next
     }
@@ -228,11 +235,13 @@ impl Core {
             let keys = member.plan.loaded_keys;
             member.workers.push(Worker::new(now, keys, None));
         }
+        if places > wanted {
+            // Those that serve stay rather than those that might.
+            member.workers.sort_by_key(|worker| !worker.is_serving());
+        }
         for worker in member.workers.iter_mut().filter(lasting).skip(wanted) {
-            match worker.state {
-                WorkerState::Ready => worker.state = WorkerState::Retiring,
-                WorkerState::Down | WorkerState::Stopped => worker.act_at = None,
-                _ => {}
+            if worker.state == WorkerState::Ready {
+                worker.state = WorkerState::Retiring;
             }
         }
     }
@@ -309,78 +318,101 @@ impl Core {
     /// Ends workers that have been at something for too long, and probes those that look as if they might.
     fn end_what_hangs(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
         let patience = self.patience_with(index);
-        for at in 0..self.members[index.0].workers.len() {
-            let worker = &mut self.members[index.0].workers[at];
+        self.for_each_worker(index, |core, at| {
+            let worker = &mut core.members[index.0].workers[at];
             if !worker.is_serving() {
-                continue;
+                return;
             }
             if let Some(hang) = worker.lanes.next_hang(patience).filter(|hang| hang.at <= now) {
-                worker.hung = Some(hang.ticket);
+                core.hung.extend(worker.lanes.overdue(now, patience));
                 let epoch = worker.epoch;
                 let reason = format!("an operation was not answered {:?} after it had begun", hang.patience);
-                self.retire(now, index, epoch, Trouble::Passing(reason), actions);
+                core.retire(now, index, epoch, Trouble::Passing(reason), actions);
             } else if suspect_at(worker).is_some_and(|at| at <= now) {
                 worker.suspected = worker.lanes.oldest_use().map(|begun| begun.ticket);
                 worker.act_at = Some(now);
             }
-        }
+        });
     }
 
     fn act_if_due(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
-        if self.members[index.0].breaker.probe_at().is_some_and(|at| at <= now) {
-            let member = &mut self.members[index.0];
-            let idle = |worker: &&mut Worker| worker.state == WorkerState::Ready && worker.probing_since.is_none();
-            if !member.workers.iter().any(|worker| worker.probing_since.is_some())
-                && let Some(worker) = member.workers.iter_mut().find(idle)
-            {
-                worker.act_at = Some(now);
+        let member = &mut self.members[index.0];
+        if member.breaker.probe_at().is_some_and(|at| at <= now)
+            && let Some(at) = probe_target(member)
+        {
+            member.workers[at].act_at = Some(now);
+        }
+        self.for_each_worker(index, |core, at| {
+            if core.members[index.0].workers[at].act_at.is_some_and(|at| at <= now) {
+                core.act(now, index, at, actions);
+            }
+        });
+    }
+
+    /// Does something with each worker of a member, which may take that one out of the member.
+    fn for_each_worker(&mut self, index: MemberIndex, mut act: impl FnMut(&mut Self, usize)) {
+        let mut at = 0;
+        while at < self.members[index.0].workers.len() {
+            let before = self.members[index.0].workers.len();
+            act(self, at);
+            if self.members[index.0].workers.len() == before {
+                at += 1;
             }
         }
-        for at in 0..self.members[index.0].workers.len() {
-            let member = &mut self.members[index.0];
-            let worker = &member.workers[at];
-            if worker.act_at.is_none_or(|at| at > now) {
-                continue;
+    }
+
+    fn act(&mut self, now: Instant, index: MemberIndex, at: usize, actions: &mut Vec<Action>) {
+        let member = &mut self.members[index.0];
+        let worker = &mut member.workers[at];
+        let epoch = worker.epoch;
+        match worker.state {
+            WorkerState::Down => self.start_if_allowed(now, index, at, actions),
+            WorkerState::Starting | WorkerState::Probing => {
+                let reason = format!("it did not start within {:?}", self.settings.start_deadline);
+                self.retire(now, index, epoch, Trouble::Passing(reason), actions);
             }
-            let epoch = worker.epoch;
-            match worker.state {
-                WorkerState::Down => {
-                    // One at a time: tokens are rewritten at a login.
-                    if member.duty != Duty::Serve || member.workers.iter().any(Worker::is_starting) {
-                        continue;
-                    }
-                    let allowed = member.may_start_at(now);
-                    if allowed > now {
-                        member.workers[at].act_at = Some(allowed);
-                        continue;
-                    }
-                    let epoch = member.next_epoch(now);
-                    member.workers[at].begin(epoch, now + self.settings.start_deadline);
-                    self.set(now, index, epoch, WorkerState::Starting, String::new(), actions);
-                    actions.push(Action::Start(index, epoch));
+            WorkerState::Ready | WorkerState::Retiring => match worker.probing_since {
+                None => {
+                    worker.probing_since = Some(now);
+                    worker.act_at = Some(now + self.settings.probe_deadline);
+                    actions.push(Action::Probe(index, epoch));
                 }
-                WorkerState::Starting | WorkerState::Probing => {
-                    let reason = format!("it did not start within {:?}", self.settings.start_deadline);
+                Some(since) if since + self.settings.probe_deadline > now => {
+                    worker.act_at = Some(since + self.settings.probe_deadline);
+                }
+                Some(_) => {
+                    let reason = format!("it did not answer a probe within {:?}", self.settings.probe_deadline);
                     self.retire(now, index, epoch, Trouble::Passing(reason), actions);
                 }
-                WorkerState::Ready | WorkerState::Retiring => match worker.probing_since {
-                    None => {
-                        let worker = &mut member.workers[at];
-                        worker.probing_since = Some(now);
-                        worker.act_at = Some(now + self.settings.probe_deadline);
-                        actions.push(Action::Probe(index, epoch));
-                    }
-                    Some(since) if since + self.settings.probe_deadline > now => {
-                        member.workers[at].act_at = Some(since + self.settings.probe_deadline);
-                    }
-                    Some(_) => {
-                        let reason = format!("it did not answer a probe within {:?}", self.settings.probe_deadline);
-                        self.retire(now, index, epoch, Trouble::Passing(reason), actions);
-                    }
-                },
-                WorkerState::Stopped => member.workers[at].act_at = None,
-            }
+            },
+            WorkerState::Stopped => worker.act_at = None,
         }
+    }
+
+    fn start_if_allowed(&mut self, now: Instant, index: MemberIndex, at: usize, actions: &mut Vec<Action>) {
+        let member = &mut self.members[index.0];
+        // One at a time: tokens are rewritten at a login.
+        if member.duty != Duty::Serve || member.workers.iter().any(Worker::is_starting) {
+            return;
+        }
+        if let Some(reason) = member.lasting.clone() {
+            // Its login would go as that of the worker before it: no token is asked twice with a wrong PIN.
+            let worker = &mut member.workers[at];
+            let epoch = worker.epoch;
+            (worker.state, worker.since, worker.act_at) = (WorkerState::Stopped, now, None);
+            worker.reason.clone_from(&reason);
+            self.tell_worker(index, epoch, actions);
+            return self.note_failed_replacement(index, epoch, &Trouble::Lasting(reason), actions);
+        }
+        let allowed = member.may_start_at(now);
+        if allowed > now {
+            member.workers[at].act_at = Some(allowed);
+            return;
+        }
+        let epoch = member.next_epoch(now);
+        member.workers[at].begin(epoch, now + self.settings.start_deadline);
+        self.set(now, index, epoch, WorkerState::Starting, String::new(), actions);
+        actions.push(Action::Start(index, epoch));
     }
 
     fn check_domain(
@@ -474,6 +506,7 @@ impl Core {
                 if worker.is_serving() {
                     actions.push(Action::LookForNewPin(index));
                 }
+                self.members[index.0].lasting = Some(reason.clone());
                 self.note_failed_replacement(index, epoch, &Trouble::Lasting(reason.clone()), actions);
                 self.set(now, index, epoch, WorkerState::Stopped, reason, actions);
             }
@@ -495,8 +528,12 @@ impl Core {
         let member = &mut self.members[index.0];
         member.workers.clear();
         member.to_replace.clear();
-        member.duty = Duty::Fenced;
-        member.reason = reason;
+        member.disbelieve();
+        // What is no longer configured is not for a person to have serve again.
+        if member.duty != Duty::Leave {
+            member.duty = Duty::Fenced;
+            member.reason = reason;
+        }
         self.fail_roll_of(index, actions);
     }
 
@@ -526,6 +563,7 @@ impl Core {
             .saturating_mul(1 << doublings)
             .min(settings.restart_pause_max);
         worker.act_at = Some(now + pause.mul_f64(jitter));
+        worker.relieved = None;
         let retired = worker.state == WorkerState::Retiring;
         self.note_failed_replacement(index, epoch, &Trouble::Passing(reason.clone()), actions);
         self.set(now, index, epoch, WorkerState::Down, reason, actions);
@@ -544,7 +582,9 @@ impl Core {
         for (lane, principal) in lanes.principals() {
             self.shares.remove(lane, principal);
         }
-        self.members[index.0].breaker.end_trial();
+        for ticket in lanes.tickets() {
+            self.members[index.0].breaker.end_trial(ticket);
+        }
     }
 
     fn set(
@@ -628,6 +668,7 @@ impl Core {
 
 /// Starts again what needed a person.
 fn revive(now: Instant, member: &mut Member) {
+    member.lasting = None;
     for worker in &mut member.workers {
         if worker.state == WorkerState::Stopped {
             worker.state = WorkerState::Down;
@@ -635,6 +676,21 @@ fn revive(now: Instant, member: &mut Member) {
             worker.act_at = Some(now);
         }
     }
+}
+
+/// The worker of which a member with an open breaker shows that it works; `None` while another is being probed.
+fn probe_target(member: &Member) -> Option<usize> {
+    if member
+        .workers
+        .iter()
+        .any(|worker| worker.is_serving() && worker.probing_since.is_some())
+    {
+        return None;
+    }
+    member
+        .workers
+        .iter()
+        .position(|worker| worker.state == WorkerState::Ready)
 }
 
 /// When a worker is to be probed out of its turn because a use takes so long.

@@ -47,6 +47,10 @@ pub(super) struct Member {
     /// The lives that a roll is still to replace here.
     pub(super) to_replace: Vec<Epoch>,
     pub(super) failed_replacements: u32,
+    /// What needs a person at the token: until somebody has seen to it no worker logs in.
+    pub(super) lasting: Option<String>,
+    // Nothing that lives up to this one said is believed.
+    fenced_through: Epoch,
     // When workers were started of late.
     recent_starts: VecDeque<Instant>,
 }
@@ -67,6 +71,8 @@ impl Member {
             pace: Pace::new(now),
             to_replace: Vec::new(),
             failed_replacements: 0,
+            lasting: None,
+            fenced_through: Epoch(0),
             recent_starts: VecDeque::new(),
         }
     }
@@ -80,6 +86,16 @@ impl Member {
         self.workers
             .iter_mut()
             .find(|worker| worker.epoch == epoch && states.contains(&worker.state))
+    }
+
+    /// Has nothing believed any more that the lives of today or before them said, however often the member serves again.
+    pub(super) fn disbelieve(&mut self) {
+        self.fenced_through = Epoch(self.starts);
+    }
+
+    /// Whether what a life said may be released.
+    pub(super) fn believes(&self, epoch: Epoch) -> bool {
+        epoch > self.fenced_through
     }
 
     /// Counts a start and gives the new life its number.
@@ -151,12 +167,16 @@ impl Member {
             .any(|worker| worker.state == WorkerState::Ready && can(worker, needs))
     }
 
-    /// The worker to which a piece of work goes best, and how loaded that is; `None` if none has room.
+    /// The worker to which a piece of work goes best, and how loaded that is; `None` if none has room or would begin it within
+    /// `left`.
     ///
     /// Token objects are changed by one worker at a time: tokens race there.
-    pub(super) fn best_worker(&self, now: Instant, needs: &Needs, lane: Lane) -> Option<(usize, f64)> {
+    pub(super) fn best_worker(&self, now: Instant, needs: &Needs, lane: Lane, left: Duration) -> Option<(usize, f64)> {
         let fits = |(_, worker): &(usize, &Worker)| {
-            worker.state == WorkerState::Ready && can(worker, needs) && worker.lanes.len(lane) < self.bound(lane)
+            worker.state == WorkerState::Ready
+                && can(worker, needs)
+                && worker.lanes.len(lane) < self.bound(lane)
+                && worker.lanes.expected_wait(lane) < left
         };
         let workers = self.workers.iter().enumerate();
         if lane == Lane::Changes {

@@ -32,7 +32,15 @@ impl Core {
         self.roll.failure = None;
         for index in members {
             let waits = self.roll.left.iter().skip(usize::from(self.roll.begun));
-            if index.0 < self.members.len() && !waits.into_iter().any(|waiting| *waiting == index) {
+            let known = waits.into_iter().any(|waiting| *waiting == index);
+            let Some(member) = self.members.get_mut(index.0) else {
+                continue;
+            };
+            // A person asks for one more login.
+            if member.duty == Duty::Serve {
+                member.lasting = None;
+            }
+            if !known {
                 self.roll.left.push_back(index);
             }
         }

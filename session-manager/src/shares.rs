@@ -53,7 +53,6 @@ impl Shares {
     }
 
     /// How much all have under way.
-    #[cfg(test)]
     pub(super) fn total(&self) -> u32 {
         self.by_lane.values().map(|holders| holders.total).sum()
     }

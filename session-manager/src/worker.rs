@@ -22,8 +22,6 @@ pub(super) struct Worker {
     pub(super) probing_since: Option<Instant>,
     /// The work for which it was probed out of its turn, because it took so long.
     pub(super) suspected: Option<Ticket>,
-    /// The work that it was killed for.
-    pub(super) hung: Option<Ticket>,
     /// Starts that did not last, for the next pause.
     pub(super) short_lives: u32,
     /// Faults without a success between them, of which nobody knows whose they were.
@@ -49,7 +47,6 @@ impl Worker {
             act_at: Some(now),
             probing_since: None,
             suspected: None,
-            hung: None,
             short_lives: 0,
             doubtful_faults: 0,
             replaces,
@@ -65,7 +62,7 @@ impl Worker {
         self.act_at = Some(give_up_at);
         self.probing_since = None;
         self.suspected = None;
-        self.hung = None;
+        self.relieved = None;
         self.doubtful_faults = 0;
         self.proven.clear();
     }
