@@ -90,6 +90,11 @@ impl Attempts {
         self.hangs += 1;
     }
 
+    #[cfg(test)]
+    pub(super) fn hangs(&self) -> u32 {
+        self.hangs
+    }
+
     /// Notes that a member failed at it: whether that was the member's fault shows when another does it.
     pub(super) fn suspect(&mut self, member: MemberIndex, epoch: Epoch) {
         self.suspects.push((member, epoch));

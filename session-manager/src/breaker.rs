@@ -29,6 +29,8 @@ pub(super) struct Breaker {
     // How often it opened without having been closed for long.
     openings: u32,
     closed_at: Option<Instant>,
+    // What was given since it is half open: one piece, and more only where no other member was left.
+    on_trial: Vec<Ticket>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +38,7 @@ enum State {
     Closed,
     // Until a moment, and then until a probe has been answered.
     Open { until: Instant },
-    HalfOpen { on_trial: Option<Ticket>, successes: u32 },
+    HalfOpen { successes: u32 },
 }
 
 /// What one second brought.
@@ -67,6 +69,7 @@ impl Breaker {
             window: VecDeque::new(),
             openings: 0,
             closed_at: None,
+            on_trial: Vec::new(),
         }
     }
 
@@ -78,26 +81,21 @@ impl Breaker {
         }
     }
 
-    /// Whether the one piece of work of a half-open breaker is at it.
+    /// Whether work that was given on trial is under way.
     pub(super) fn is_on_trial(&self) -> bool {
-        matches!(self.state, State::HalfOpen { on_trial: Some(_), .. })
+        !self.on_trial.is_empty()
     }
 
-    /// Notes that a half-open breaker's member was given a piece of work: its one, where no other member is left to do it its
-    /// newest.
+    /// Notes that the member was given a piece of work.
     pub(super) fn begin_trial(&mut self, ticket: Ticket) {
-        if let State::HalfOpen { on_trial, .. } = &mut self.state {
-            *on_trial = Some(ticket);
+        if matches!(self.state, State::HalfOpen { .. }) {
+            self.on_trial.push(ticket);
         }
     }
 
-    /// Notes that a piece of work came to its end, and if it was the one on trial, that this is over.
+    /// Notes that a piece of work came to its end.
     pub(super) fn end_trial(&mut self, ticket: Ticket) {
-        if let State::HalfOpen { on_trial, .. } = &mut self.state
-            && *on_trial == Some(ticket)
-        {
-            *on_trial = None;
-        }
+        self.on_trial.retain(|one| *one != ticket);
     }
 
     /// Learns of work that was done. True if that closed the breaker.
@@ -107,7 +105,7 @@ impl Breaker {
         if self.closed_at.is_some_and(|at| now.duration_since(at) >= FORGIVEN) {
             (self.openings, self.closed_at) = (0, None);
         }
-        if let State::HalfOpen { successes, .. } = &mut self.state {
+        if let State::HalfOpen { successes } = &mut self.state {
             *successes += 1;
             if *successes >= TRIALS {
                 *self = Self {
@@ -151,10 +149,7 @@ impl Breaker {
     pub(super) fn probed(&mut self, now: Instant) -> bool {
         match self.state {
             State::Open { until } if until <= now => {
-                self.state = State::HalfOpen {
-                    on_trial: None,
-                    successes: 0,
-                };
+                self.state = State::HalfOpen { successes: 0 };
                 true
             }
             _ => false,
@@ -169,6 +164,7 @@ impl Breaker {
         self.closed_at = None;
         self.window.clear();
         self.consecutive = 0;
+        self.on_trial.clear();
         self.state = State::Open { until: now + pause };
     }
 

@@ -798,3 +798,106 @@ fn a_missed_probe_ends_the_worker_and_the_cause_stays_to_be_read() {
     let reason = &core.status(now)[0].reason;
     assert!(reason.starts_with("it did not answer a probe"), "{reason}");
 }
+
+#[test]
+fn what_a_life_said_before_its_member_was_fenced_is_not_released_after_a_resumption() {
+    let (mut core, now) = core(1, 10);
+    start_all(&mut core, now, domain());
+    let grants: Vec<_> = (0..3).map(|_| admit(&mut core, now).expect("a grant")).collect();
+    let lie = || Outcome::Lied("its signature was wrong".to_owned());
+    conclude(&mut core, now, grants[0], lie());
+    let actions = core.handle(now, Event::Resume(MemberIndex(0)));
+    assert!(
+        actions.contains(&Action::Start(MemberIndex(0), Epoch(2))),
+        "{actions:?}"
+    );
+    let next = core.conclude(now, grants[1], Outcome::Served, &mut attempts(now)).1;
+    assert_eq!(next, Next::Again);
+    // Nor does another lie of that life say anything of the next.
+    assert_eq!(conclude(&mut core, now, grants[2], lie()), []);
+    assert_eq!(core.status(now)[0].state, MemberState::Starting);
+}
+
+#[test]
+fn a_login_that_was_refused_is_not_tried_by_the_other_workers_of_the_member() {
+    let now = Instant::now();
+    let mut core = Core::new(&[plan(100, 3)], SETTINGS, domain(), 42, now);
+    core.handle(now, Event::Tick);
+    let trouble = Trouble::Lasting("wrong PIN".to_owned());
+    core.handle(now, Event::StartFailed(MemberIndex(0), Epoch(1), trouble.clone()));
+    core.handle(now + Duration::from_secs(60), Event::Tick);
+    let status = &core.status(now)[0];
+    assert_eq!((status.state, status.starts), (MemberState::Stopped, 1));
+    assert_eq!(status.reason, "wrong PIN");
+    // A person brings all three back, one after another.
+    let actions = core.handle(now, Event::Revived(MemberIndex(0)));
+    serve(&mut core, now, actions);
+    let of_state = |core: &Core, state| {
+        let status = core.status(now);
+        status[0].workers.iter().filter(|worker| worker.state == state).count()
+    };
+    assert_eq!(of_state(&core, WorkerState::Ready), 3);
+    // Those that serve go on serving; one that dies meanwhile stays away.
+    core.handle(now, Event::ProbeFailed(MemberIndex(0), Epoch(2), trouble));
+    core.handle(now, Event::Gone(MemberIndex(0), Epoch(3), "killed".to_owned()));
+    core.handle(now + Duration::from_secs(4), Event::Tick);
+    assert_eq!((core.ready(), of_state(&core, WorkerState::Stopped)), (1, 2));
+}
+
+#[test]
+fn with_fewer_workers_those_stay_that_serve() {
+    let now = Instant::now();
+    let mut core = Core::new(&[plan(100, 2)], SETTINGS, domain(), 42, now);
+    let actions = core.handle(now, Event::Tick);
+    serve(&mut core, now, actions);
+    core.handle(now, Event::Gone(MemberIndex(0), Epoch(1), "killed".to_owned()));
+    core.handle(now, Event::Configured(MemberIndex(0), plan(100, 1)));
+    assert_eq!(admit(&mut core, now).expect("a grant").epoch, Epoch(2));
+}
+
+#[test]
+fn a_successor_that_dies_while_it_waits_keeps_nobody_awake() {
+    let (mut core, now) = core(1, 100);
+    start_all(&mut core, now, domain());
+    let needs = Needs::default();
+    core.admit(now, &needs, Lane::Changes, &mut attempts(now))
+        .expect("a grant");
+    let actions = core.handle(now, Event::Roll(vec![MemberIndex(0)]));
+    serve(&mut core, now, actions);
+    let now = now + RELIEF_IS_NEAR;
+    core.handle(now, Event::Gone(MemberIndex(0), Epoch(2), "killed".to_owned()));
+    // It is not to be started again before the moment at which it would have relieved the other.
+    let place = &mut core.members[0].workers[1];
+    place.act_at = Some(now + Duration::from_secs(60));
+    let now = now + Duration::from_secs(1);
+    core.handle(now, Event::Tick);
+    assert!(
+        core.next_wakeup().is_some_and(|at| at > now),
+        "{:?}",
+        core.next_wakeup()
+    );
+}
+
+#[test]
+fn what_hung_at_a_worker_that_was_being_replaced_counts_as_hung() {
+    let (mut core, now) = core(1, 100);
+    start_all(&mut core, now, domain());
+    let mut both = [attempts(now), attempts(now)];
+    let grants = both.each_mut().map(|attempts| {
+        core.admit(now, &Needs::default(), Lane::Uses, attempts)
+            .expect("a grant")
+    });
+    let actions = core.handle(now, Event::Roll(vec![MemberIndex(0)]));
+    serve(&mut core, now, actions);
+    let actions = core.handle(now + SETTINGS.hang_after, Event::Tick);
+    assert!(actions.contains(&Action::Kill(MemberIndex(0), Epoch(1))), "{actions:?}");
+    for (grant, attempts) in grants.into_iter().zip(&mut both) {
+        let next = core.conclude(now, grant, Outcome::Gone, attempts).1;
+        assert_eq!(next, Next::Again);
+        assert_eq!(attempts.hangs(), 1);
+    }
+    assert_eq!(core.hung.len(), 0);
+}
+
+/// So long a worker has stood ready that is to take another's place.
+const RELIEF_IS_NEAR: Duration = Duration::from_millis(4_500);

@@ -150,7 +150,7 @@ impl Schedule {
             operators: draw.one_of(&[0.0, 0.05, 0.25]),
             haste: draw.one_of(&[1, 10, 100, 1000]),
         };
-        let steps = (0..draw.up_to(56) + 4).map(|_| draw.step(&mood)).collect();
+        let steps = (0..draw.up_to(44) + 4).map(|_| draw.step(&mood)).collect();
         Self {
             seed: number,
             members,

@@ -1,9 +1,9 @@
 //! The world around the core: members with their tokens and processes, callers, operators, and the time.
 
 use crate::{
-    invariants::Watch,
     process::{Phase, Process},
     schedule::{Call, End, Health, Plan, Schedule, Start, Step},
+    watch::Watch,
 };
 use portcullis_hsm::{domain::Fingerprint, worker::lane::Lane};
 use portcullis_session_manager::{
@@ -28,6 +28,8 @@ pub(crate) struct World {
     /// What the core said of its members when it was last asked.
     pub(crate) status: Vec<MemberStatus>,
     pub(crate) watch: Watch,
+    /// When the core wants to be asked again.
+    pub(crate) wake: Option<Instant>,
     due: BinaryHeap<Reverse<Due>>,
     made: u64,
     jitter: u64,
@@ -132,6 +134,7 @@ impl World {
             stopped: false,
             status,
             watch: Watch::new(schedule.members.len()),
+            wake: None,
             due: BinaryHeap::new(),
             made: 0,
             jitter: schedule.seed,
@@ -194,21 +197,21 @@ impl World {
     fn stop(&mut self) {
         self.core.stop();
         self.stopped = true;
-        self.after(Err("stop"));
+        self.after("stop");
         self.happens(STOP_GRACE, Happening::StopsWaiting);
     }
 
     /// Lets so much time pass, and all happen that happens in it.
-    fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while !self.watch.broken() && self.next(until) {}
         self.now = until;
     }
 
     /// Does what comes next, unless that is too late.
-    fn next(&mut self, until: Instant) -> bool {
+    pub(crate) fn next(&mut self, until: Instant) -> bool {
         let due = self.due.peek().map(|Reverse(due)| due.at);
-        let wake = self.core.next_wakeup().filter(|_| !self.stopped);
+        let wake = self.wake.filter(|_| !self.stopped);
         let Some(at) = [due, wake].into_iter().flatten().min().filter(|at| *at <= until) else {
             return false;
         };
@@ -221,39 +224,6 @@ impl World {
             self.handle(Event::Tick);
         }
         true
-    }
-
-    /// After the last step: everything mends, and operators have every member serve again. Then every caller must have been
-    /// answered, nothing may be left in the books, and every member must come to serve.
-    fn come_to_rest(&mut self) {
-        for member in &mut self.members {
-            (member.health, member.start) = (Health::Well, Start::Well);
-        }
-        let until = self.now + ANSWERED_WITHIN;
-        while !self.watch.broken() && self.is_busy() && self.next(until) {}
-        if self.watch.broken() {
-            return;
-        }
-        self.check_that_all_were_answered();
-        if self.stopped {
-            return;
-        }
-        for index in 0..self.members.len() {
-            self.handle(Event::Resume(MemberIndex(index)));
-        }
-        let until = self.now + SERVES_WITHIN;
-        while !self.watch.broken() && !self.all_serve() && self.next(until) {}
-        if !self.watch.broken() {
-            self.check_that_all_serve();
-        }
-        if !self.watch.broken() {
-            self.check_that_calls_succeed();
-        }
-    }
-
-    /// Whether somebody waits for something.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.callers.iter().any(|caller| caller.answered.is_none()) || self.watch.has_open_grants()
     }
 
     pub(crate) fn happens(&mut self, after: Duration, what: Happening) {
@@ -283,12 +253,6 @@ impl World {
 
     fn member(&self, number: u8) -> MemberIndex {
         MemberIndex(usize::from(number) % self.members.len())
-    }
-
-    /// Lets time pass until something was answered or nothing happens any more.
-    pub(crate) fn wait_for(&mut self, caller: usize) {
-        let until = self.now + Duration::from_secs(5);
-        while !self.watch.broken() && self.callers[caller].answered.is_none() && self.next(until) {}
     }
 
     /// A process ends, whoever ended it. What it had is not answered.
@@ -366,9 +330,5 @@ pub(crate) const SETTINGS: Settings = Settings {
     restart_pause_max: Duration::from_secs(4),
     verified_share: 0.1,
 };
-/// The most that a simulated caller waits, and the time that its work may hang after that.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
-/// The window in which starts are limited, the longest pause and a start.
-const SERVES_WITHIN: Duration = Duration::from_secs(80);
 const STOP_GRACE: Duration = Duration::from_secs(10);
 const MOST_MEMBERS: usize = 6;

@@ -1,0 +1,228 @@
+//! The books of the simulation: what was granted to whom, who is to be believed, what was told; kept apart from those of the core.
+
+use crate::{process::at, world::SETTINGS};
+use portcullis_hsm::worker::lane::Lane;
+use portcullis_session_manager::{BreakerState, Epoch, Grant, MemberIndex, MemberState, MemberStatus, Ticket};
+use std::{collections::VecDeque, time::Instant};
+
+/// What is written down on the way.
+pub(crate) struct Watch {
+    pub(crate) broken: Option<String>,
+    pub(crate) members: Vec<Watched>,
+    pub(crate) lives: Vec<Life>,
+    /// Every grant that was not given back, also of lives that are over.
+    pub(crate) open: Vec<Grant>,
+    /// Work that was at it for too long when its worker was killed, and whether it was killed for that.
+    pub(crate) hung: Vec<(Ticket, bool)>,
+    /// Whether a roll was asked for of whose end nothing was told.
+    pub(crate) roll_asked: bool,
+}
+
+pub(crate) struct Watched {
+    pub(crate) duty: Duty,
+    /// What lives up to this one say is not to be believed.
+    pub(crate) fenced_through: u64,
+    /// The token needs a person.
+    pub(crate) lasting: bool,
+    pub(crate) told: MemberState,
+    pub(crate) told_breaker: BreakerState,
+    pub(crate) on_trial: Vec<(Ticket, Epoch)>,
+    pub(crate) starts: VecDeque<Instant>,
+    pub(crate) most_starts: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    Serve,
+    Drain,
+    Fenced,
+    Removed,
+}
+
+/// The books of one life of a worker, kept a second time.
+pub(crate) struct Life {
+    pub(crate) member: MemberIndex,
+    pub(crate) epoch: Epoch,
+    pub(crate) lanes: [Book; 3],
+}
+
+pub(crate) struct Book {
+    pub(crate) threads: usize,
+    pub(crate) begun: Vec<(Grant, Instant)>,
+    pub(crate) waiting: VecDeque<Grant>,
+}
+
+impl Watch {
+    pub(crate) fn new(members: usize) -> Self {
+        Self {
+            broken: None,
+            members: (0..members).map(|_| Watched::new()).collect(),
+            lives: Vec::new(),
+            open: Vec::new(),
+            hung: Vec::new(),
+            roll_asked: false,
+        }
+    }
+
+    pub(crate) fn add_member(&mut self) {
+        self.members.push(Watched::new());
+    }
+
+    pub(crate) fn broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    pub(crate) fn verdict(self) -> Result<(), String> {
+        self.broken.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn has_open_grants(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Writes a grant down.
+    pub(crate) fn granted(&mut self, now: Instant, grant: &Grant, threads: usize, status: &[MemberStatus]) {
+        self.open.push(*grant);
+        if status[grant.member.0].breaker == BreakerState::HalfOpen {
+            self.members[grant.member.0].on_trial.push((grant.ticket, grant.epoch));
+        }
+        let key = (grant.member, grant.epoch);
+        let place = self.lives.iter().position(|life| (life.member, life.epoch) == key);
+        let place = place.unwrap_or_else(|| {
+            self.lives.push(Life::new(grant.member, grant.epoch, threads));
+            self.lives.len() - 1
+        });
+        self.lives[place].lanes[at(grant.lane)].add(now, grant);
+    }
+
+    /// Strikes a grant out.
+    pub(crate) fn settled(&mut self, now: Instant, grant: &Grant) {
+        self.open.retain(|one| one.ticket != grant.ticket);
+        self.members[grant.member.0]
+            .on_trial
+            .retain(|(one, _)| *one != grant.ticket);
+        if let Some(life) = self.life(grant.member, grant.epoch) {
+            life.lanes[at(grant.lane)].remove(now, grant.ticket);
+        }
+    }
+
+    /// When the first of what is under way will have been at it for too long.
+    pub(crate) fn next_hang(&self) -> Option<Instant> {
+        self.lives.iter().flat_map(Life::hangs).map(|(at, _)| at).min()
+    }
+
+    /// Whether work was at it for too long when its worker was killed, and for sure killed for that.
+    pub(crate) fn forget_hang(&mut self, grant: &Grant) -> Option<bool> {
+        let at = self.hung.iter().position(|(ticket, _)| *ticket == grant.ticket)?;
+        Some(self.hung.swap_remove(at).1)
+    }
+
+    pub(crate) fn life(&mut self, member: MemberIndex, epoch: Epoch) -> Option<&mut Life> {
+        self.lives
+            .iter_mut()
+            .find(|life| (life.member, life.epoch) == (member, epoch))
+    }
+
+    pub(crate) fn fence(&mut self, member: MemberIndex, begun: u64) {
+        let watched = &mut self.members[member.0];
+        watched.fenced_through = begun;
+        if watched.duty != Duty::Removed {
+            watched.duty = Duty::Fenced;
+        }
+    }
+
+    pub(crate) fn len(&self, member: MemberIndex, epoch: Epoch, lane: Lane) -> usize {
+        let its = |life: &&Life| (life.member, life.epoch) == (member, epoch);
+        self.lives.iter().find(its).map_or(0, |life| life.lanes[at(lane)].len())
+    }
+
+    pub(crate) fn under_way(&self, lane: Lane) -> impl Iterator<Item = &Grant> {
+        self.lives.iter().flat_map(move |life| life.lanes[at(lane)].all())
+    }
+}
+
+impl Watched {
+    pub(crate) fn new() -> Self {
+        Self {
+            duty: Duty::Serve,
+            fenced_through: 0,
+            lasting: false,
+            told: MemberState::Down,
+            told_breaker: BreakerState::Closed,
+            on_trial: Vec::new(),
+            starts: VecDeque::new(),
+            most_starts: 30,
+        }
+    }
+}
+
+impl Life {
+    pub(crate) fn new(member: MemberIndex, epoch: Epoch, threads: usize) -> Self {
+        let book = |threads| Book {
+            threads,
+            begun: Vec::new(),
+            waiting: VecDeque::new(),
+        };
+        Self {
+            member,
+            epoch,
+            lanes: [book(threads), book(1), book(1)],
+        }
+    }
+
+    pub(crate) fn outstanding(&self) -> usize {
+        self.lanes.iter().map(Book::len).sum()
+    }
+
+    /// What has been at it for too long.
+    pub(crate) fn overdue(&self, now: Instant) -> impl Iterator<Item = Ticket> + '_ {
+        let overdue = self.hangs().filter(move |(at, _)| *at <= now);
+        overdue.map(|(_, ticket)| ticket)
+    }
+
+    /// From when on what is under way is at it for too long.
+    fn hangs(&self) -> impl Iterator<Item = (Instant, Ticket)> + '_ {
+        let patience = [
+            SETTINGS.hang_after,
+            SETTINGS.generation_hang_after,
+            SETTINGS.generation_hang_after,
+        ];
+        self.lanes.iter().zip(patience).flat_map(|(book, patience)| {
+            let begun = book.begun.iter();
+            begun.map(move |(grant, since)| (*since + patience, grant.ticket))
+        })
+    }
+}
+
+impl Book {
+    pub(crate) fn add(&mut self, now: Instant, grant: &Grant) {
+        if self.begun.len() < self.threads {
+            self.begun.push((*grant, now));
+        } else {
+            self.waiting.push_back(*grant);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, now: Instant, ticket: Ticket) {
+        self.waiting.retain(|grant| grant.ticket != ticket);
+        if let Some(at) = self.begun.iter().position(|(grant, _)| grant.ticket == ticket) {
+            self.begun.swap_remove(at);
+            if let Some(next) = self.waiting.pop_front() {
+                self.begun.push((next, now));
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.begun.len() + self.waiting.len()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Grant> {
+        self.begun.iter().map(|(grant, _)| grant).chain(&self.waiting)
+    }
+}
+
+/// The name of a life.
+pub(crate) fn life(grant: &Grant) -> String {
+    format!("{}/{}", grant.member.0, grant.epoch.0)
+}
