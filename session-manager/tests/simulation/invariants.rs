@@ -2,7 +2,7 @@
 
 use crate::{
     process::{Phase, Process},
-    watch::{Duty, life},
+    watch::{ALONE, Duty, life},
     world::{SETTINGS, World},
 };
 use portcullis_hsm::worker::lane::Lane;
@@ -128,13 +128,18 @@ impl World {
                 self.check(idle && open == 0, || format!("{}/{} ends with work", member.0, epoch.0));
             }
             Action::Kill(member, epoch) => {
-                let overdue: Vec<_> = self
-                    .watch
-                    .life(*member, *epoch)
-                    .into_iter()
-                    .flat_map(|life| life.overdue(now))
+                self.watch.killed.push((*member, *epoch));
+                let others = self.watch.others_serve(&self.status, *member);
+                let life = self.watch.life(*member, *epoch).into_iter();
+                // Whether others serve by now cannot be seen from here: what hangs for so long hangs for sure where they do not.
+                let overdue: Vec<_> = life
+                    .flat_map(|life| {
+                        let long: Vec<_> = life.overdue(now, ALONE).collect();
+                        let sure = move |ticket| tick && (others || long.contains(&ticket));
+                        life.overdue(now, 1).map(move |ticket| (ticket, sure(ticket)))
+                    })
                     .collect();
-                self.watch.hung.extend(overdue.into_iter().map(|ticket| (ticket, tick)));
+                self.watch.hung.extend(overdue);
                 let fenced = self.watch.members[member.0].fenced_through >= epoch.0;
                 let starting = self
                     .process(*member, *epoch)
@@ -185,7 +190,8 @@ impl World {
                 .iter()
                 .any(|worker| worker.epoch == life.epoch && serves(worker.state))
         });
-        let hang = self.watch.next_hang();
+        self.watch.killed.clear();
+        let hang = self.watch.next_hang(&self.status);
         self.check(hang.is_none_or(|at| wake.is_some_and(|wake| wake <= at)), || {
             format!("it sleeps over a hang after {done}")
         });

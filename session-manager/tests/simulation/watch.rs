@@ -2,7 +2,9 @@
 
 use crate::{process::at, world::SETTINGS};
 use portcullis_hsm::worker::lane::Lane;
-use portcullis_session_manager::{BreakerState, Epoch, Grant, MemberIndex, MemberState, MemberStatus, Ticket};
+use portcullis_session_manager::{
+    BreakerState, Epoch, Grant, MemberIndex, MemberState, MemberStatus, Ticket, WorkerState,
+};
 use std::{collections::VecDeque, time::Instant};
 
 /// What is written down on the way.
@@ -14,6 +16,8 @@ pub(crate) struct Watch {
     pub(crate) open: Vec<Grant>,
     /// Work that was at it for too long when its worker was killed, and whether it was killed for that.
     pub(crate) hung: Vec<(Ticket, bool)>,
+    /// What was killed since the core was last looked at.
+    pub(crate) killed: Vec<(MemberIndex, Epoch)>,
     /// Whether a roll was asked for of whose end nothing was told.
     pub(crate) roll_asked: bool,
 }
@@ -60,6 +64,7 @@ impl Watch {
             lives: Vec::new(),
             open: Vec::new(),
             hung: Vec::new(),
+            killed: Vec::new(),
             roll_asked: false,
         }
     }
@@ -107,8 +112,26 @@ impl Watch {
     }
 
     /// When the first of what is under way will have been at it for too long.
-    pub(crate) fn next_hang(&self) -> Option<Instant> {
-        self.lives.iter().flat_map(Life::hangs).map(|(at, _)| at).min()
+    pub(crate) fn next_hang(&self, status: &[MemberStatus]) -> Option<Instant> {
+        let hangs = |life: &Life| -> Vec<_> {
+            let factor = if self.others_serve(status, life.member) {
+                1
+            } else {
+                ALONE
+            };
+            life.hangs(factor).map(|(at, _)| at).collect()
+        };
+        self.lives.iter().flat_map(hangs).min()
+    }
+
+    /// Whether a member is not the only one that serves.
+    pub(crate) fn others_serve(&self, status: &[MemberStatus], member: MemberIndex) -> bool {
+        status.iter().enumerate().any(|(at, other)| {
+            let lives = |epoch| !self.killed.contains(&(MemberIndex(at), epoch));
+            let serves = |state| matches!(state, WorkerState::Ready | WorkerState::Retiring);
+            let mut workers = other.workers.iter();
+            at != member.0 && workers.any(|worker| serves(worker.state) && lives(worker.epoch))
+        })
     }
 
     /// Whether work was at it for too long when its worker was killed, and for sure killed for that.
@@ -174,20 +197,21 @@ impl Life {
         self.lanes.iter().map(Book::len).sum()
     }
 
-    /// What has been at it for too long.
-    pub(crate) fn overdue(&self, now: Instant) -> impl Iterator<Item = Ticket> + '_ {
-        let overdue = self.hangs().filter(move |(at, _)| *at <= now);
+    /// What has been at it for so many times as long as it may.
+    pub(crate) fn overdue(&self, now: Instant, factor: u32) -> impl Iterator<Item = Ticket> + '_ {
+        let overdue = self.hangs(factor).filter(move |(at, _)| *at <= now);
         overdue.map(|(_, ticket)| ticket)
     }
 
     /// From when on what is under way is at it for too long.
-    fn hangs(&self) -> impl Iterator<Item = (Instant, Ticket)> + '_ {
+    fn hangs(&self, factor: u32) -> impl Iterator<Item = (Instant, Ticket)> + '_ {
         let patience = [
             SETTINGS.hang_after,
             SETTINGS.generation_hang_after,
             SETTINGS.generation_hang_after,
         ];
-        self.lanes.iter().zip(patience).flat_map(|(book, patience)| {
+        self.lanes.iter().zip(patience).flat_map(move |(book, patience)| {
+            let patience = patience * factor;
             let begun = book.begun.iter();
             begun.map(move |(grant, since)| (*since + patience, grant.ticket))
         })
@@ -226,3 +250,6 @@ impl Book {
 pub(crate) fn life(grant: &Grant) -> String {
     format!("{}/{}", grant.member.0, grant.epoch.0)
 }
+
+/// So many times longer the only member that serves may be at something.
+pub(crate) const ALONE: u32 = 3;
