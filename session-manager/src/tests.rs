@@ -880,12 +880,15 @@ fn a_successor_that_dies_while_it_waits_keeps_nobody_awake() {
 
 #[test]
 fn what_hung_at_a_worker_that_was_being_replaced_counts_as_hung() {
-    let (mut core, now) = core(1, 100);
+    let (mut core, now) = core(2, 100);
     start_all(&mut core, now, domain());
     let mut both = [attempts(now), attempts(now)];
+    let here = Needs {
+        only: Some(vec![MemberIndex(0)]),
+        ..Needs::default()
+    };
     let grants = both.each_mut().map(|attempts| {
-        core.admit(now, &Needs::default(), Lane::Uses, attempts)
-            .expect("a grant")
+        core.admit(now, &here, Lane::Uses, attempts).expect("a grant")
     });
     let actions = core.handle(now, Event::Roll(vec![MemberIndex(0)]));
     serve(&mut core, now, actions);

@@ -46,13 +46,13 @@ impl ClusterService for Api {
     async fn drain_member(&self, request: Request<v1::DrainMemberRequest>) -> Result<Response<v1::Member>, Status> {
         let (mut call, request) = Call::begin(&self.0, Action::ManageCluster, request)?;
         let result = self.drain(&mut call, request).await;
-        call.conclude(result)
+        call.conclude(result).await
     }
 
     async fn resume_member(&self, request: Request<v1::ResumeMemberRequest>) -> Result<Response<v1::Member>, Status> {
         let (mut call, request) = Call::begin(&self.0, Action::ManageCluster, request)?;
         let result = self.resume(&mut call, request).await;
-        call.conclude(result)
+        call.conclude(result).await
     }
 
     async fn roll_members(
@@ -61,7 +61,7 @@ impl ClusterService for Api {
     ) -> Result<Response<v1::RollMembersResponse>, Status> {
         let (mut call, request) = Call::begin(&self.0, Action::ManageCluster, request)?;
         let result = self.roll(&mut call, request).await;
-        call.conclude(result)
+        call.conclude(result).await
     }
 }
 
