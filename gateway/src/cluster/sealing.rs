@@ -6,6 +6,7 @@ use super::{
     shell::{Cluster, lock},
 };
 use portcullis_hsm::key_token::Storage;
+use std::time::Instant;
 
 impl Cluster {
     /// Whether the members that serve can keep a key so.
@@ -18,9 +19,9 @@ impl Cluster {
         if storage == Storage::Resident {
             return Ok(());
         }
-        let status = lock(&self.core).status();
+        let status = lock(&self.core).status(Instant::now());
         let (mut members, mut obstacles) = (Vec::new(), Vec::new());
-        for (member, status) in self.members.iter().zip(status) {
+        for (member, status) in self.slots().iter().zip(status) {
             if status.state != MemberState::Ready {
                 continue;
             }
@@ -33,7 +34,7 @@ impl Cluster {
             if found.is_empty() {
                 return Ok(());
             }
-            members.push(member.settings.name.clone());
+            members.push(member.name.to_string());
             obstacles.extend(
                 found
                     .into_iter()
