@@ -286,7 +286,8 @@ impl Core {
             };
             let since = *member.workers[at].relieved.get_or_insert(now);
             match member.find_in(old, &[WorkerState::Ready]) {
-                // Two workers would change token objects at once; where that never ends, it is the lesser evil.
+                // Token objects have one writer: once it is let go the changes that come are refused until it has done what it has.
+                // So a moment is waited for in which it has none, but not for ever.
                 Some(worker)
                     if worker.lanes.len(Lane::Changes) > 0 && now.saturating_duration_since(since) < RELIEF => {}
                 Some(worker) => {

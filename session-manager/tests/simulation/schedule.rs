@@ -216,7 +216,7 @@ impl Draw {
             what: self.one_of(&[Use, Use, Use, RareUse, Create, CreateResident, Destroy]),
             key: self.up_to(2) as u8,
             principal: self.up_to(4) as u8,
-            patience: self.one_of(&[20, 300, 2_000, 10_000, 20_000]),
+            patience: self.one_of(&[0, 20, 300, 300, 2_000, 2_000, 10_000, 20_000]),
             ends: std::array::from_fn(|_| if poisoned { poison } else { self.end(mood) }),
         }
     }
