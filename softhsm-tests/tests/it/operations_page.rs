@@ -13,7 +13,7 @@ fn the_commands_of_the_operations_page_do_what_it_says() {
     let scratch = temporary_directory();
     let vendor = Kryoptic::WithoutTemplates.module();
     let here = |text: &str| {
-        let mut text = text.replace("127.0.0.1:7443", &format!("127.0.0.1:{}", free_port()));
+        let mut text = text.replace("127.0.0.1:7444", &format!("127.0.0.1:{}", free_port()));
         for directory in [
             "/etc/portcullis",
             "/var/lib/portcullis",
