@@ -53,11 +53,19 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file = NamedTempFile::with_prefix_in(".portcullis-", directory)?;
-    file.write_all(bytes)?;
+    let mut file = NamedTempFile::with_prefix_in(".portcullis-", directory).map_err(without_its_name)?;
+    file.write_all(bytes).map_err(without_its_name)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
+}
+
+/// An error without the temporary file's name, which says nothing to whoever named another. `tempfile` puts it behind the cause.
+fn without_its_name(error: io::Error) -> io::Error {
+    match error.to_string().split_once(" at path ") {
+        Some((cause, _)) => io::Error::new(error.kind(), cause),
+        None => error,
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +129,12 @@ mod tests {
         assert!(matches!(write_file(&taken, b"bytes"), Err(Failure::Output { .. })));
         assert_eq!(names(directory.path()), ["taken"]);
 
-        assert!(write_file(&directory.path().join("missing/out.bin"), b"bytes").is_err());
+        let missing = directory.path().join("missing/out.bin");
+        let failed = write_file(&missing, b"bytes").expect_err("no directory").to_string();
+        assert!(
+            failed.contains("No such file") && !failed.contains(".portcullis-"),
+            "{failed}"
+        );
         assert_eq!(names(directory.path()), ["taken"]);
     }
 

@@ -377,7 +377,7 @@ impl From<StoreError> for ApiError {
             StoreError::Malformed(name) => Self::new(Reason::RecordNotAuthentic, message).with("resource", name),
             // The deadline ended it, not the database: that has its own words.
             StoreError::Late => Self::new(Reason::DeadlineExceeded, message),
-            StoreError::Database(_) => store_unavailable(&message),
+            StoreError::StateDirectory(_) | StoreError::Database(_) => store_unavailable(&message),
         }
     }
 }

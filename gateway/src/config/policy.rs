@@ -41,14 +41,17 @@ pub(super) fn read_policy(root: &mut Section<'_>, problems: &mut Problems<'_>) -
             other => other.and_then(Result::ok),
         };
         let principals = read_each(&mut section, problems, "principals", PrincipalPattern::parse);
-        if principals.as_ref().is_none_or(Vec::is_empty) {
+        // What is given and is none was noted as that.
+        if principals.as_ref().is_none_or(|listed| listed.given == 0) {
             problems.note(at, section.setting("principals"), "names nobody; expected principals");
         }
         let rings = read_each(&mut section, problems, "rings", Place::parse_ring);
         let keys = read_each(&mut section, problems, "keys", Place::parse_key);
-        let places = [rings, keys].into_iter().flatten().flatten().collect::<Vec<_>>();
+        let given: usize = [&rings, &keys].into_iter().flatten().map(|listed| listed.given).sum();
+        let places = [rings, keys].into_iter().flatten().flat_map(|listed| listed.parsed);
+        let places: Vec<_> = places.collect();
         if let Some(role) = role {
-            match (role.needs_place(), places.is_empty()) {
+            match (role.needs_place(), given == 0) {
                 (true, true) => {
                     let message = "neither rings nor keys are given, so the role is granted nowhere; expected rings = \
                                    [\"id\"] or [\"*\"], or keys = [\"ring/key\"]";
@@ -66,7 +69,7 @@ pub(super) fn read_policy(root: &mut Section<'_>, problems: &mut Problems<'_>) -
             settings.grants.push(Grant {
                 name,
                 role,
-                principals,
+                principals: principals.parsed,
                 places,
             });
         }
@@ -75,21 +78,29 @@ pub(super) fn read_policy(root: &mut Section<'_>, problems: &mut Problems<'_>) -
     settings
 }
 
+/// What an array of texts says.
+struct Listed<T> {
+    parsed: Vec<T>,
+    // How many texts there are, also those that say nothing.
+    given: usize,
+}
+
 /// Reads an array of texts, each by `parse`, which says what is wrong; `None` if there is no array.
 fn read_each<T>(
     section: &mut Section<'_>,
     problems: &mut Problems<'_>,
     key: &str,
     parse: impl Fn(&str) -> Result<T, String>,
-) -> Option<Vec<T>> {
+) -> Option<Listed<T>> {
     let at = section.at();
     let setting = section.setting(key);
-    let mut parsed = Vec::new();
-    for text in section.texts(key, problems)? {
+    let texts = section.texts(key, problems)?;
+    let (mut parsed, given) = (Vec::new(), texts.len());
+    for text in texts {
         match parse(&text) {
             Ok(one) => parsed.push(one),
             Err(message) => problems.note(at, setting.clone(), message),
         }
     }
-    Some(parsed)
+    Some(Listed { parsed, given })
 }

@@ -87,7 +87,6 @@ keys = ["key"]
         "line 20: member[1].pin: is not a known setting",
         "line 22: policy.grant[1].role: \"dancer\" is no role: expected key-admin, reader, signer",
         "line 22: policy.grant[1].principals: \"everyone\" is no principal",
-        "line 22: policy.grant[1].principals: names nobody",
         "line 27: policy.grant[2].name: \"x\" is used by another grant",
         "line 27: policy.grant[2].rings: neither rings nor keys are given",
         "line 32: policy.grant[3].principals: names nobody",

@@ -19,7 +19,7 @@ impl StateLock {
     /// Takes a directory, which is created for its owner alone if it is missing.
     pub fn take(directory: &Path) -> Result<Self, StoreError> {
         let failed = |error: std::io::Error| {
-            StoreError::Database(format!("the state directory {}: {error}", directory.display()))
+            StoreError::StateDirectory(format!("the state directory {}: {error}", directory.display()))
         };
         fs::DirBuilder::new()
             .recursive(true)
@@ -37,7 +37,7 @@ impl StateLock {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut holder = String::new();
             let _ = (&mut file).take(LONGEST_HOLDER).read_to_string(&mut holder);
-            return Err(StoreError::Database(format!(
+            return Err(StoreError::StateDirectory(format!(
                 "the state directory {} is in use by another portcullisd (process {}): stop that first, or give this one \
                  a state_directory of its own",
                 directory.display(),
@@ -68,6 +68,7 @@ mod tests {
             .expect_err("a second owner")
             .to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        assert!(refused.starts_with("the state directory"), "{refused}");
         drop(lock);
         StateLock::take(directory.path()).expect("the lock again");
     }

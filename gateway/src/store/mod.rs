@@ -142,6 +142,9 @@ pub enum StoreError {
     /// The caller's deadline passed first; whatever the database would have said, it had not said it.
     #[error("the gateway's database did not answer before the deadline; nothing was changed")]
     Late,
+    /// The state directory cannot be had.
+    #[error("{0}")]
+    StateDirectory(String),
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(String),

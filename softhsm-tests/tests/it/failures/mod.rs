@@ -2,6 +2,7 @@
 
 mod deadlines;
 mod disk;
+mod lost_replies;
 mod members;
 mod requests;
 mod transport;
