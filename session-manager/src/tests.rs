@@ -887,9 +887,9 @@ fn what_hung_at_a_worker_that_was_being_replaced_counts_as_hung() {
         only: Some(vec![MemberIndex(0)]),
         ..Needs::default()
     };
-    let grants = both.each_mut().map(|attempts| {
-        core.admit(now, &here, Lane::Uses, attempts).expect("a grant")
-    });
+    let grants = both
+        .each_mut()
+        .map(|attempts| core.admit(now, &here, Lane::Uses, attempts).expect("a grant"));
     let actions = core.handle(now, Event::Roll(vec![MemberIndex(0)]));
     serve(&mut core, now, actions);
     let actions = core.handle(now + SETTINGS.hang_after, Event::Tick);

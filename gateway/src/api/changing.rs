@@ -63,6 +63,7 @@ pub(super) fn terms(
         expected: expected(etag)?,
         once: once(call, request_id, request)?,
         mode: if validate_only { Mode::Check } else { Mode::Make },
+        principal: call.errand().principal,
         deadline: call.deadline(),
     })
 }

@@ -3,7 +3,7 @@
 use super::{
     core::{Attempts, Grant, Needs, Next, Outcome},
     error::ClusterError,
-    shell::Cluster,
+    shell::{Cluster, MemberSlot},
     worker::{RequestError, UnderWay, Worker},
 };
 use crate::telemetry::Operation;
@@ -37,6 +37,7 @@ pub(super) struct Check<'a> {
 pub(super) struct Lease<'a> {
     cluster: &'a Arc<Cluster>,
     pub(super) grant: Grant,
+    pub(super) slot: Arc<MemberSlot>,
     pub(super) under_way: Option<(Arc<Worker>, UnderWay)>,
     concluded: bool,
 }
@@ -46,6 +47,7 @@ impl<'a> Lease<'a> {
     pub(super) fn new(cluster: &'a Arc<Cluster>, grant: Grant) -> Self {
         Self {
             cluster,
+            slot: cluster.slot(grant.member),
             grant,
             under_way: None,
             concluded: false,

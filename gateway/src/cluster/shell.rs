@@ -187,11 +187,11 @@ impl Cluster {
             let grant = lock(&self.core)
                 .admit(Instant::now(), needs, Lane::of(&request), &mut attempts)
                 .map_err(|refusal| self.refused(refusal))?;
-            let slot = self.slot(grant.member);
             let mut lease = Lease::new(self, grant);
+            let slot = Arc::clone(&lease.slot);
             let mut watch = Attempt::begin(&self.telemetry, &slot.name, grant.epoch.0);
             let (reply, loaded) = self
-                .attempt(&mut lease, &slot, &mut watch, needs, errand.deadline, request, &body)
+                .attempt(&mut lease, &mut watch, needs, errand.deadline, request, &body)
                 .await;
             let ended = outcome(&reply);
             let (outcome, verdict) = judge(reply);
@@ -223,14 +223,13 @@ impl Cluster {
     async fn attempt(
         &self,
         lease: &mut Lease<'_>,
-        slot: &MemberSlot,
         watch: &mut Attempt<'_>,
         needs: &Needs,
         deadline: Instant,
         request: RequestBody,
         body: &impl Fn(SendToken) -> RequestBody,
     ) -> (Result<ReplyBody, Missed>, bool) {
-        let Some(worker) = slot.worker(lease.grant.epoch) else {
+        let Some(worker) = lease.slot.worker(lease.grant.epoch) else {
             return (Err(Missed::Gone), false);
         };
         let mut first = Some(request);
@@ -257,7 +256,7 @@ impl Cluster {
                 Err(_) => return (Err(Missed::Deadline), loads),
             };
             lease.under_way = None;
-            slot.note_refused_pin(lease.grant.epoch, &reply);
+            lease.slot.note_refused_pin(lease.grant.epoch, &reply);
             watch.answered(waited, worked);
             match reply {
                 ReplyBody::Failure(failure) if failure.kind() == FailureKind::KeyNeeded && !loads => {}

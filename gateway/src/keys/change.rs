@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     audit::AuditError,
-    cluster::{Cluster, ClusterError},
+    cluster::{
+        Cluster, ClusterError,
+        core::{Errand, Principal},
+    },
     store::{Created, Earlier, Idempotency, KeyChange, Store, StoreError},
 };
 use portcullis_hsm::record::Tag;
@@ -81,8 +84,20 @@ pub struct Terms {
     pub once: Option<Idempotency>,
     /// Whether it is made.
     pub mode: Mode,
+    /// On whose behalf.
+    pub principal: Principal,
     /// When the caller no longer waits.
     pub deadline: Instant,
+}
+
+impl Terms {
+    /// The change as the session manager knows it.
+    pub fn errand(&self) -> Errand {
+        Errand {
+            principal: self.principal,
+            deadline: self.deadline,
+        }
+    }
 }
 
 /// New rows of a key.

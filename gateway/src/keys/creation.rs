@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cluster::{
         Cluster,
-        core::{MemberIndex, Needs},
+        core::{Errand, MemberIndex, Needs},
         operation::KeySpecification,
     },
     store::{Created, Idempotency, Store, StoreError},
@@ -143,8 +143,9 @@ impl Creation {
         &self,
         wanted: WantedKey,
         once: Option<Idempotency>,
-        deadline: Instant,
+        errand: Errand,
     ) -> Result<Arc<KeyRecord>, ChangeError> {
+        let deadline = errand.deadline;
         // Checked again by the commit; asked first, it spares the HSM.
         if let Created::Before = self.permit_key(&wanted, once.as_ref(), deadline).await? {
             return Ok(self.directory.key(&wanted.name, deadline).await?);
@@ -170,7 +171,7 @@ impl Creation {
         }
         let uid = specification.uid;
         self.materials
-            .generate(&specification, protection, &needs, deadline, |made| {
+            .generate(&specification, protection, &needs, errand, |made| {
                 self.commit(wanted, uid, made, once, deadline)
             })
             .await
@@ -208,9 +209,9 @@ impl Creation {
             making: making(record.key.protection),
         };
         let protection = record.key.protection;
-        let deadline = terms.deadline;
+        let errand = terms.errand();
         self.materials
-            .generate(&specification, protection, &needs, deadline, |made| {
+            .generate(&specification, protection, &needs, errand, |made| {
                 self.add_version(name, specification.version, wanted, made, terms)
             })
             .await

@@ -10,7 +10,12 @@ use super::{
     state::VersionState,
 };
 use crate::{
-    cluster::{Cluster, ClusterError, core::MemberIndex, operation::KeySpecification, transfer::Material},
+    cluster::{
+        Cluster, ClusterError,
+        core::{Errand, MemberIndex},
+        operation::KeySpecification,
+        transfer::Material,
+    },
     store::{Created, Earlier, Idempotency, StoreError},
 };
 use portcullis_hsm::key_token::Origin;
@@ -129,14 +134,14 @@ impl Imports {
             self.cluster.choose(&needs)?;
             return Ok((record, target.number()));
         }
-        let (protection, deadline) = (record.key.protection, terms.deadline);
-        let produce = |on| self.produce(&specification, &material, on, deadline);
+        let (protection, errand) = (record.key.protection, terms.errand());
+        let produce = |on| self.produce(&specification, &material, on, errand);
         let commit = async |made| {
             still_permitted.await?;
             self.commit(name, target, made, terms).await
         };
         self.materials
-            .make(&specification, protection, &needs, deadline, produce, commit)
+            .make(&specification, protection, &needs, errand.deadline, produce, commit)
             .await
     }
 
@@ -145,9 +150,9 @@ impl Imports {
         key: &KeySpecification,
         material: &Material,
         on: Option<MemberIndex>,
-        deadline: Instant,
+        errand: Errand,
     ) -> Result<Vec<u8>, ClusterError> {
-        let (token, _) = self.cluster.import(key, material, on, deadline).await?;
+        let (token, _) = self.cluster.import(key, material, on, errand).await?;
         Ok(token)
     }
 

@@ -12,7 +12,7 @@ use crate::{
     audit::{AuditLog, Entry},
     cluster::{
         Cluster, ClusterError,
-        core::{MemberIndex, Needs},
+        core::{Errand, MemberIndex, Needs},
         operation::{Claim, KeySpecification},
     },
     store::{Created, ResidentIntent, Store, StoreError},
@@ -125,17 +125,18 @@ impl Materials {
         key: &KeySpecification,
         protection: Protection,
         needs: &Needs,
-        deadline: Instant,
+        errand: Errand,
         commit: impl FnOnce(Made) -> C,
     ) -> Result<R, ChangeError>
     where
         C: Future<Output = Result<(R, Created), ChangeError>>,
     {
         let produce = |member| async move {
-            let (token, _) = self.cluster.generate(key, member, deadline).await?;
+            let (token, _) = self.cluster.generate(key, member, errand).await?;
             Ok(token)
         };
-        self.make(key, protection, needs, deadline, produce, commit).await
+        self.make(key, protection, needs, errand.deadline, produce, commit)
+            .await
     }
 
     /// Destroys the resident keys whose making a crash or a failure interrupted, on the members that serve now.

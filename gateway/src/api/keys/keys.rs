@@ -62,7 +62,7 @@ pub(super) async fn create(call: &mut Call, request: v1::CreateKeyRequest) -> Re
         });
     }
     call.intend().await?;
-    let record = gateway.creation.key(wanted, once, call.deadline()).await?;
+    let record = gateway.creation.key(wanted, once, call.errand()).await?;
     call.note_details(Details::Key(Box::new(MadeKey {
         uid: Some(record.key.uid.to_string()),
         destroy_window: Some(record.profile.destroy_window.as_secs()),
