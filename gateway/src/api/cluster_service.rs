@@ -2,6 +2,7 @@
 
 use super::{Api, ApiError, Reason, call::Call, convert};
 use crate::{
+    audit::Details,
     cluster::{
         LastMember, MemberView,
         core::{BreakerState, MemberIndex, MemberState, WorkerState, WorkerStatus},
@@ -81,6 +82,7 @@ impl Api {
         } else {
             LastMember::Keep
         };
+        call.note_details(change("drain", [name.to_string()]));
         call.intend().await?;
         self.0.cluster.drain(member, last, deadline).await?;
         self.view(&name)
@@ -91,6 +93,7 @@ impl Api {
         call.names(format!("members/{name}"));
         call.authorise_gateway()?;
         let member = self.index(&name)?;
+        call.note_details(change("resume", [name.to_string()]));
         call.intend().await?;
         self.0.cluster.resume(member, call.deadline()).await?;
         self.view(&name)
@@ -126,6 +129,8 @@ impl Api {
                 .map(|name| self.index(name))
                 .collect::<Result<Vec<_>, _>>()?
         };
+        let named = members.iter().map(|member| self.0.cluster.name(*member).to_string());
+        call.note_details(change("roll", named));
         call.intend().await?;
         self.0.cluster.roll(members, call.deadline()).await?;
         Ok(v1::RollMembersResponse {
@@ -142,6 +147,13 @@ impl Api {
         let views = self.0.cluster.members();
         let view = views.into_iter().find(|view| view.name == name.as_str());
         view.map(member).ok_or_else(|| unknown(name))
+    }
+}
+
+fn change(change: &'static str, members: impl IntoIterator<Item = String>) -> Details {
+    Details::Members {
+        change,
+        members: members.into_iter().collect(),
     }
 }
 

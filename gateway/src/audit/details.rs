@@ -56,6 +56,13 @@ pub enum Details {
         #[serde(skip_serializing_if = "Option::is_none")]
         compromise_time: Option<String>,
     },
+    /// What is done to members.
+    Members {
+        /// `drain`, `resume` or `roll`.
+        change: &'static str,
+        /// Which, by name.
+        members: Vec<String>,
+    },
     /// What an alias stands for.
     Alias {
         /// From now on; nothing where it is deleted.

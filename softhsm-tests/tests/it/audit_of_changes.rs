@@ -5,9 +5,10 @@ use portcullis_client::{
     v1::{
         Alias, ChangeKeyVersionStateRequest, CreateAliasRequest, CreateKeyRequest, CreateKeyRingRequest,
         CreateObjectRequest, DataObject, DeleteAliasRequest, DeleteObjectRequest, DeleteRecipientRequest,
-        ExportKeyVersionRequest, Key, KeyOperation, KeyRing, KeyType, Mechanism, RenewEphemeralKeyRequest,
-        RevokeEphemeralKeysRequest, RotateKeyRequest, ScheduleKeyVersionDestructionRequest, SetPrimaryVersionRequest,
-        StoredObject, UpdateAliasRequest, UpdateKeyRequest, UpdateKeyRingRequest, UpdateObjectRequest,
+        DrainMemberRequest, ExportKeyVersionRequest, Key, KeyOperation, KeyRing, KeyType, Mechanism,
+        RenewEphemeralKeyRequest, ResumeMemberRequest, RevokeEphemeralKeysRequest, RollMembersRequest,
+        RotateKeyRequest, ScheduleKeyVersionDestructionRequest, SetPrimaryVersionRequest, StoredObject,
+        UpdateAliasRequest, UpdateKeyRequest, UpdateKeyRingRequest, UpdateObjectRequest,
         export_key_version_request::Recipient as To, stored_object::Content,
     },
 };
@@ -69,6 +70,7 @@ async fn every_change_can_be_told_from_its_entry() {
     rows.extend(transfers(&client).await);
     rows.extend(ephemeral(&client).await);
     rows.extend(objects(&client).await);
+    rows.extend(members(&client).await);
 
     let named: BTreeSet<String> = rows.iter().map(|row| row.method.to_owned()).collect();
     let mut expected = BTreeSet::new();
@@ -551,9 +553,45 @@ fn changing_methods() -> Vec<String> {
         .collect()
 }
 
+async fn members(client: &Client) -> Vec<Row> {
+    let name = "members/b".to_owned();
+    let drain = DrainMemberRequest {
+        name: name.clone(),
+        ..DrainMemberRequest::default()
+    };
+    client.cluster().drain_member(drain).await.expect("drained");
+    let resume = ResumeMemberRequest { name: name.clone() };
+    client.cluster().resume_member(resume).await.expect("resumed");
+    let roll = RollMembersRequest {
+        names: vec![name.clone()],
+    };
+    client.cluster().roll_members(roll).await.expect("rolled");
+    let row = |method, change| {
+        row(
+            method,
+            "cluster.manage",
+            &name,
+            json!({ "change": change, "members": ["b"] }),
+        )
+    };
+    vec![
+        row("ClusterService/DrainMember", "drain"),
+        row("ClusterService/ResumeMember", "resume"),
+        row("ClusterService/RollMembers", "roll"),
+    ]
+}
+
 async fn served(gateway: &Gateway, method: &str) -> bool {
     let wire = gateway.wire().await;
-    match wire.call(&format!("portcullis.v1.{method}"), Vec::new()).await {
+    // An empty message replaces all workers; one that names a member that is none does nothing.
+    let request = match method {
+        "ClusterService/RollMembers" => RollMembersRequest {
+            names: vec!["members/none".to_owned()],
+        }
+        .encode_to_vec(),
+        _ => Vec::new(),
+    };
+    match wire.call(&format!("portcullis.v1.{method}"), request).await {
         Ok(_) => true,
         Err(status) => refusal::<()>(Err(status)).reason != "METHOD_NOT_AVAILABLE",
     }
