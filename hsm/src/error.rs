@@ -15,9 +15,12 @@ pub enum Error {
     /// The module could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// No token, or several, match what was configured.
+    /// Several tokens match what was configured, or none of them is what it must be.
     #[error("{0}")]
     TokenSelection(String),
+    /// The module shows no token that matches what was configured. It may come back: nothing was tried on it.
+    #[error("{0}")]
+    TokenAbsent(String),
     /// The token refused the PIN. It is never tried again without a person: tokens lock.
     #[error("the token refused the user PIN ({0}); it was tried once and will not be tried again")]
     PinRefused(CallError),
@@ -99,7 +102,7 @@ impl Error {
             },
             Self::PublicKey(PublicKeyError::Invalid(..)) | Self::NotDestroyed | Self::WrongAnswer => Class::MemberFault,
             Self::ResidentMissing => Class::HandleLost,
-            Self::Load(_) | Self::TokenSelection(_) | Self::PinRefused(_) => Class::Fatal,
+            Self::Load(_) | Self::TokenSelection(_) | Self::TokenAbsent(_) | Self::PinRefused(_) => Class::Fatal,
             Self::NoDomain(_) | Self::NoDomainPossible(..) | Self::DomainExists(_) => Class::Fatal,
             Self::Refused(_)
             | Self::Token(_)

@@ -18,6 +18,10 @@ pub struct TokenSelector {
 
 /// Finds the one token that matches. An empty slot list is asked for again for a moment: a token that another process
 /// logs in to can be invisible while it is rewritten.
+///
+/// # Errors
+///
+/// [`Error::TokenAbsent`] when none matches, [`Error::TokenSelection`] when several do.
 pub fn find_token(module: &Module, selector: &TokenSelector) -> Result<(SlotId, TokenInfo), Error> {
     let matches = |info: &TokenInfo| {
         selector.label.as_ref().is_none_or(|label| *label == info.label)
@@ -69,7 +73,7 @@ pub fn find_token(module: &Module, selector: &TokenSelector) -> Result<(SlotId, 
     } else {
         seen.join(", ")
     };
-    Err(Error::TokenSelection(format!(
+    Err(Error::TokenAbsent(format!(
         "no token matches {selector}; the module shows {seen}"
     )))
 }

@@ -32,6 +32,7 @@ impl Core {
                 if let Some(worker) = self.worker_in(index, epoch, &[WorkerState::Starting]) {
                     worker.lanes = Lanes::new(abilities.threads);
                     worker.abilities = abilities;
+                    self.members[index.0].absent_since = None;
                     self.set(now, index, epoch, WorkerState::Probing, String::new(), actions);
                     actions.push(Action::FindDomain(index, epoch));
                 }
@@ -133,6 +134,8 @@ impl Core {
                 if member.duty == Duty::Leave {
                     member.duty = Duty::Serve;
                 }
+                // It may be meant to be on another token now.
+                member.has_served = false;
                 revive(now, member);
                 self.begin_roll(vec![index]);
             }
@@ -442,6 +445,7 @@ impl Core {
         if let Some(worker) = self.worker_in(index, epoch, &[WorkerState::Probing]) {
             worker.act_at = Some(next);
         }
+        self.members[index.0].has_served = true;
         self.set(now, index, epoch, WorkerState::Ready, String::new(), actions);
         self.note_probe(now, index, actions);
     }
@@ -496,8 +500,8 @@ impl Core {
         actions: &mut Vec<Action>,
     ) {
         actions.push(Action::Kill(index, epoch));
-        match trouble {
-            Trouble::Passing(reason) => self.go_down(now, index, epoch, reason, actions),
+        match self.judge_absence(now, index, trouble) {
+            Trouble::Passing(reason) | Trouble::Absent(reason) => self.go_down(now, index, epoch, reason, actions),
             Trouble::Lasting(reason) => {
                 self.forget_work(index, epoch);
                 let Some(worker) = self.worker_in(index, epoch, &ALIVE) else {
@@ -512,6 +516,27 @@ impl Core {
                 self.set(now, index, epoch, WorkerState::Stopped, reason, actions);
             }
         }
+    }
+
+    /// A token that was there and is gone is waited for: somebody may put it back, and looking for it risks no PIN. One that never was
+    /// there, or is gone for too long, needs a person.
+    fn judge_absence(&mut self, now: Instant, index: MemberIndex, trouble: Trouble) -> Trouble {
+        let Trouble::Absent(reason) = trouble else {
+            return trouble;
+        };
+        let grace = self.settings.token_grace;
+        let member = &mut self.members[index.0];
+        let since = *member.absent_since.get_or_insert(now);
+        if !member.has_served {
+            return Trouble::Lasting(reason);
+        }
+        if now.saturating_duration_since(since) < grace {
+            return Trouble::Absent(reason);
+        }
+        Trouble::Lasting(format!(
+            "its token is gone and did not come back within {grace:?}: {reason}; restore the token, or make a new one and clone the \
+             domain to it, then resume the member"
+        ))
     }
 
     /// Ends all that a member has: it is not to be believed.
@@ -549,6 +574,11 @@ impl Core {
         self.forget_work(index, epoch);
         let settings = self.settings;
         let jitter = self.random.random_range(0.75..1.25);
+        // To look for a token that may come back costs little and risks nothing.
+        let longest = match self.members[index.0].absent_since {
+            Some(_) => settings.restart_pause_max.min(ABSENT_PAUSE_MAX),
+            None => settings.restart_pause_max,
+        };
         let Some(worker) = self.worker_in(index, epoch, &ALIVE) else {
             return;
         };
@@ -559,10 +589,7 @@ impl Core {
             worker.short_lives.saturating_add(1)
         };
         let doublings = worker.short_lives.saturating_sub(1).min(20);
-        let pause = settings
-            .restart_pause
-            .saturating_mul(1 << doublings)
-            .min(settings.restart_pause_max);
+        let pause = settings.restart_pause.saturating_mul(1 << doublings).min(longest);
         worker.act_at = Some(now + pause.mul_f64(jitter));
         worker.relieved = None;
         let retired = worker.state == WorkerState::Retiring;
@@ -670,6 +697,7 @@ impl Core {
 /// Starts again what needed a person.
 fn revive(now: Instant, member: &mut Member) {
     member.lasting = None;
+    member.absent_since = None;
     for worker in &mut member.workers {
         if worker.state == WorkerState::Stopped {
             worker.state = WorkerState::Down;
@@ -713,6 +741,8 @@ const ALIVE: [WorkerState; 4] = [
 ];
 /// A worker that served so long starts with the shortest pause when it dies.
 const LONG_LIFE: Duration = Duration::from_secs(10);
+/// The longest pause between two looks for a token that is missing.
+const ABSENT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// So many times longer the only member that serves may be at something.
 pub(super) const ALONE: u32 = 3;
 /// A use that has been at it for so long has its worker probed.

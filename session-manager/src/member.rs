@@ -49,6 +49,10 @@ pub(super) struct Member {
     pub(super) failed_replacements: u32,
     /// What needs a person at the token: until somebody has seen to it no worker logs in.
     pub(super) lasting: Option<String>,
+    /// Whether its token was there and right since it was configured.
+    pub(super) has_served: bool,
+    /// Since when its token is missing.
+    pub(super) absent_since: Option<Instant>,
     // Nothing that lives up to this one said is believed.
     fenced_through: Epoch,
     // When workers were started of late.
@@ -72,6 +76,8 @@ impl Member {
             to_replace: Vec::new(),
             failed_replacements: 0,
             lasting: None,
+            has_served: false,
+            absent_since: None,
             fenced_through: Epoch(0),
             recent_starts: VecDeque::new(),
         }

@@ -132,6 +132,8 @@ pub enum Trouble {
     Passing(String),
     /// It needs a person.
     Lasting(String),
+    /// Its token is not there, and nothing was tried on it. It may come back.
+    Absent(String),
 }
 
 /// What to do.

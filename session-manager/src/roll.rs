@@ -39,6 +39,7 @@ impl Core {
             // A person asks for one more login.
             if member.duty == Duty::Serve {
                 member.lasting = None;
+                member.absent_since = None;
             }
             if !known {
                 self.roll.left.push_back(index);
@@ -106,8 +107,8 @@ impl Core {
         member.failed_replacements += 1;
         let reason = match trouble {
             Trouble::Lasting(reason) => reason,
-            Trouble::Passing(reason) if member.failed_replacements >= MOST_FAILURES => reason,
-            Trouble::Passing(_) => return,
+            Trouble::Passing(reason) | Trouble::Absent(reason) if member.failed_replacements >= MOST_FAILURES => reason,
+            Trouble::Passing(_) | Trouble::Absent(_) => return,
         };
         member.workers.retain(|worker| !replacing(worker));
         member.to_replace.clear();

@@ -19,6 +19,8 @@ pub struct Settings {
     pub restart_pause: Duration,
     /// The longest such pause.
     pub restart_pause_max: Duration,
+    /// How long the token of a member that has served may be missing before the member needs a person.
+    pub token_grace: Duration,
     /// Which share of the signatures by a key that has proved itself is verified, between 0 and 1.
     pub verified_share: f64,
 }

@@ -13,6 +13,7 @@ const SETTINGS: Settings = Settings {
     generation_hang_after: Duration::from_secs(120),
     restart_pause: Duration::from_millis(100),
     restart_pause_max: Duration::from_secs(30),
+    token_grace: Duration::from_secs(60),
     verified_share: 0.0,
 };
 const ANSWER: Tag = [7; 32];
@@ -904,3 +905,89 @@ fn what_hung_at_a_worker_that_was_being_replaced_counts_as_hung() {
 
 /// So long a worker has stood ready that is to take another's place.
 const RELIEF_IS_NEAR: Duration = Duration::from_millis(4_500);
+
+/// Ends the only worker of the member and has its next ones find no token, until the member is stopped or `until` is over.
+fn look_in_vain(core: &mut Core, mut now: Instant, until: Instant) -> Instant {
+    let life = core.status(now)[0].starts;
+    core.handle(now, Event::Gone(MemberIndex(0), Epoch(life), "killed".to_owned()));
+    while core.status(now)[0].state != MemberState::Stopped {
+        now = core.next_wakeup().expect("another look");
+        if now > until {
+            break;
+        }
+        for action in core.handle(now, Event::Tick) {
+            if let Action::Start(member, epoch) = action {
+                core.handle(now, Event::StartFailed(member, epoch, absent()));
+            }
+        }
+    }
+    now
+}
+
+fn absent() -> Trouble {
+    Trouble::Absent("no token matches".to_owned())
+}
+
+#[test]
+fn a_token_that_was_never_there_stops_its_member_at_once() {
+    let (mut core, now) = core(1, 10);
+    core.handle(now, Event::Tick);
+    core.handle(now, Event::StartFailed(MemberIndex(0), Epoch(1), absent()));
+    assert_eq!(core.status(now)[0].state, MemberState::Stopped);
+    assert_eq!(core.next_wakeup(), None);
+}
+
+#[test]
+fn a_token_that_was_there_is_looked_for_again_and_serves_when_it_comes_back() {
+    let (mut core, now) = core(1, 10);
+    start_all(&mut core, now, domain());
+    let later = look_in_vain(&mut core, now, now + SETTINGS.token_grace / 2);
+    let status = &core.status(later)[0];
+    assert_eq!(status.state, MemberState::Down);
+    assert!(status.starts > 5, "it was looked for {} times", status.starts);
+    start_all(&mut core, later, domain());
+    assert_eq!(core.status(later)[0].state, MemberState::Ready);
+    // It has all of its time again.
+    let lost = look_in_vain(&mut core, later, later + SETTINGS.token_grace * 2);
+    assert!(lost >= later + SETTINGS.token_grace, "{:?}", lost - later);
+}
+
+#[test]
+fn a_token_that_does_not_come_back_stops_its_member_and_says_what_to_do() {
+    let (mut core, now) = core(1, 10);
+    start_all(&mut core, now, domain());
+    let lost = look_in_vain(&mut core, now, now + Duration::from_secs(3600));
+    let after = lost - now;
+    let status = &core.status(lost)[0];
+    assert_eq!(status.state, MemberState::Stopped);
+    assert!(
+        after >= SETTINGS.token_grace && after < SETTINGS.token_grace + Duration::from_secs(10),
+        "{after:?}"
+    );
+    assert!(status.reason.contains("restore the token"), "{}", status.reason);
+    assert_eq!(core.next_wakeup(), None);
+    // A person says that it is there again.
+    let actions = core.handle(lost, Event::Resume(MemberIndex(0)));
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Start(..))),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_member_that_is_configured_otherwise_is_not_known_to_have_a_token() {
+    let (mut core, now) = core(1, 10);
+    start_all(&mut core, now, domain());
+    let actions = core.handle(now, Event::Configured(MemberIndex(0), plan(10, 1)));
+    assert!(
+        actions.contains(&Action::Start(MemberIndex(0), Epoch(2))),
+        "{actions:?}"
+    );
+    core.handle(now, Event::StartFailed(MemberIndex(0), Epoch(2), absent()));
+    assert_eq!(core.roll_status().failure.as_deref(), Some("no token matches"));
+    assert_eq!(
+        core.status(now)[0].state,
+        MemberState::Ready,
+        "the old worker serves on"
+    );
+}

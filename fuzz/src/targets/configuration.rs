@@ -81,6 +81,7 @@ fn check_settings(settings: &Settings) {
         cluster.manager.hang_after,
         cluster.manager.restart_pause,
         cluster.manager.restart_pause_max,
+        cluster.manager.token_grace,
         settings.reload.interval,
         settings.keys.destruction_interval,
         settings.keys.windows.least,

@@ -137,7 +137,8 @@ pub(super) fn judge(reply: Result<ReplyBody, Missed>) -> (Option<Outcome>, Verdi
         FailureKind::KeyMissing => (Outcome::Abandoned, Verdict::Error(ClusterError::ResidentMissing)),
         FailureKind::Busy => (Outcome::Busy, Verdict::Elsewhere(failure)),
         FailureKind::Fatal => (Outcome::Lasting(message), Verdict::Elsewhere(failure)),
-        FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::Unspecified => {
+        // Tokens are looked for at a start alone; whoever says otherwise is not well.
+        FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::TokenAbsent | FailureKind::Unspecified => {
             (Outcome::Fault, Verdict::Elsewhere(failure))
         }
     };
@@ -185,6 +186,8 @@ fn failure_name(kind: FailureKind) -> &'static str {
         FailureKind::KeyMissing => "key_missing",
         FailureKind::ImportRefused => "import_refused",
         FailureKind::ExportRefused => "export_refused",
-        FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::Unspecified => "member_fault",
+        FailureKind::KeyNeeded | FailureKind::MemberFault | FailureKind::TokenAbsent | FailureKind::Unspecified => {
+            "member_fault"
+        }
     }
 }

@@ -189,8 +189,11 @@ fn domain_found(found: &DomainFound) -> Option<(Fingerprint, [u8; 32])> {
 fn trouble(reply: Result<ReplyBody, RequestError>) -> Trouble {
     match reply {
         Err(error) => Trouble::Passing(error.to_string()),
-        Ok(ReplyBody::Failure(failure)) if failure.kind() == FailureKind::Fatal => Trouble::Lasting(failure.message),
-        Ok(ReplyBody::Failure(failure)) => Trouble::Passing(failure.message),
+        Ok(ReplyBody::Failure(failure)) => match failure.kind() {
+            FailureKind::Fatal => Trouble::Lasting(failure.message),
+            FailureKind::TokenAbsent => Trouble::Absent(failure.message),
+            _ => Trouble::Passing(failure.message),
+        },
         Ok(_) => malformed(),
     }
 }

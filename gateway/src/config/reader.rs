@@ -113,6 +113,7 @@ fn read_cluster(root: &mut Section<'_>, problems: &mut Problems<'_>) -> ClusterS
         generation_hang_after: cluster.duration("generation_hang_after", problems, Duration::from_secs(180)),
         restart_pause: cluster.duration("restart_pause", problems, Duration::from_millis(100)),
         restart_pause_max: cluster.duration("restart_pause_max", problems, Duration::from_secs(30)),
+        token_grace: cluster.duration("token_grace", problems, Duration::from_secs(60)),
         verified_share: verified_share.unwrap_or(VERIFIED_SHARE),
     };
     let default_deadline = cluster.duration("default_deadline", problems, Duration::from_secs(10));

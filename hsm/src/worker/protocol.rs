@@ -336,6 +336,8 @@ pub enum FailureKind {
     Fatal = 9,
     /// The resident key is not on this member.
     KeyMissing = 10,
+    /// The member's token is not there; nothing was tried on it.
+    TokenAbsent = 11,
     /// Answer the caller: what was to be imported is not what it should be.
     ImportRefused = 20,
     /// Answer the caller: the key may not be exported so.

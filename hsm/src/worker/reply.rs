@@ -89,6 +89,7 @@ impl From<&Error> for Failure {
             Error::ImportRefused(_) => FailureKind::ImportRefused,
             Error::ExportRefused(_) => FailureKind::ExportRefused,
             Error::ResidentMissing => FailureKind::KeyMissing,
+            Error::TokenAbsent(_) => FailureKind::TokenAbsent,
             _ => match error.class() {
                 Class::CallerFault => FailureKind::Refused,
                 Class::Busy => FailureKind::Busy,

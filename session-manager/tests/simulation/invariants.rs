@@ -29,12 +29,21 @@ impl World {
         match event {
             Event::DomainFound(member, epoch, fingerprint, answer) => {
                 let wrong = *fingerprint != crate::world::domain() || answer[0] != 7;
-                if wrong && self.is_in(*member, *epoch, &[WorkerState::Probing]) {
+                let probing = self.is_in(*member, *epoch, &[WorkerState::Probing]);
+                if wrong && probing {
                     self.watch.fence(*member, self.members[member.0].begun);
+                } else if probing {
+                    self.watch.members[member.0].has_served = true;
                 }
             }
             Event::Probed(member, epoch, answer) if answer[0] != 7 && self.is_in(*member, *epoch, &serving) => {
                 self.watch.fence(*member, self.members[member.0].begun);
+            }
+            Event::Opened(member, epoch, _) if self.is_in(*member, *epoch, &[WorkerState::Starting]) => {
+                self.watch.members[member.0].absent_since = None;
+            }
+            Event::StartFailed(member, epoch, Trouble::Absent(_)) if self.is_in(*member, *epoch, &starting) => {
+                self.watch.members[member.0].miss_token(self.now);
             }
             Event::StartFailed(member, epoch, Trouble::Lasting(_)) if self.is_in(*member, *epoch, &starting) => {
                 self.watch.members[member.0].lasting = true;
@@ -44,13 +53,17 @@ impl World {
             }
             Event::Revived(member) => {
                 let watched = &mut self.watch.members[member.0];
-                watched.lasting &= watched.duty != Duty::Serve;
+                if watched.duty == Duty::Serve {
+                    watched.forgive();
+                }
             }
             Event::Roll(members) => {
                 self.watch.roll_asked |= !members.is_empty();
                 for member in members {
                     let watched = &mut self.watch.members[member.0];
-                    watched.lasting &= watched.duty != Duty::Serve;
+                    if watched.duty == Duty::Serve {
+                        watched.forgive();
+                    }
                 }
             }
             Event::Drain(member) => {
@@ -62,13 +75,15 @@ impl World {
             Event::Resume(member) => {
                 let watched = &mut self.watch.members[member.0];
                 if watched.duty != Duty::Removed {
-                    (watched.duty, watched.lasting) = (Duty::Serve, false);
+                    watched.duty = Duty::Serve;
+                    watched.forgive();
                 }
             }
             Event::Configured(member, plan) => {
                 self.watch.roll_asked |= member.0 < self.status.len();
                 let watched = &mut self.watch.members[member.0];
-                watched.lasting = false;
+                watched.forgive();
+                watched.has_served = false;
                 watched.most_starts = watched.most_starts.max(2 * plan.workers as usize);
                 if watched.duty == Duty::Removed {
                     watched.duty = Duty::Serve;

@@ -109,6 +109,8 @@ pub(crate) enum Start {
     FailsPassing,
     /// The login is refused.
     FailsLasting,
+    /// The token is not there.
+    Absent,
     Hangs,
     Dies,
     DomainHangs,
@@ -276,6 +278,7 @@ impl Draw {
                     Start::Well,
                     Start::FailsPassing,
                     Start::FailsLasting,
+                    Start::Absent,
                     Start::Hangs,
                     Start::Dies,
                     Start::DomainHangs,

@@ -115,6 +115,7 @@ impl World {
             Start::Hangs => {}
             Start::Dies => self.die(index, epoch),
             Start::FailsPassing => self.fail_start(index, epoch, Trouble::Passing("busy".to_owned())),
+            Start::Absent => self.fail_start(index, epoch, Trouble::Absent("no token".to_owned())),
             Start::FailsLasting => self.fail_start(index, epoch, Trouble::Lasting("wrong PIN".to_owned())),
             _ => {
                 let Some(process) = self.process(index, epoch) else {

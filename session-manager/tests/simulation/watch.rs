@@ -28,6 +28,10 @@ pub(crate) struct Watched {
     pub(crate) fenced_through: u64,
     /// The token needs a person.
     pub(crate) lasting: bool,
+    /// Whether it came to serve since it was configured.
+    pub(crate) has_served: bool,
+    /// Since when its token is missing.
+    pub(crate) absent_since: Option<Instant>,
     pub(crate) told: MemberState,
     pub(crate) told_breaker: BreakerState,
     pub(crate) on_trial: Vec<(Ticket, Epoch)>,
@@ -165,11 +169,24 @@ impl Watch {
 }
 
 impl Watched {
+    /// A person has seen to it.
+    pub(crate) fn forgive(&mut self) {
+        (self.lasting, self.absent_since) = (false, None);
+    }
+
+    /// Its token is not there.
+    pub(crate) fn miss_token(&mut self, now: Instant) {
+        let since = *self.absent_since.get_or_insert(now);
+        self.lasting |= !self.has_served || now.saturating_duration_since(since) >= SETTINGS.token_grace;
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             duty: Duty::Serve,
             fenced_through: 0,
             lasting: false,
+            has_served: false,
+            absent_since: None,
             told: MemberState::Down,
             told_breaker: BreakerState::Closed,
             on_trial: Vec::new(),

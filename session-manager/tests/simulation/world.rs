@@ -328,6 +328,7 @@ pub(crate) const SETTINGS: Settings = Settings {
     generation_hang_after: Duration::from_secs(10),
     restart_pause: Duration::from_millis(100),
     restart_pause_max: Duration::from_secs(4),
+    token_grace: Duration::from_secs(6),
     verified_share: 0.1,
 };
 const STOP_GRACE: Duration = Duration::from_secs(10);
