@@ -12,6 +12,7 @@
 //! - [`Http2`] (`http2`) begins requests and does not end them, and hears nothing.
 //! - [`Database`] (`database`) and [`AuditLog`] (`audit`) read the gateway's files, and change the former.
 //! - [`Collector`] (`collector`) receives traces and metrics by OTLP; [`Scrape`] (`scrape`) reads metrics as Prometheus does.
+//! - [`drill`] is load with faults: callers whose every result is checked while members and gateways fail.
 //! - [`Adversary`] (`adversary`) runs the program `adversary`, which attacks a member by PKCS#11 alone.
 //! - [`Kryoptic`] (`kryoptic`) makes clusters of another kind of token.
 //! - `program` finds and runs programs, and waits for conditions.
@@ -27,6 +28,7 @@ mod calls;
 mod cluster;
 mod collector;
 mod database;
+pub mod drill;
 mod faulty;
 mod gateway;
 mod http2;

@@ -43,8 +43,11 @@ impl Signer {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_killed_under_load_costs_no_call_and_comes_back() {
     let cluster = TestCluster::new();
+    // On a machine that does much else at once, signatures may take so long that a worker seems to hang.
+    cluster.set_in_cluster("hang_after", "60s");
+    cluster.set_in_cluster("probe_deadline", "60s");
     let gateway = Gateway::start(&cluster);
-    let clients = gateway.clients().await.map(|(_, client)| client);
+    let clients = gateway.clients().await.map(|(_, client)| client.with_deadline(LONG));
     create_ring(&clients[0], "ring").await;
     let signers = [
         Signer::create(&clients[0], "ec", KeySpec::EC_P256, Mechanism::EcdsaSha256).await,
