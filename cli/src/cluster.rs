@@ -12,7 +12,7 @@ use portcullis_client::{
     Client,
     v1::{
         BreakerState, DrainMemberRequest, ListMembersRequest, ListMembersResponse, Member, MemberState,
-        ResumeMemberRequest, RollMembersRequest, WorkerState,
+        ResumeMemberRequest, RollMembersRequest, Worker, WorkerState,
     },
 };
 use serde_json::{Value, json};
@@ -116,8 +116,6 @@ fn status_text(cluster: &ListMembersResponse) -> String {
         "MEMBER",
         "STATE",
         "WORKERS",
-        "BREAKER",
-        "SLOWNESS",
         "OUTSTANDING",
         "STARTS",
         "TOKEN",
@@ -130,8 +128,6 @@ fn status_text(cluster: &ListMembersResponse) -> String {
             short_name(member).to_owned(),
             word::<MemberState>(member.state),
             workers(member),
-            word::<BreakerState>(member.breaker),
-            format!("{:.1}", member.slowness),
             member.outstanding.to_string(),
             member.worker_starts.to_string(),
             token.label,
@@ -160,22 +156,35 @@ fn workers(member: &Member) -> String {
     format!("{}/{}", serving.count(), member.workers.len())
 }
 
-/// Why it does not serve, or why one of its workers does not.
+/// Why it does not serve, or why one of its workers does not, or does little.
 fn reason(member: &Member) -> String {
     if !member.reason.is_empty() {
         return member.reason.clone();
     }
-    let troubled = |worker: &&portcullis_client::v1::Worker| {
-        !worker.reason.is_empty() && worker.state != WorkerState::Ready as i32
-    };
+    let troubled = |worker: &&Worker| !worker.reason.is_empty() && worker.state != WorkerState::Ready as i32;
     let worker = member.workers.iter().find(troubled);
-    worker.map_or_else(String::new, |worker| format!("a worker: {}", worker.reason))
+    let mut reasons: Vec<String> = worker
+        .map(|worker| format!("a worker: {}", worker.reason))
+        .into_iter()
+        .collect();
+    match member.breaker() {
+        BreakerState::Open => reasons.push("it failed at what others did, and gets no work".to_owned()),
+        BreakerState::HalfOpen => reasons.push("it failed at what others did, and is on trial".to_owned()),
+        BreakerState::Closed | BreakerState::Unspecified => {}
+    }
+    if member.slowness >= SLOW {
+        reasons.push(format!("it takes {:.1} times as long as the cluster", member.slowness));
+    }
+    reasons.join("; ")
 }
+
+/// From so many times the cluster's time on people are told.
+const SLOW: f64 = 2.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portcullis_client::v1::{Member, SealingObstacle, Token, Worker};
+    use portcullis_client::v1::{SealingObstacle, Token};
 
     fn worker(state: WorkerState) -> Worker {
         Worker {
@@ -193,8 +202,8 @@ mod tests {
                     state: MemberState::Ready as i32,
                     outstanding: 12,
                     worker_starts: 2,
-                    breaker: BreakerState::Closed as i32,
-                    slowness: 1.0,
+                    breaker: BreakerState::HalfOpen as i32,
+                    slowness: 2.5,
                     workers: vec![worker(WorkerState::Ready), worker(WorkerState::Ready)],
                     token: Some(Token {
                         label: "ops".into(),
@@ -221,9 +230,10 @@ mod tests {
             status_text(&cluster),
             "domain epoch 1, fingerprint 5f3a\n\
              \n\
-             MEMBER  STATE    WORKERS  BREAKER  SLOWNESS  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
-             a       ready    2/2      closed   1.0       12           2       ops    0a1b    -\n\
-             b       stopped  0/1      closed   1.0       0            3       -      -       the PIN is wrong: correct it and resume the member"
+             MEMBER  STATE    WORKERS  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
+             a       ready    2/2      12           2       ops    0a1b    it failed at what others did, and is on trial; \
+             it takes 2.5 times as long as the cluster\n\
+             b       stopped  0/1      0            3       -      -       the PIN is wrong: correct it and resume the member"
         );
     }
 
@@ -249,8 +259,8 @@ mod tests {
             status_text(&cluster),
             "domain epoch 1, fingerprint 5f3a\n\
              \n\
-             MEMBER  STATE  WORKERS  BREAKER  SLOWNESS  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
-             a       ready  1/1      closed   1.0       0            0       -      -       -\n\
+             MEMBER  STATE  WORKERS  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
+             a       ready  1/1      0            0       -      -       -\n\
              a cannot hold wrapped keys: the token has no AES key wrap [NO_KEY_WRAP]"
         );
     }

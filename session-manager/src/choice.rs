@@ -38,7 +38,7 @@ impl Core {
 
     /// A member that could be given an operation now; it is given none.
     pub fn suggest(&mut self, now: Instant, needs: &Needs, lane: Lane) -> Result<MemberIndex, Refusal> {
-        let attempts = Attempts::new((now + NO_RETURN).into());
+        let attempts = Attempts::new((now + LONGEST).into());
         let chosen = self.pick(now, needs, lane, &attempts)?;
         Ok(MemberIndex(chosen.member))
     }
@@ -237,12 +237,13 @@ fn kind(needs: &Needs, lane: Lane) -> Kind {
 }
 
 fn clamp(wait: Duration, at_least: Duration) -> Duration {
-    wait.clamp(at_least, NO_RETURN)
+    wait.clamp(at_least, LONGEST)
 }
 
 /// Waits are known roughly: only what would wait so many times longer than it may is refused for that.
 const DOUBT: u32 = 2;
 const FULL_RETRY: Duration = Duration::from_millis(100);
 const USUAL_START: Duration = Duration::from_millis(500);
-/// Where no member comes back by itself.
-const NO_RETURN: Duration = Duration::from_secs(30);
+/// Where no member comes back by itself: a person may bring one back at any time.
+const NO_RETURN: Duration = Duration::from_secs(5);
+const LONGEST: Duration = Duration::from_secs(30);

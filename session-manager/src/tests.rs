@@ -664,7 +664,7 @@ fn where_none_is_ready_the_delay_says_when_one_may_be() {
     let Err(Refusal::NoneReady { retry_after }) = admit(&mut core, now) else {
         panic!("one is ready")
     };
-    assert_eq!(retry_after, Duration::from_secs(30), "it does not come back by itself");
+    assert_eq!(retry_after, Duration::from_secs(5), "it does not come back by itself");
 }
 
 #[test]

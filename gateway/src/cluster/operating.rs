@@ -93,8 +93,10 @@ impl Cluster {
             match self.member(&wanted.name) {
                 None => {
                     let index = {
+                        let slot = MemberSlot::new(wanted.clone());
+                        self.telemetry.metrics().member_known(&slot.name);
                         let mut slots = self.members.write().unwrap_or_else(PoisonError::into_inner);
-                        slots.push(Arc::new(MemberSlot::new(wanted.clone())));
+                        slots.push(Arc::new(slot));
                         MemberIndex(slots.len() - 1)
                     };
                     tracing::info!(member = wanted.name, "a member is added");

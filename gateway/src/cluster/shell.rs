@@ -101,6 +101,9 @@ impl Cluster {
             beats: watch::Sender::new(0),
             principals: RandomState::new(),
         });
+        for slot in cluster.slots() {
+            cluster.telemetry.metrics().member_known(&slot.name);
+        }
         tokio::spawn(drive(Arc::downgrade(&cluster), queue));
         cluster
     }

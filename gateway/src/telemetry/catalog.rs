@@ -101,7 +101,7 @@ metrics! {
         "Workers that were started.";
     MEMBER_WORKERS = Gauge "portcullis.member.workers" ["{worker}"] by [MEMBER, STATE]:
         "Workers of a member in each state.";
-    MEMBER_SLOWNESS = Gauge "portcullis.member.slowness" ["1"] by [MEMBER]:
+    MEMBER_SLOWNESS = Gauge "portcullis.member.slowness" ["{ratio}"] by [MEMBER]:
         "How long a member takes for its work beside the cluster as a whole; 1 is as long.";
     BREAKER_STATE = Gauge "portcullis.member.breaker.state" ["{breaker}"] by [MEMBER, STATE]:
         "1 for the state of a member's breaker, 0 for the others: an open one keeps work away from a member that fails at it.";

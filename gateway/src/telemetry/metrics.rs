@@ -252,6 +252,17 @@ impl Metrics {
         self.retries.add(1, &[KeyValue::new(REASON, reason)]);
     }
 
+    /// There is a member: what counts its changes is there before the first.
+    pub fn member_known(&self, member: &Arc<str>) {
+        for state in [BreakerState::Closed, BreakerState::HalfOpen, BreakerState::Open] {
+            let attributes = [
+                KeyValue::new(MEMBER, Arc::clone(member)),
+                KeyValue::new(STATE, breaker_name(state)),
+            ];
+            self.breaker_changes.add(0, &attributes);
+        }
+    }
+
     /// A member's breaker came to another state.
     pub fn breaker_changed(&self, member: &Arc<str>, state: BreakerState) {
         let attributes = [

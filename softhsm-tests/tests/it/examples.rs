@@ -207,7 +207,7 @@ fn comes_back_when_the_gateway_says(example: &Example) {
     assert!(
         output
             .stderr
-            .contains("UNAVAILABLE HSM_UNAVAILABLE: trying again in 1 s\n"),
+            .contains("UNAVAILABLE HSM_UNAVAILABLE: trying again in 5 s\n"),
         "{output}"
     );
     let ring = format!("tour-{}", example.language);

@@ -155,17 +155,28 @@ async fn an_invalid_reload_changes_nothing_while_calls_go_on() {
 async fn what_needs_a_restart_is_said_by_name() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
-    cluster.edit_member("a", |member| drop(member.insert("weight".to_owned(), 2.into())));
     cluster.edit_tls(|tls| drop(tls.insert("address".to_owned(), "127.0.0.1:1".into())));
     gateway.hang_up();
     wait_for_reloads(&cluster, &["OK"]);
     let log = gateway.log();
-    for setting in ["\"member\"", "\"listen.tls.address\""] {
-        assert!(
-            log.contains(&format!("it needs a restart setting={setting}")),
-            "{setting}:\n{log}"
-        );
-    }
+    assert!(
+        log.contains("it needs a restart setting=\"listen.tls.address\""),
+        "{log}"
+    );
     assert!(!log.contains("setting=\"domain\""), "{log}");
     gateway.tls_client().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_configured_otherwise_gets_a_new_worker_before_the_old_one_goes() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    cluster.edit_member("a", |member| drop(member.insert("weight".to_owned(), 2.into())));
+    gateway.hang_up();
+    wait_for_reloads(&cluster, &["OK"]);
+    let member = gateway.wait_for_worker("a", 2).await;
+    assert_eq!((member.weight, member.worker_starts), (2, 2));
+    let log = gateway.log();
+    assert!(!log.contains("a member is down"), "{log}");
+    assert!(!log.contains("it needs a restart"), "{log}");
 }
