@@ -34,14 +34,15 @@ impl Cluster {
         let pin = self.pin_for(index, epoch).await?;
         let member = slot.settings.load_full();
         let events = self.events.clone();
-        let worker = Worker::spawn(
-            &member.name,
-            &member.environment,
-            &member.write_only_in,
+        slot.processes.send_modify(|processes| *processes += 1);
+        let worker = Worker::spawn(&member.name, &member.environment, &member.write_only_in, {
+            let slot = Arc::clone(&slot);
             move |reason| {
+                slot.processes.send_modify(|processes| *processes -= 1);
                 let _ = events.send(Event::Gone(index, epoch, reason));
-            },
-        )
+            }
+        })
+        .inspect_err(|_| slot.processes.send_modify(|processes| *processes -= 1))
         .map_err(|error| Trouble::Passing(format!("its worker cannot be started: {error}")))?;
         lock(&slot.workers).insert(epoch, Arc::clone(&worker));
         let open = RequestBody::Open(Open {

@@ -41,7 +41,12 @@ impl Cluster {
                 MemberState::Drained | MemberState::Fenced | MemberState::Removed
             )
         };
-        self.wait_until(member, drained, deadline).await
+        self.wait_until(member, drained, deadline).await?;
+        // Whoever drained it may want to work on the HSM now.
+        let slot = self.slot(member);
+        let mut processes = slot.processes.subscribe();
+        let ended = tokio::time::timeout_at(deadline.into(), processes.wait_for(|processes| *processes == 0)).await;
+        ended.map(drop).map_err(|_| ClusterError::DeadlinePassed)
     }
 
     /// Takes a member into service again that was drained, stopped or fenced, and returns when it serves or cannot.

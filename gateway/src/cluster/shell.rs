@@ -53,6 +53,8 @@ pub(super) struct MemberSlot {
     pub(super) workers: Mutex<BTreeMap<Epoch, Arc<Worker>>>,
     pub(super) opened: Mutex<Option<Opened>>,
     pub(super) pins: Mutex<MemberPins>,
+    // How many of its processes have not ended.
+    pub(super) processes: watch::Sender<usize>,
     // What each worker said of its loaded keys.
     pub(super) loaded_keys: Mutex<BTreeMap<Epoch, LoadedKeys>>,
 }
@@ -65,6 +67,7 @@ impl MemberSlot {
             workers: Mutex::default(),
             opened: Mutex::default(),
             pins: Mutex::default(),
+            processes: watch::Sender::new(0),
             loaded_keys: Mutex::default(),
         }
     }
