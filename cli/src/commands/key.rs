@@ -1,5 +1,6 @@
 //! `portcullis key`.
 
+use super::ring::{PAGE_SIZE, labels, note_unauthentic, repeatable};
 use crate::{
     arguments::{CreateKeyArguments, KeyCommand, PublicArguments},
     console::Console,
@@ -7,7 +8,6 @@ use crate::{
     failure::{Exit, Failure},
     name::{KeyTarget, RingName},
     output::{Destination, write_file},
-    ring::{PAGE_SIZE, labels, note_unauthentic, repeatable},
     table::{Table, fields},
     uses::{RequestedUses, purpose_word},
     words::word,

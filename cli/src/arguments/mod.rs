@@ -1,0 +1,174 @@
+//! The command line: a file for each group of commands, and what several have in `global`, `change` and `value`.
+
+mod change;
+mod cipher;
+mod cluster;
+mod global;
+mod key;
+mod random;
+mod ring;
+mod signature;
+mod value;
+
+pub(crate) use change::CreationArguments;
+pub(crate) use cipher::CipherArguments;
+pub(crate) use cluster::ClusterCommand;
+pub(crate) use global::GlobalArguments;
+pub(crate) use key::{CreateKeyArguments, KeyCommand, PublicArguments};
+pub(crate) use random::RandomArguments;
+pub(crate) use ring::RingCommand;
+pub(crate) use signature::{MessageArguments, SignArguments, VerifyArguments};
+
+use clap::{Parser, Subcommand};
+
+/// Use and operate a Portcullis gateway
+///
+/// A key is written RING/KEY, one version of it RING/KEY/VERSION, and a key ring RING.
+/// Full resource names (keyRings/RING/keys/KEY/versions/VERSION) are taken too.
+/// A FILE that is - means standard input or standard output.
+#[derive(Parser)]
+#[command(name = "portcullis", version, verbatim_doc_comment, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: GlobalArguments,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Create and list key rings
+    #[command(subcommand)]
+    Ring(RingCommand),
+    /// Create, list and show keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Sign a message or its digest
+    Sign(SignArguments),
+    /// Check a signature: exit code 0 if it is valid, 1 if it is not
+    Verify(VerifyArguments),
+    /// Encrypt up to 1 MiB under a symmetric key
+    Encrypt(CipherArguments),
+    /// Decrypt what `encrypt` made
+    Decrypt(CipherArguments),
+    /// Take random bytes from an HSM's generator
+    Random(RandomArguments),
+    /// Look at the HSM members behind the gateway
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   the signature is not valid
+  2   usage: the command line, or a file that it names
+  3   refused by the gateway: policy, state or input
+  4   not found
+  5   unavailable or timed out; a retry may help
+  6   no connection, or the credentials are not right
+  70  internal: a failure of the gateway or of this program";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::Form;
+    use clap::CommandFactory;
+    use portcullis_client::v1::KeyType;
+    use std::time::Duration;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        for line in [
+            "portcullis --json --timeout 2s ring list",
+            "portcullis ring list --json --timeout 2s",
+        ] {
+            let arguments = parse(line).expect(line);
+            assert_eq!(arguments.global.form(), Form::Json);
+            assert_eq!(arguments.global.timeout, Duration::from_secs(2));
+        }
+    }
+
+    #[test]
+    fn a_key_needs_only_its_type() {
+        let arguments = parse("portcullis key create demo/tls --type ec-p256").expect("a command");
+        let Command::Key(KeyCommand::Create(create)) = arguments.command else {
+            panic!("another command")
+        };
+        assert!(create.key_type == KeyType::EcP256);
+        assert!(create.mechanisms.is_empty() && create.purpose.is_none() && create.protection.is_none());
+        assert!(parse("portcullis key create demo/tls").is_err());
+        assert!(parse("portcullis key create demo/tls/1 --type ec-p256").is_err());
+    }
+
+    #[test]
+    fn a_label_that_is_given_twice_is_refused() {
+        let arguments =
+            parse("portcullis key create demo/tls --type ec-p256 --label a=1 --label a=2").expect("a command");
+        let Command::Key(KeyCommand::Create(create)) = arguments.command else {
+            panic!("another command")
+        };
+        assert!(
+            create
+                .creation
+                .labels()
+                .is_err_and(|failure| failure.to_string().contains("a is given twice"))
+        );
+    }
+
+    #[test]
+    fn a_message_or_a_digest_is_required_and_not_both() {
+        for line in [
+            "portcullis sign demo/tls --in -",
+            "portcullis sign demo/tls --in digest.bin --raw-digest",
+            "portcullis sign demo/tls --digest 00ff",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for line in [
+            "portcullis sign demo/tls",
+            "portcullis sign demo/tls --raw-digest",
+            "portcullis sign demo/tls --digest 00ff --in -",
+            "portcullis sign demo/tls --digest 00ff --raw-digest",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn associated_data_has_one_source() {
+        let command = "portcullis encrypt demo/data --in a --out b";
+        for more in ["", " --aad text", " --aad-file c", " --context a=b --context c="] {
+            assert!(parse(&format!("{command}{more}")).is_ok(), "{more}");
+        }
+        for more in [
+            " --aad text --aad-file c",
+            " --aad text --context a=b",
+            " --aad-file c --context a=b",
+        ] {
+            assert!(parse(&format!("{command}{more}")).is_err(), "{more}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_random_bytes_is_bounded() {
+        for (number, good) in [
+            ("0", false),
+            ("1", true),
+            ("65536", true),
+            ("65537", false),
+            ("x", false),
+        ] {
+            assert_eq!(parse(&format!("portcullis random {number}")).is_ok(), good, "{number}");
+        }
+    }
+}
