@@ -4,11 +4,14 @@ use crate::{
     Core,
     attempts::Attempts,
     breaker::BreakerState,
-    lanes::Ticket,
+    lanes::{Piece, Tempo, Ticket},
     lifecycle::SERVING,
     message::{Grant, Kind, MemberIndex, MemberState, Needs, Refusal, WorkerState},
 };
-use portcullis_hsm::worker::lane::Lane;
+use portcullis_hsm::{
+    algorithm::{Family, KeyType},
+    worker::lane::Lane,
+};
 use rand::RngExt;
 use std::time::{Duration, Instant};
 
@@ -183,7 +186,13 @@ impl Core {
         let member = &mut self.members[chosen.member];
         member.breaker.begin_trial(ticket);
         let worker = &mut member.workers[chosen.worker];
-        worker.lanes.add(now, lane, ticket, principal);
+        let tempo = tempo(needs, lane);
+        let piece = Piece {
+            ticket,
+            principal,
+            tempo,
+        };
+        worker.lanes.add(now, lane, piece);
         self.shares.add(lane, principal);
         Grant {
             member: MemberIndex(chosen.member),
@@ -192,6 +201,7 @@ impl Core {
             ticket,
             principal,
             kind: kind(needs, lane),
+            tempo,
         }
     }
 
@@ -199,7 +209,12 @@ impl Core {
     pub fn requeue(&mut self, now: Instant, grant: Grant) {
         if let Some(worker) = self.worker_in(grant.member, grant.epoch, &SERVING) {
             worker.lanes.remove(now, grant.lane, grant.ticket);
-            worker.lanes.add(now, grant.lane, grant.ticket, grant.principal);
+            let piece = Piece {
+                ticket: grant.ticket,
+                principal: grant.principal,
+                tempo: grant.tempo,
+            };
+            worker.lanes.add(now, grant.lane, piece);
         }
     }
 
@@ -223,6 +238,16 @@ impl Core {
             WorkerState::Stopped => None,
         };
         clamp(workers.filter_map(back).min().unwrap_or(NO_RETURN), USUAL_START)
+    }
+}
+
+/// How long an operation takes where nothing is wrong: RSA needs primes, which have to be found; other keys are numbers that are drawn.
+fn tempo(needs: &Needs, lane: Lane) -> Tempo {
+    let searches = |key_type: KeyType| matches!(key_type.family(), Family::Rsa(_));
+    match lane {
+        Lane::Uses => Tempo::Quick,
+        Lane::Generations if !needs.generates.is_none_or(searches) => Tempo::Quick,
+        Lane::Generations | Lane::Changes | Lane::Control => Tempo::Slow,
     }
 }
 

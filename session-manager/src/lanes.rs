@@ -31,13 +31,31 @@ pub struct LaneThreads {
     pub generations: u32,
 }
 
+/// How long a piece of work takes where nothing is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tempo {
+    /// As the use of a key does, or the drawing of a key that any number may be.
+    Quick,
+    /// As the search for primes does, or a change of token objects.
+    Slow,
+}
+
 /// How long a piece of work may take once it has begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Patience {
-    /// With the use of a key.
-    pub(super) uses: Duration,
-    /// With the generation of a key or a change of token objects.
-    pub(super) generations: Duration,
+    /// With what is quick.
+    pub(super) quick: Duration,
+    /// With what is slow.
+    pub(super) slow: Duration,
+}
+
+impl Patience {
+    pub(super) fn with(self, tempo: Tempo) -> Duration {
+        match tempo {
+            Tempo::Quick => self.quick,
+            Tempo::Slow => self.slow,
+        }
+    }
 }
 
 /// Work that is at it for too long.
@@ -54,16 +72,23 @@ pub(super) struct Hang {
 /// What a lane has begun and not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Begun {
-    pub(super) ticket: Ticket,
+    pub(super) piece: Piece,
     pub(super) since: Instant,
-    principal: Principal,
+}
+
+/// One piece of work, begun or waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) ticket: Ticket,
+    pub(super) principal: Principal,
+    pub(super) tempo: Tempo,
 }
 
 #[derive(Debug, Default)]
 struct LaneWork {
     threads: usize,
     begun: Vec<Begun>,
-    waiting: VecDeque<(Ticket, Principal)>,
+    waiting: VecDeque<Piece>,
     // How long its work took of late, in seconds; 0 before the first.
     usual: f64,
 }
@@ -83,8 +108,8 @@ impl Lanes {
     }
 
     /// Adds what came last.
-    pub(super) fn add(&mut self, now: Instant, lane: Lane, ticket: Ticket, principal: Principal) {
-        self.lane_mut(lane).add(now, ticket, principal);
+    pub(super) fn add(&mut self, now: Instant, lane: Lane, piece: Piece) {
+        self.lane_mut(lane).add(now, piece);
     }
 
     /// Takes out what was answered, and says how long it was at it, if it had begun.
@@ -127,9 +152,9 @@ impl Lanes {
     pub(super) fn principals(&self) -> impl Iterator<Item = (Lane, Principal)> + '_ {
         LANES.into_iter().flat_map(|lane| {
             let work = self.lane(lane);
-            let begun = work.begun.iter().map(|begun| begun.principal);
-            let waiting = work.waiting.iter().map(|(_, principal)| *principal);
-            begun.chain(waiting).map(move |principal| (lane, principal))
+            let begun = work.begun.iter().map(|begun| begun.piece);
+            let pieces = begun.chain(work.waiting.iter().copied());
+            pieces.map(move |piece| (lane, piece.principal))
         })
     }
 
@@ -146,44 +171,34 @@ impl Lanes {
 
     /// When the work that is at it for too long first will have been.
     pub(super) fn next_hang(&self, patience: Patience) -> Option<Hang> {
-        let of = |lane: &LaneWork, patience: Duration| {
-            lane.oldest().map(|begun| Hang {
-                at: begun.since + patience,
-                patience,
-                ticket: begun.ticket,
-            })
-        };
-        [
-            of(&self.uses, patience.uses),
-            of(&self.generations, patience.generations),
-            of(&self.changes, patience.generations),
-        ]
-        .into_iter()
-        .flatten()
-        .min_by_key(|hang| hang.at)
+        self.hangs(patience).min_by_key(|hang| hang.at)
     }
 
     /// The work that is at it for too long.
     pub(super) fn overdue(&self, now: Instant, patience: Patience) -> impl Iterator<Item = Ticket> + '_ {
-        let of = move |lane: &'_ LaneWork, patience: Duration| {
-            let overdue = lane.begun.iter().filter(move |begun| begun.since + patience <= now);
-            overdue.map(|begun| begun.ticket).collect::<Vec<_>>()
-        };
-        [
-            of(&self.uses, patience.uses),
-            of(&self.generations, patience.generations),
-            of(&self.changes, patience.generations),
-        ]
-        .into_iter()
-        .flatten()
+        self.hangs(patience)
+            .filter(move |hang| hang.at <= now)
+            .map(|hang| hang.ticket)
+    }
+
+    fn hangs(&self, patience: Patience) -> impl Iterator<Item = Hang> + '_ {
+        let begun = LANES.into_iter().flat_map(|lane| &self.lane(lane).begun);
+        begun.map(move |begun| {
+            let patience = patience.with(begun.piece.tempo);
+            Hang {
+                at: begun.since + patience,
+                patience,
+                ticket: begun.piece.ticket,
+            }
+        })
     }
 
     /// All work, begun or waiting.
     pub(super) fn tickets(&self) -> impl Iterator<Item = Ticket> + '_ {
         LANES.into_iter().flat_map(|lane| {
             let work = self.lane(lane);
-            let waiting = work.waiting.iter().map(|(ticket, _)| *ticket);
-            work.begun.iter().map(|begun| begun.ticket).chain(waiting)
+            let begun = work.begun.iter().map(|begun| begun.piece.ticket);
+            begun.chain(work.waiting.iter().map(|piece| piece.ticket))
         })
     }
 
@@ -206,31 +221,23 @@ impl Lanes {
 }
 
 impl LaneWork {
-    fn add(&mut self, now: Instant, ticket: Ticket, principal: Principal) {
+    fn add(&mut self, now: Instant, piece: Piece) {
         if self.begun.len() < self.threads {
-            self.begun.push(Begun {
-                ticket,
-                since: now,
-                principal,
-            });
+            self.begun.push(Begun { piece, since: now });
         } else {
-            self.waiting.push_back((ticket, principal));
+            self.waiting.push_back(piece);
         }
     }
 
     fn remove(&mut self, now: Instant, ticket: Ticket) -> Option<Duration> {
-        if let Some(at) = self.begun.iter().position(|begun| begun.ticket == ticket) {
+        if let Some(at) = self.begun.iter().position(|begun| begun.piece.ticket == ticket) {
             let begun = self.begun.swap_remove(at);
-            if let Some((next, principal)) = self.waiting.pop_front() {
-                self.begun.push(Begun {
-                    ticket: next,
-                    since: now,
-                    principal,
-                });
+            if let Some(piece) = self.waiting.pop_front() {
+                self.begun.push(Begun { piece, since: now });
             }
             return Some(now.saturating_duration_since(begun.since));
         }
-        if let Some(at) = self.waiting.iter().position(|(one, _)| *one == ticket) {
+        if let Some(at) = self.waiting.iter().position(|piece| piece.ticket == ticket) {
             self.waiting.remove(at);
         }
         None
@@ -250,8 +257,8 @@ mod tests {
     use super::*;
 
     const PATIENCE: Patience = Patience {
-        uses: Duration::from_secs(10),
-        generations: Duration::from_secs(60),
+        quick: Duration::from_secs(10),
+        slow: Duration::from_secs(60),
     };
 
     fn lanes() -> Lanes {
@@ -259,6 +266,14 @@ mod tests {
             uses: 2,
             generations: 1,
         })
+    }
+
+    fn piece(ticket: u64, tempo: Tempo) -> Piece {
+        Piece {
+            ticket: Ticket(ticket),
+            principal: Principal::GATEWAY,
+            tempo,
+        }
     }
 
     fn next(lanes: &Lanes) -> Option<(Instant, Duration)> {
@@ -270,12 +285,12 @@ mod tests {
         let (mut lanes, start) = (lanes(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         for ticket in 0..3 {
-            lanes.add(at(0), Lane::Uses, Ticket(ticket), Principal::GATEWAY);
+            lanes.add(at(0), Lane::Uses, piece(ticket, Tempo::Quick));
         }
-        assert_eq!(next(&lanes), Some((at(10), PATIENCE.uses)));
+        assert_eq!(next(&lanes), Some((at(10), PATIENCE.quick)));
         lanes.remove(at(4), Lane::Uses, Ticket(0));
         lanes.remove(at(5), Lane::Uses, Ticket(1));
-        assert_eq!(next(&lanes), Some((at(14), PATIENCE.uses)));
+        assert_eq!(next(&lanes), Some((at(14), PATIENCE.quick)));
         lanes.remove(at(6), Lane::Uses, Ticket(2));
         assert_eq!((next(&lanes), lanes.total()), (None, 0));
     }
@@ -284,24 +299,39 @@ mod tests {
     fn what_was_cancelled_before_it_began_keeps_nothing_waiting() {
         let (mut lanes, start) = (lanes(), Instant::now());
         for ticket in 0..4 {
-            lanes.add(start, Lane::Uses, Ticket(ticket), Principal::GATEWAY);
+            lanes.add(start, Lane::Uses, piece(ticket, Tempo::Quick));
         }
         lanes.remove(start, Lane::Uses, Ticket(2));
         let later = start + Duration::from_secs(1);
         lanes.remove(later, Lane::Uses, Ticket(0));
         lanes.remove(later, Lane::Uses, Ticket(1));
         assert_eq!(lanes.len(Lane::Uses), 1);
-        assert_eq!(next(&lanes), Some((later + PATIENCE.uses, PATIENCE.uses)));
+        assert_eq!(next(&lanes), Some((later + PATIENCE.quick, PATIENCE.quick)));
     }
 
     #[test]
     fn generations_take_longer_than_uses_and_neither_waits_for_the_other() {
         let (mut lanes, start) = (lanes(), Instant::now());
-        lanes.add(start, Lane::Generations, Ticket(0), Principal::GATEWAY);
-        lanes.add(start, Lane::Generations, Ticket(1), Principal::GATEWAY);
-        assert_eq!(next(&lanes), Some((start + PATIENCE.generations, PATIENCE.generations)));
-        lanes.add(start, Lane::Uses, Ticket(2), Principal::GATEWAY);
-        assert_eq!(next(&lanes), Some((start + PATIENCE.uses, PATIENCE.uses)));
+        lanes.add(start, Lane::Generations, piece(0, Tempo::Slow));
+        lanes.add(start, Lane::Generations, piece(1, Tempo::Slow));
+        assert_eq!(next(&lanes), Some((start + PATIENCE.slow, PATIENCE.slow)));
+        lanes.add(start, Lane::Uses, piece(2, Tempo::Quick));
+        assert_eq!(next(&lanes), Some((start + PATIENCE.quick, PATIENCE.quick)));
         assert_eq!((lanes.len(Lane::Generations), lanes.len(Lane::Uses)), (2, 1));
+    }
+
+    #[test]
+    fn a_quick_generation_behind_a_slow_one_hangs_first() {
+        let mut lanes = Lanes::new(LaneThreads {
+            uses: 1,
+            generations: 2,
+        });
+        let start = Instant::now();
+        lanes.add(start, Lane::Generations, piece(0, Tempo::Slow));
+        let later = start + Duration::from_secs(1);
+        lanes.add(later, Lane::Generations, piece(1, Tempo::Quick));
+        assert_eq!(next(&lanes), Some((later + PATIENCE.quick, PATIENCE.quick)));
+        let overdue: Vec<_> = lanes.overdue(later + PATIENCE.quick, PATIENCE).collect();
+        assert_eq!(overdue, [Ticket(1)]);
     }
 }

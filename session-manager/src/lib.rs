@@ -1,7 +1,8 @@
 //! The decisions of the session manager: events and the time in, actions out. No sockets, clocks or threads.
 //!
 //! - [`message`]: what goes in and what comes out.
-//! - `lifecycle`: how workers come, serve, are replaced and go; `roll`: their replacement while they serve.
+//! - `lifecycle`: what events mean for the members and what is due at each; `places`: the workers that a member is to have; `roll`: their
+//!   replacement while they serve; `ending`: how a worker's life ends; `telling`: who is told of changes.
 //! - `choice`: where an operation runs; [`attempts`]: one operation over all its attempts.
 //! - `member`, `worker`: what is known of each; `lanes`: what a worker has to do; `pace`: how fast a member is;
 //!   [`breaker`]: whether it is given work; `shares`: how much one principal may take.
@@ -16,19 +17,22 @@
 pub mod attempts;
 pub mod breaker;
 mod choice;
+mod ending;
 mod lanes;
 mod lifecycle;
 mod member;
 pub mod message;
 mod pace;
+mod places;
 mod roll;
 pub mod settings;
 mod shares;
+mod telling;
 mod worker;
 
 pub use attempts::{Attempts, Errand};
 pub use breaker::BreakerState;
-pub use lanes::{LaneThreads, Ticket};
+pub use lanes::{LaneThreads, Tempo, Ticket};
 pub use message::{
     Abilities, Action, Epoch, Event, Grant, Kind, MemberIndex, MemberState, MemberStatus, Needs, Next, Outcome,
     Principal, Refusal, RollStatus, StateChange, Trouble, WorkerChange, WorkerState, WorkerStatus,

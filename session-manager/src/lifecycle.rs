@@ -1,16 +1,16 @@
-//! How workers come, serve, are replaced and go: what is to be done about each member now.
+//! What events mean for the members, and what is to be done about each of them now.
 
 use crate::{
     Core,
     breaker::{Breaker, BreakerState, Consequence},
     lanes::{Lanes, Patience},
     member::{Duty, Member},
-    message::{Action, Epoch, Event, MemberIndex, MemberState, StateChange, Trouble, WorkerChange, WorkerState},
+    message::{Action, Epoch, Event, MemberIndex, Trouble, WorkerState},
+    places::RELIEF,
     settings::MemberPlan,
     worker::Worker,
 };
-use portcullis_hsm::{domain::Fingerprint, record::Tag, worker::lane::Lane};
-use rand::RngExt;
+use portcullis_hsm::{domain::Fingerprint, record::Tag};
 use std::time::{Duration, Instant};
 
 impl Core {
@@ -189,21 +189,21 @@ impl Core {
 
     /// For how long at most nobody need look: what is begun meanwhile has no time to hang.
     pub fn longest_sleep(&self) -> Duration {
-        let Patience { uses, generations } = self.patience();
-        (uses.min(generations) / 2).min(SUSPICIOUS / 2)
+        let Patience { quick, slow } = self.patience();
+        (quick.min(slow) / 2).min(SUSPICIOUS / 2)
     }
 
     pub(super) fn patience(&self) -> Patience {
         Patience {
-            uses: self.settings.hang_after,
-            generations: self.settings.generation_hang_after,
+            quick: self.settings.hang_after,
+            slow: self.settings.generation_hang_after,
         }
     }
 
     /// How long a member may be at something. Where no other serves, its work has nowhere to go, and a stall of the whole machine
     /// must not end all members at once: then it has longer.
     fn patience_with(&self, index: MemberIndex) -> Patience {
-        let Patience { uses, generations } = self.patience();
+        let Patience { quick, slow } = self.patience();
         let serves = |(at, member): (usize, &Member)| at != index.0 && member.workers.iter().any(Worker::is_serving);
         let factor = if self.members.iter().enumerate().any(serves) {
             1
@@ -211,8 +211,8 @@ impl Core {
             ALONE
         };
         Patience {
-            uses: uses * factor,
-            generations: generations * factor,
+            quick: quick * factor,
+            slow: slow * factor,
         }
     }
 
@@ -223,100 +223,6 @@ impl Core {
         states: &[WorkerState],
     ) -> Option<&mut Worker> {
         self.members.get_mut(index.0)?.find_in(epoch, states)
-    }
-
-    /// Gives a member that serves as many places for workers as it is to have.
-    fn fill_places(&mut self, now: Instant, index: MemberIndex) {
-        let member = &mut self.members[index.0];
-        if member.duty != Duty::Serve {
-            return;
-        }
-        let lasting = |worker: &&mut Worker| worker.replaces.is_none() && worker.state != WorkerState::Retiring;
-        let places = member.workers.iter_mut().filter(lasting).count();
-        let wanted = member.plan.workers.max(1) as usize;
-        for _ in places..wanted {
-            let keys = member.plan.loaded_keys;
-            member.workers.push(Worker::new(now, keys, None));
-        }
-        if places > wanted {
-            // Those that serve stay rather than those that might.
-            member.workers.sort_by_key(|worker| !worker.is_serving());
-        }
-        for worker in member.workers.iter_mut().filter(lasting).skip(wanted) {
-            if worker.state == WorkerState::Ready {
-                worker.state = WorkerState::Retiring;
-            }
-        }
-    }
-
-    /// Lets workers end that have nothing to do and are to do nothing more.
-    fn empty_places(&mut self, index: MemberIndex, actions: &mut Vec<Action>) {
-        let member = &mut self.members[index.0];
-        let all = member.duty != Duty::Serve;
-        let mut places = 0;
-        let wanted = member.plan.workers.max(1) as usize;
-        member.workers.retain(|worker| {
-            let surplus = if worker.replaces.is_none() && worker.state != WorkerState::Retiring {
-                places += 1;
-                places > wanted
-            } else {
-                false
-            };
-            let ends = match worker.state {
-                WorkerState::Retiring => worker.lanes.total() == 0,
-                WorkerState::Ready => all && worker.lanes.total() == 0,
-                // A token may be lost if its worker is killed while it logs in.
-                WorkerState::Starting | WorkerState::Probing => false,
-                WorkerState::Down | WorkerState::Stopped => all || surplus,
-            };
-            if ends && worker.is_serving() {
-                actions.push(Action::End(index, worker.epoch));
-            }
-            !ends
-        });
-        if member.duty == Duty::Drain && member.workers.is_empty() {
-            member.duty = Duty::Rest;
-        }
-    }
-
-    /// Where a worker stands ready that is to take another's place, lets the other finish.
-    fn relieve(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
-        let member = &mut self.members[index.0];
-        for at in 0..member.workers.len() {
-            let successor = &member.workers[at];
-            let Some(old) = successor.replaces.filter(|_| successor.state == WorkerState::Ready) else {
-                continue;
-            };
-            let since = *member.workers[at].relieved.get_or_insert(now);
-            match member.find_in(old, &[WorkerState::Ready]) {
-                // Token objects have one writer: once it is let go the changes that come are refused until it has done what it has.
-                // So a moment is waited for in which it has none, but not for ever.
-                Some(worker)
-                    if worker.lanes.len(Lane::Changes) > 0 && now.saturating_duration_since(since) < RELIEF => {}
-                Some(worker) => {
-                    worker.state = WorkerState::Retiring;
-                    worker.since = now;
-                    self.settle_in(index, at);
-                    self.tell_worker(index, old, actions);
-                    return;
-                }
-                // It died meanwhile, and its place is free.
-                None => {
-                    let dead = [WorkerState::Down, WorkerState::Stopped];
-                    self.settle_in(index, at);
-                    self.members[index.0]
-                        .workers
-                        .retain(|worker| worker.epoch != old || !dead.contains(&worker.state));
-                    return;
-                }
-            }
-        }
-    }
-
-    fn settle_in(&mut self, index: MemberIndex, at: usize) {
-        let member = &mut self.members[index.0];
-        member.workers[at].replaces = None;
-        member.workers[at].relieved = None;
     }
 
     /// Ends workers that have been at something for too long, and probes those that look as if they might.
@@ -333,7 +239,7 @@ impl Core {
                 let reason = format!("an operation was not answered {:?} after it had begun", hang.patience);
                 core.retire(now, index, epoch, Trouble::Passing(reason), actions);
             } else if suspect_at(worker).is_some_and(|at| at <= now) {
-                worker.suspected = worker.lanes.oldest_use().map(|begun| begun.ticket);
+                worker.suspected = worker.lanes.oldest_use().map(|begun| begun.piece.ticket);
                 worker.act_at = Some(now);
             }
         });
@@ -489,209 +395,6 @@ impl Core {
             worker.act_at = Some(now);
         }
     }
-
-    /// Ends a worker because of trouble; it is started again unless the trouble lasts.
-    pub(super) fn retire(
-        &mut self,
-        now: Instant,
-        index: MemberIndex,
-        epoch: Epoch,
-        trouble: Trouble,
-        actions: &mut Vec<Action>,
-    ) {
-        actions.push(Action::Kill(index, epoch));
-        match self.judge_absence(now, index, trouble) {
-            Trouble::Passing(reason) | Trouble::Absent(reason) => self.go_down(now, index, epoch, reason, actions),
-            Trouble::Lasting(reason) => {
-                self.forget_work(index, epoch);
-                let Some(worker) = self.worker_in(index, epoch, &ALIVE) else {
-                    return;
-                };
-                worker.act_at = None;
-                if worker.is_serving() {
-                    actions.push(Action::LookForNewPin(index));
-                }
-                self.members[index.0].lasting = Some(reason.clone());
-                self.note_failed_replacement(index, epoch, &Trouble::Lasting(reason.clone()), actions);
-                self.set(now, index, epoch, WorkerState::Stopped, reason, actions);
-            }
-        }
-    }
-
-    /// A token that was there and is gone is waited for: somebody may put it back, and looking for it risks no PIN. One that never was
-    /// there, or is gone for too long, needs a person.
-    fn judge_absence(&mut self, now: Instant, index: MemberIndex, trouble: Trouble) -> Trouble {
-        let Trouble::Absent(reason) = trouble else {
-            return trouble;
-        };
-        let grace = self.settings.token_grace;
-        let member = &mut self.members[index.0];
-        let since = *member.absent_since.get_or_insert(now);
-        if !member.has_served {
-            return Trouble::Lasting(reason);
-        }
-        if now.saturating_duration_since(since) < grace {
-            return Trouble::Absent(reason);
-        }
-        Trouble::Lasting(format!(
-            "its token is gone and did not come back within {grace:?}: {reason}; restore the token, or make a new one and clone the \
-             domain to it, then resume the member"
-        ))
-    }
-
-    /// Ends all that a member has: it is not to be believed.
-    pub(super) fn fence(&mut self, index: MemberIndex, reason: String, actions: &mut Vec<Action>) {
-        let member = &mut self.members[index.0];
-        for worker in &member.workers {
-            if ALIVE.contains(&worker.state) {
-                actions.push(Action::Kill(index, worker.epoch));
-            }
-        }
-        let epochs: Vec<_> = member.workers.iter().map(|worker| worker.epoch).collect();
-        for epoch in epochs {
-            self.forget_work(index, epoch);
-        }
-        let member = &mut self.members[index.0];
-        member.workers.clear();
-        member.to_replace.clear();
-        member.disbelieve();
-        // What is no longer configured is not for a person to have serve again.
-        if member.duty != Duty::Leave {
-            member.duty = Duty::Fenced;
-            member.reason = reason;
-        }
-        self.fail_roll_of(index, actions);
-    }
-
-    pub(super) fn go_down(
-        &mut self,
-        now: Instant,
-        index: MemberIndex,
-        epoch: Epoch,
-        reason: String,
-        actions: &mut Vec<Action>,
-    ) {
-        self.forget_work(index, epoch);
-        let settings = self.settings;
-        let jitter = self.random.random_range(0.75..1.25);
-        // To look for a token that may come back costs little and risks nothing.
-        let longest = match self.members[index.0].absent_since {
-            Some(_) => settings.restart_pause_max.min(ABSENT_PAUSE_MAX),
-            None => settings.restart_pause_max,
-        };
-        let Some(worker) = self.worker_in(index, epoch, &ALIVE) else {
-            return;
-        };
-        let served_long = worker.is_serving() && now.saturating_duration_since(worker.since) >= LONG_LIFE;
-        worker.short_lives = if served_long {
-            0
-        } else {
-            worker.short_lives.saturating_add(1)
-        };
-        let doublings = worker.short_lives.saturating_sub(1).min(20);
-        let pause = settings.restart_pause.saturating_mul(1 << doublings).min(longest);
-        worker.act_at = Some(now + pause.mul_f64(jitter));
-        worker.relieved = None;
-        let retired = worker.state == WorkerState::Retiring;
-        self.note_failed_replacement(index, epoch, &Trouble::Passing(reason.clone()), actions);
-        self.set(now, index, epoch, WorkerState::Down, reason, actions);
-        if retired {
-            // Its successor serves already.
-            self.members[index.0].workers.retain(|worker| worker.epoch != epoch);
-        }
-    }
-
-    /// Takes what a life had out of the books: nobody will answer it.
-    fn forget_work(&mut self, index: MemberIndex, epoch: Epoch) {
-        let Some(at) = self.members[index.0].find(epoch) else {
-            return;
-        };
-        let lanes = std::mem::take(&mut self.members[index.0].workers[at].lanes);
-        for (lane, principal) in lanes.principals() {
-            self.shares.remove(lane, principal);
-        }
-        for ticket in lanes.tickets() {
-            self.members[index.0].breaker.end_trial(ticket);
-        }
-    }
-
-    fn set(
-        &mut self,
-        now: Instant,
-        index: MemberIndex,
-        epoch: Epoch,
-        to: WorkerState,
-        reason: String,
-        actions: &mut Vec<Action>,
-    ) {
-        let member = &mut self.members[index.0];
-        let Some(at) = member.find(epoch) else { return };
-        let worker = &mut member.workers[at];
-        worker.state = to;
-        worker.since = now;
-        // Why it went down stays to be seen until it serves again.
-        if !reason.is_empty() || to == WorkerState::Ready {
-            worker.reason = reason;
-        }
-        self.tell_worker(index, epoch, actions);
-    }
-
-    fn tell_worker(&self, index: MemberIndex, epoch: Epoch, actions: &mut Vec<Action>) {
-        let member = &self.members[index.0];
-        let Some(at) = member.find(epoch).filter(|_| member.workers.len() > 1) else {
-            return;
-        };
-        let worker = &member.workers[at];
-        actions.push(Action::TellWorker(WorkerChange {
-            member: index,
-            epoch,
-            to: worker.state,
-            reason: if worker.state == WorkerState::Ready {
-                String::new()
-            } else {
-                worker.reason.clone()
-            },
-        }));
-    }
-
-    /// Brings a member's state up to date with its workers, and tells if that changed.
-    fn show(&mut self, now: Instant, index: MemberIndex, actions: &mut Vec<Action>) {
-        let member = &mut self.members[index.0];
-        let to = member.state_now();
-        if to == member.state {
-            return;
-        }
-        let from = std::mem::replace(&mut member.state, to);
-        member.since = now;
-        match to {
-            MemberState::Ready | MemberState::Removed => member.reason.clear(),
-            MemberState::Down | MemberState::Stopped => {
-                let of_state = |worker: &&Worker| {
-                    let wanted = if to == MemberState::Down {
-                        WorkerState::Down
-                    } else {
-                        WorkerState::Stopped
-                    };
-                    worker.state == wanted && !worker.reason.is_empty()
-                };
-                if let Some(worker) = member.workers.iter().filter(of_state).max_by_key(|worker| worker.since) {
-                    member.reason.clone_from(&worker.reason);
-                }
-            }
-            // Why it went down stays to be seen until it serves again; why it was drained or fenced is known already.
-            _ => {}
-        }
-        let telling = match to {
-            MemberState::Starting | MemberState::Probing => String::new(),
-            _ => member.reason.clone(),
-        };
-        actions.push(Action::Tell(StateChange {
-            member: index,
-            from,
-            to,
-            reason: telling,
-        }));
-    }
 }
 
 /// Starts again what needed a person.
@@ -725,7 +428,7 @@ fn probe_target(member: &Member) -> Option<usize> {
 /// When a worker is to be probed out of its turn because a use takes so long.
 fn suspect_at(worker: &Worker) -> Option<Instant> {
     let oldest = worker.lanes.oldest_use()?;
-    let known = worker.suspected == Some(oldest.ticket) || worker.probing_since.is_some();
+    let known = worker.suspected == Some(oldest.piece.ticket) || worker.probing_since.is_some();
     (!known).then(|| oldest.since + SUSPICIOUS)
 }
 
@@ -733,19 +436,13 @@ pub(super) const DIED: &str = "its worker died";
 const ASKED: &str = "a person asked for it";
 const STARTING: [WorkerState; 2] = [WorkerState::Starting, WorkerState::Probing];
 pub(super) const SERVING: [WorkerState; 2] = [WorkerState::Ready, WorkerState::Retiring];
-const ALIVE: [WorkerState; 4] = [
+pub(super) const ALIVE: [WorkerState; 4] = [
     WorkerState::Starting,
     WorkerState::Probing,
     WorkerState::Ready,
     WorkerState::Retiring,
 ];
-/// A worker that served so long starts with the shortest pause when it dies.
-const LONG_LIFE: Duration = Duration::from_secs(10);
-/// The longest pause between two looks for a token that is missing.
-const ABSENT_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// So many times longer the only member that serves may be at something.
 pub(super) const ALONE: u32 = 3;
 /// A use that has been at it for so long has its worker probed.
 const SUSPICIOUS: Duration = Duration::from_secs(1);
-/// For so long a worker that is to be replaced may go on changing token objects.
-const RELIEF: Duration = Duration::from_secs(5);

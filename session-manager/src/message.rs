@@ -2,7 +2,7 @@
 
 use crate::{
     breaker::BreakerState,
-    lanes::{LaneThreads, Ticket},
+    lanes::{LaneThreads, Tempo, Ticket},
     settings::MemberPlan,
 };
 use portcullis_hsm::{
@@ -202,6 +202,8 @@ pub struct Grant {
     pub principal: Principal,
     /// What it is compared with.
     pub kind: Kind,
+    /// How long it takes where nothing is wrong.
+    pub tempo: Tempo,
 }
 
 /// How an attempt ended, as far as the core cares.

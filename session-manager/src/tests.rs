@@ -713,7 +713,7 @@ fn the_only_member_that_serves_has_longer_before_it_is_taken_to_hang() {
     }
     for worker in core.members.iter_mut().flat_map(|member| &mut member.workers) {
         worker.act_at = None;
-        worker.suspected = worker.lanes.oldest_use().map(|begun| begun.ticket);
+        worker.suspected = worker.lanes.oldest_use().map(|begun| begun.piece.ticket);
     }
     let now = now + SETTINGS.hang_after;
     let kills = |actions: &[Action]| actions.iter().filter(|one| matches!(one, Action::Kill(..))).count();
@@ -734,7 +734,7 @@ fn what_was_sent_again_with_its_key_has_not_begun_while_others_are_before_it() {
     core.requeue(now, first);
     assert_eq!(core.status(now)[0].outstanding, 3);
     let begun = core.members[0].workers[0].lanes.oldest_use().expect("work");
-    assert_ne!(begun.ticket, first.ticket);
+    assert_ne!(begun.piece.ticket, first.ticket);
     conclude(&mut core, now, first, Outcome::Served);
     assert_eq!((core.status(now)[0].outstanding, core.shares.total()), (2, 2));
 }

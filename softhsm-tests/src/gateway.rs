@@ -2,6 +2,7 @@
 
 use crate::{
     cluster::TestCluster,
+    process::Held,
     program::{LONG, PAUSE, SHORT, find_tool, wait_until, workspace_binary},
     wire::Wire,
     worker,
@@ -14,7 +15,6 @@ use rustix::process::Signal;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -449,14 +449,9 @@ impl Gateway {
             .join(relative)
     }
 
-    /// The process's memory in use, in KiB.
-    pub fn resident_memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("the process's status");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    /// What the process holds.
+    pub fn held(&self) -> Held {
+        Held::by(self.pid).expect("a process that runs")
     }
 }
 

@@ -15,7 +15,7 @@
 //! - [`drill`] is load with faults: callers whose every result is checked while members and gateways fail.
 //! - [`Adversary`] (`adversary`) runs the program `adversary`, which attacks a member by PKCS#11 alone.
 //! - [`Kryoptic`] (`kryoptic`) makes clusters of another kind of token.
-//! - `program` finds and runs programs, and waits for conditions.
+//! - [`Held`] (`process`) is what a process holds; `program` finds and runs programs, and waits for conditions.
 //!
 //! Functions here panic with a full message instead of returning errors: each failure is a failed test. What they start
 //! they end, also when a test panics.
@@ -35,6 +35,7 @@ mod http2;
 mod identity;
 mod kryoptic;
 mod material;
+mod process;
 mod program;
 mod refusal;
 mod scrape;
@@ -61,6 +62,7 @@ pub use material::{Material, OaepHash, kw_unwrap, kwp_unwrap, kwp_wrap, rsa_aes_
 pub use portcullis_faulty_module::{
     Counts, Crash, DIRECTORY_VARIABLE as FAULTY_MODULE_DIRECTORY, Fault, Function, Place, Rule,
 };
+pub use process::Held;
 pub use program::{
     LONG, Output, PORTCULLIS, SHORT, find_tool, openssl, run, run_with_input, temporary_directory, wait_until,
     workspace_binary,

@@ -13,6 +13,7 @@ use crate::{
 };
 use portcullis_hsm::algorithm::Mechanism;
 use portcullis_proto::v1;
+use prost::Message;
 use std::{convert::Infallible, sync::Arc, time::Instant};
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
@@ -78,15 +79,19 @@ pub(super) struct Call {
 
 impl Call {
     /// Begins a call: the caller is known, nothing is decided.
-    pub(super) fn begin<T>(gateway: &Arc<Gateway>, action: Action, request: Request<T>) -> Result<(Self, T), Status> {
+    pub(super) fn begin<T: Message>(
+        gateway: &Arc<Gateway>,
+        action: Action,
+        request: Request<T>,
+    ) -> Result<(Self, T), Status> {
         let caller = Caller::of(gateway, &request)?;
-        let call = Self::of(gateway, caller, action).map_err(Refused::into_status)?;
+        let call = Self::of(gateway, caller, action, request.get_ref().encoded_len()).map_err(Refused::into_status)?;
         Ok((call, request.into_inner()))
     }
 
-    /// Begins a call of a caller who is known, unless that caller's certificate has come to its end, or the caller asks for
-    /// more than its share.
-    pub(super) fn of(gateway: &Arc<Gateway>, caller: Caller, action: Action) -> Result<Self, Refused> {
+    /// Begins a call of a caller who is known with a request of so many bytes, unless that caller's certificate has come to its
+    /// end, or the caller asks for more than its share.
+    pub(super) fn of(gateway: &Arc<Gateway>, caller: Caller, action: Action, bytes: usize) -> Result<Self, Refused> {
         let (request_id, entry) = caller.entry(action.name());
         let mut call = Self {
             gateway: Arc::clone(gateway),
@@ -106,7 +111,7 @@ impl Call {
         let quota = gateway.limits().principal;
         match gateway
             .quotas
-            .admit(call.peer.principal.as_str(), quota, Instant::now())
+            .admit(call.peer.principal.as_str(), bytes, quota, Instant::now())
         {
             Ok(place) => call.place = Some(place),
             Err(exceeded) => return Err(call.refuse(exceeded.into())),

@@ -78,7 +78,7 @@ impl Caller {
         let quota = gateway.limits().principal;
         let admitted = gateway
             .quotas
-            .admit(self.peer.principal.as_str(), quota, Instant::now());
+            .admit(self.peer.principal.as_str(), 0, quota, Instant::now());
         let error = match (self.peer.ended(), admitted) {
             (Some(reason), _) => reason.into(),
             (None, Err(exceeded)) => exceeded.into(),

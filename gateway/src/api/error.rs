@@ -302,7 +302,7 @@ impl From<ClusterError> for ApiError {
             ClusterError::ExportRefused(_) => Self::new(Reason::ExportRefused, message),
             ClusterError::DecryptionFailed => Self::decryption_failed(),
             ClusterError::NotAuthentic(_) => Self::new(Reason::RecordNotAuthentic, message),
-            ClusterError::Refused(_) | ClusterError::Protocol => {
+            ClusterError::Refused(_) | ClusterError::Unverifiable(_) | ClusterError::Protocol => {
                 tracing::error!(error = message, "an HSM member surprised the gateway");
                 Self::new(
                     Reason::Internal,
@@ -430,6 +430,11 @@ impl From<QuotaExceeded> for ApiError {
                 let message = "the principal has as many operations under way as limits.principal_concurrency allows";
                 Self::new(Reason::RateLimited, message).retry_after(SOON)
             }
+            QuotaExceeded::Bytes => {
+                let message = "the requests under way have as many bytes as limits.bytes_under_way allows in all, or half of \
+                               them for one principal";
+                Self::new(Reason::RateLimited, message).retry_after(SOON)
+            }
         }
     }
 }
@@ -448,7 +453,7 @@ impl From<UseError> for ApiError {
 }
 
 /// A retry may find that other operations of the principal have ended.
-const SOON: Duration = Duration::from_millis(50);
+pub(super) const SOON: Duration = Duration::from_millis(50);
 /// A retry may be made at once.
 const AT_ONCE: Duration = Duration::from_millis(10);
 const LONGEST_MESSAGE: usize = 400;

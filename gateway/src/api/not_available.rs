@@ -3,11 +3,12 @@
 use super::{Api, ApiError, Gateway, Reason, call::Call};
 use crate::policy::Action;
 use portcullis_proto::v1;
+use prost::Message;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 /// Refuses a call that is laid out and not built.
-pub(super) fn refuse<T, R>(
+pub(super) fn refuse<T: Message, R>(
     gateway: &Arc<Gateway>,
     method: &'static str,
     request: Request<T>,

@@ -1,12 +1,16 @@
 //! Bounds on requests that are still arriving. They are buffered before it is known what they ask for, so they are bounded
 //! in time, for each connection, and in all.
 //!
-//! A request of one message is bounded as a whole. A stream is bounded message by message: it may be idle for as long as it
-//! likes, but not in the middle of a message.
+//! A connection's bound is on what its messages announce: one that does not fit is refused when it begins, and those that have begun
+//! arrive whole. Were it on what has come of them, many large ones would all be refused in their midst. The bound on all connections is
+//! on what has come: to announce costs nothing, and must not take the room of others.
+//!
+//! A request of one message is bounded in time as a whole, a stream message by message: it may be idle for as long as it likes, but not
+//! in the middle of a message.
 //!
 //! When the gateway stops, nothing is under way for a request that has not arrived: it is refused, unless its rest comes at once.
 
-use super::{STREAMS, ending::stopping};
+use super::{ApiError, Reason, STREAMS, ending::stopping, error::SOON};
 use crate::{identity::Peer, telemetry::RequestId};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -43,7 +47,7 @@ impl Receiving {
     /// Puts a request's body under the bounds.
     pub(crate) fn bound<B: Body + Unpin>(&self, request: http::Request<B>) -> http::Request<Arriving<B>> {
         let peer = request.extensions().get::<Arc<Peer>>().cloned();
-        let messages = STREAMS.contains(&request.uri().path()).then(Messages::default);
+        let is_stream = STREAMS.contains(&request.uri().path());
         let id = request
             .extensions()
             .get::<RequestId>()
@@ -51,11 +55,13 @@ impl Receiving {
         request.map(|body| Arriving {
             body,
             held: Held {
-                bytes: 0,
+                announced: 0,
+                came: 0,
                 peer,
                 all: Arc::clone(&self.all),
             },
-            messages,
+            messages: Messages::default(),
+            is_stream,
             patience: Box::pin(sleep(PATIENCE)),
             stop: self.stop.clone(),
             stopped: None,
@@ -68,8 +74,9 @@ impl Receiving {
 pub(crate) struct Arriving<B> {
     body: B,
     held: Held,
-    // Where one message ends and the next begins, if there may be many.
-    messages: Option<Messages>,
+    messages: Messages,
+    // Whether there may be many.
+    is_stream: bool,
     patience: Pin<Box<Sleep>>,
     stop: CancellationToken,
     request: Uuid,
@@ -83,7 +90,8 @@ struct Messages {
     // Of the prefix of the message that is arriving: a flag and four bytes of length.
     prefix: [u8; 5],
     prefix_length: usize,
-    // Bytes of the message that are still to come, once its prefix is there.
+    // The message's length, and how much of it is still to come, once its prefix is there.
+    length: usize,
     missing: usize,
 }
 
@@ -101,7 +109,8 @@ impl Messages {
                 bytes = &bytes[taken..];
                 if self.prefix_length == self.prefix.len() {
                     let [_, length @ ..] = self.prefix;
-                    self.missing = u32::from_be_bytes(length) as usize;
+                    self.length = u32::from_be_bytes(length) as usize;
+                    self.missing = self.length;
                 }
             } else {
                 let taken = bytes.len().min(self.missing);
@@ -115,6 +124,15 @@ impl Messages {
             }
         }
         Progress { ended, unfinished }
+    }
+
+    /// How many bytes the message that is arriving will have with its prefix, as far as that is known.
+    fn announced(&self) -> usize {
+        if self.prefix_length == self.prefix.len() {
+            self.prefix_length + self.length
+        } else {
+            self.prefix_length
+        }
     }
 
     /// Whether the next byte is the first of a message.
@@ -132,34 +150,34 @@ struct Progress {
     unfinished: usize,
 }
 
-/// The bytes that one request holds; given back when its body is done with.
+/// What one message takes of the bounds while it arrives; given back when it is there, or given up.
 struct Held {
-    bytes: usize,
+    announced: usize,
+    came: usize,
     peer: Option<Arc<Peer>>,
     all: Arc<AtomicUsize>,
 }
 
 impl Held {
-    fn take(&mut self, bytes: usize) -> Result<(), Status> {
-        self.bytes += bytes;
+    /// Whether there is room for so many more bytes of a message that will have so many in all.
+    fn take(&mut self, bytes: usize, announced: usize) -> bool {
+        let more = announced.min(MOST_OF_A_CONNECTION).saturating_sub(self.announced);
+        self.announced += more;
+        self.came += bytes;
         let all = self.all.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let here = self
             .peer
             .as_ref()
-            .map_or(0, |peer| peer.arriving.fetch_add(bytes, Ordering::Relaxed) + bytes);
-        if here > MOST_OF_A_CONNECTION || all > MOST_IN_ALL {
-            return Err(Status::resource_exhausted(
-                "too many bytes of unfinished requests are arriving",
-            ));
-        }
-        Ok(())
+            .map_or(0, |peer| peer.arriving.fetch_add(more, Ordering::Relaxed) + more);
+        // A message that has begun ends, whatever else is announced after it.
+        (more == 0 || here <= MOST_OF_A_CONNECTION) && all <= MOST_IN_ALL
     }
 
     fn give_back(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        self.all.fetch_sub(bytes, Ordering::Relaxed);
+        let (announced, came) = (std::mem::take(&mut self.announced), std::mem::take(&mut self.came));
+        self.all.fetch_sub(came, Ordering::Relaxed);
         if let Some(peer) = &self.peer {
-            peer.arriving.fetch_sub(bytes, Ordering::Relaxed);
+            peer.arriving.fetch_sub(announced, Ordering::Relaxed);
         }
     }
 }
@@ -192,19 +210,21 @@ impl<B> Arriving<B> {
 
     /// Counts bytes that came, and no longer those of messages that are complete.
     fn note(&mut self, data: &Bytes) -> Result<(), Status> {
-        let Some(messages) = &mut self.messages else {
-            return self.held.take(data.len());
-        };
-        let begins = messages.is_between();
-        let Progress { ended, unfinished } = messages.take(data);
+        let begins = self.messages.is_between();
+        let Progress { ended, unfinished } = self.messages.take(data);
         if ended {
             self.held.give_back();
         }
-        if begins || ended {
+        if self.is_stream && (begins || ended) {
             // The patience is for one message.
             self.patience.as_mut().reset(Instant::now() + PATIENCE);
         }
-        self.held.take(unfinished)
+        if self.held.take(unfinished, self.messages.announced()) {
+            return Ok(());
+        }
+        let message = "too many bytes of requests are arriving, on this connection or in all";
+        let error = ApiError::new(Reason::RequestsSaturated, message).retry_after(SOON);
+        Err(error.into_status(&self.request.to_string()))
     }
 }
 
@@ -222,7 +242,7 @@ where
         let this = self.get_mut();
         let frame = match Pin::new(&mut this.body).poll_frame(context) {
             Poll::Ready(frame) => frame,
-            Poll::Pending if this.messages.as_ref().is_some_and(Messages::is_between) => return Poll::Pending,
+            Poll::Pending if this.is_stream && this.messages.is_between() => return Poll::Pending,
             Poll::Pending => return this.poll_given_up(context).map(|status| Some(Err(status))),
         };
         if let Some(Ok(frame)) = &frame
@@ -294,27 +314,51 @@ mod tests {
         }
     }
 
+    /// The first pieces of a message of so many megabytes.
+    fn large(peer: &Arc<Peer>, megabytes: u32, pieces: usize) -> http::Request<Pieces> {
+        let prefix = [&[0][..], &(megabytes << 20).to_be_bytes()].concat();
+        let mut request = request(peer, pieces);
+        request.body_mut().0.push_front(Bytes::from(prefix));
+        request
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_connection_holds_so_much_and_gives_it_back() {
+    async fn a_connection_holds_so_much_of_which_all_arrives_and_what_does_not_fit_is_refused_when_it_begins() {
         let (receiving, peer) = (Receiving::new(&CancellationToken::new()), peer());
-        let mut first = receiving.bound(request(&peer, 20)).into_body();
-        for _ in 0..20 {
-            next(&mut first).await.expect("within the bound");
+        let mut bodies: Vec<_> = (0..6)
+            .map(|_| receiving.bound(large(&peer, 5, 5)).into_body())
+            .collect();
+        for body in &mut bodies {
+            next(body).await.expect("room for what it announces");
         }
-        let mut second = receiving.bound(request(&peer, 20)).into_body();
-        for _ in 0..12 {
-            next(&mut second).await.expect("within the bound");
-        }
-        let refused = next(&mut second).await.expect_err("beyond the bound");
+        let refused = next(&mut receiving.bound(large(&peer, 5, 5)).into_body()).await;
+        let refused = refused.expect_err("beyond the bound");
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        drop((first, second));
-        assert_eq!(
-            (
-                peer.arriving.load(Ordering::Relaxed),
-                receiving.all.load(Ordering::Relaxed)
-            ),
-            (0, 0)
-        );
+        assert!(refused.get_details_retry_info().is_some() && refused.get_details_error_info().is_some());
+        for body in &mut bodies {
+            for _ in 0..5 {
+                next(body).await.expect("a message that has begun");
+            }
+        }
+        drop(bodies);
+        let held = [&peer.arriving, &*receiving.all].map(|held| held.load(Ordering::Relaxed));
+        assert_eq!(held, [0, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_announced_on_some_connections_takes_no_room_of_others() {
+        let receiving = Receiving::new(&CancellationToken::new());
+        let mut silent = Vec::new();
+        for _ in 0..2 * MOST_IN_ALL / MOST_OF_A_CONNECTION {
+            let peer = peer();
+            let mut body = receiving.bound(large(&peer, 30, 1)).into_body();
+            next(&mut body).await.expect("the announcement");
+            silent.push(body);
+        }
+        let mut body = receiving.bound(large(&peer(), 20, 20)).into_body();
+        for _ in 0..=20 {
+            next(&mut body).await.expect("another's message");
+        }
     }
 
     #[test]
@@ -365,7 +409,8 @@ mod tests {
         }
         let idle = poll_fn(|context| Poll::Ready(Pin::new(&mut body).poll_frame(context).is_ready())).await;
         assert!(idle, "half a message has come");
-        assert_eq!(peer.arriving.load(Ordering::Relaxed), 500);
+        assert_eq!(peer.arriving.load(Ordering::Relaxed), 1005);
+        assert_eq!(receiving.all.load(Ordering::Relaxed), 500);
         let refused = next(&mut body).await.expect_err("the rest does not come");
         assert_eq!(refused.code(), tonic::Code::DeadlineExceeded);
         drop(body);

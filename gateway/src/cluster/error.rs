@@ -1,5 +1,6 @@
 //! Why the cluster did not do something.
 
+use crate::crypto::signature::VerifyError;
 use portcullis_hsm::worker::protocol::Obstacle;
 use std::time::Duration;
 
@@ -71,6 +72,9 @@ pub enum ClusterError {
     /// The HSM refused what the gateway thought was right.
     #[error("an HSM member refused the operation: {0}")]
     Refused(String),
+    /// A signature was made that no software here can check: it is not released, and no member is blamed for it.
+    #[error("the signature cannot be verified and is not released: {0}")]
+    Unverifiable(VerifyError),
     /// A member answered something else than was asked.
     #[error("an HSM member's worker answered out of turn")]
     Protocol,

@@ -9,7 +9,7 @@ use super::{
     operation::{ByMember, Key, bytes},
     shell::Cluster,
 };
-use crate::crypto::signature::{self, Encoding, Input};
+use crate::crypto::signature::{self, Encoding, Input, VerifyError};
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation},
     worker::protocol::{
@@ -17,7 +17,7 @@ use portcullis_hsm::{
         KeyWithData, Random, ReEncrypt, ReplyBody, RequestBody, Sign, VerifyMac,
     },
 };
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 /// Bytes that are wiped when they are dropped, with the member that gave them.
@@ -62,20 +62,15 @@ pub enum Release {
 }
 
 impl PublicKey<'_> {
-    /// Whether a signature is right. What no software here can verify is taken as it is.
-    fn accepts(&self, mechanism: Mechanism, data: &[u8], signature: &[u8]) -> bool {
+    /// Whether a signature over a digest, or over a message where the mechanism takes that, is right; ECDSA's in the form in which
+    /// HSMs sign.
+    fn accepts(&self, mechanism: Mechanism, data: &[u8], signature: &[u8]) -> Result<bool, VerifyError> {
         let input = match mechanism.signature_hash() {
             Some(_) => Input::Digest(data),
             None => Input::Message(data),
         };
         let PublicKey { key_type, info } = *self;
-        match signature::verify(key_type, mechanism, info, input, signature, Encoding::P1363) {
-            Ok(right) => right,
-            Err(error) => {
-                tracing::debug!(%error, "a signature is released unverified");
-                true
-            }
-        }
+        signature::verify(key_type, mechanism, info, input, signature, Encoding::P1363)
     }
 }
 
@@ -102,8 +97,12 @@ impl Cluster {
         public_key: PublicKey<'_>,
         errand: impl Into<Errand>,
     ) -> ByMember<Vec<u8>> {
+        // That a signature cannot be checked is not the member's fault: it must not be fenced for it.
+        let unverifiable = OnceLock::new();
         let is_right = |reply: &ReplyBody| match reply {
-            ReplyBody::Bytes(signature) => public_key.accepts(mechanism, data, signature),
+            ReplyBody::Bytes(signature) => public_key
+                .accepts(mechanism, data, signature)
+                .unwrap_or_else(|error| unverifiable.set(error).is_ok()),
             _ => false,
         };
         let check = Check {
@@ -111,8 +110,13 @@ impl Cluster {
             complaint: "it made a signature that the key's public half does not verify",
             is_right: &is_right,
         };
-        self.sign_or_mac(key, Operation::Sign, mechanism, data, errand, Some(check))
-            .await
+        let signature = self
+            .sign_or_mac(key, Operation::Sign, mechanism, data, errand, Some(check))
+            .await?;
+        match unverifiable.into_inner() {
+            Some(error) => Err(ClusterError::Unverifiable(error)),
+            None => Ok(signature),
+        }
     }
 
     /// Makes a message authentication code.

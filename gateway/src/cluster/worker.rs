@@ -56,11 +56,15 @@ pub struct UnderWay {
 
 /// A running worker. It is killed when the last share of it is dropped.
 pub struct Worker {
-    frames: mpsc::UnboundedSender<Zeroizing<Vec<u8>>>,
+    frames: mpsc::UnboundedSender<Frame>,
+    // Probes, which must not wait behind megabytes of other work.
+    urgent: mpsc::UnboundedSender<Frame>,
     pending: Arc<Mutex<Pending>>,
     next_id: AtomicU64,
     kill: Arc<Notify>,
 }
+
+type Frame = Zeroizing<Vec<u8>>;
 
 /// Who waits for which reply; `None` once the worker is gone.
 struct Pending(Option<HashMap<u64, oneshot::Sender<Answer>>>);
@@ -96,12 +100,13 @@ impl Worker {
             .spawn()?;
         let (reader, writer) = ours.into_split();
         let (frames, queue) = mpsc::unbounded_channel();
+        let (urgent, urgent_queue) = mpsc::unbounded_channel();
         let pending = Arc::new(Mutex::new(Pending(Some(HashMap::new()))));
         let kill = Arc::new(Notify::new());
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(repeat_log(member.to_owned(), stderr));
         }
-        tokio::spawn(send_frames(writer, queue));
+        tokio::spawn(send_frames(writer, queue, urgent_queue));
         tokio::spawn({
             let (pending, kill) = (Arc::clone(&pending), Arc::clone(&kill));
             async move {
@@ -116,6 +121,7 @@ impl Worker {
         });
         Ok(Arc::new(Self {
             frames,
+            urgent,
             pending,
             next_id: AtomicU64::new(1),
             kill,
@@ -133,6 +139,11 @@ impl Worker {
     pub fn send(&self, body: RequestBody, time_left: Option<Duration>) -> Result<UnderWay, RequestError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let time_left_us = time_left.map_or(0, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1));
+        // Everything else keeps its order: a cancellation comes after what it cancels, a stop after what is to be finished.
+        let frames = match body {
+            RequestBody::Probe(_) => &self.urgent,
+            _ => &self.frames,
+        };
         let frame = encode_frame(&Request {
             id,
             time_left_us,
@@ -146,7 +157,7 @@ impl Worker {
             Some(waiting) => waiting.insert(id, sender),
             None => return Err(RequestError::Gone),
         };
-        self.frames.send(frame).map_err(|_| RequestError::Gone)?;
+        frames.send(frame).map_err(|_| RequestError::Gone)?;
         Ok(UnderWay { id, answer: receiver })
     }
 
@@ -179,22 +190,43 @@ impl Drop for Worker {
     }
 }
 
-/// Writes frames until the socket closes; frames that wait are written together.
-async fn send_frames(mut writer: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Zeroizing<Vec<u8>>>) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, FRAMES_AT_ONCE).await > 0 {
-        let written = if let [frame] = batch.as_slice() {
+/// Writes frames until the socket closes: urgent ones first, and small ones that wait together.
+async fn send_frames(
+    mut writer: OwnedWriteHalf,
+    mut queue: mpsc::UnboundedReceiver<Frame>,
+    mut urgent: mpsc::UnboundedReceiver<Frame>,
+) {
+    let mut waiting = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            frame = urgent.recv() => match frame {
+                Some(frame) => waiting.push(frame),
+                None => return,
+            },
+            frame = queue.recv() => match frame {
+                Some(frame) => waiting.push(frame),
+                None => return,
+            },
+        }
+        let mut length: usize = waiting.iter().map(|frame: &Frame| frame.len()).sum();
+        while length < WRITTEN_TOGETHER
+            && let Ok(frame) = urgent.try_recv().or_else(|_| queue.try_recv())
+        {
+            length += frame.len();
+            waiting.push(frame);
+        }
+        let written = if let [frame] = waiting.as_slice() {
             writer.write_all(frame).await
         } else {
             // Of its whole length from the start: what grows leaves copies behind that nobody wipes.
-            let length = batch.iter().map(|frame| frame.len()).sum();
             let mut joined = Zeroizing::new(Vec::with_capacity(length));
-            for frame in &batch {
+            for frame in &waiting {
                 joined.extend_from_slice(frame);
             }
             writer.write_all(&joined).await
         };
-        batch.clear();
+        waiting.clear();
         if written.is_err() {
             return;
         }
@@ -261,5 +293,6 @@ fn lock(pending: &Mutex<Pending>) -> std::sync::MutexGuard<'_, Pending> {
 }
 
 const LONGEST_LINE: u64 = 4096;
-const FRAMES_AT_ONCE: usize = 64;
+/// Frames that wait are written together until they have so many bytes.
+const WRITTEN_TOGETHER: usize = 64 << 10;
 const EXIT_GRACE: Duration = Duration::from_millis(20);

@@ -141,6 +141,7 @@ fn read_limits(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Limits {
         principal: Quota {
             rate: limits.number("principal_rate", problems, 1..=10_000_000, 20_000),
             concurrency: limits.number("principal_concurrency", problems, 1..=1_000_000, 1024),
+            bytes: limits.size("bytes_under_way", problems, MAX_BYTES_UNDER_WAY, 256 << 20) as u64,
         },
         cached_keys: limits.number("cached_keys", problems, 1..=10_000_000, 100_000),
         connections: limits.number("connections", problems, 1..=1_000_000, 4096),
@@ -199,3 +200,5 @@ fn read_keys(root: &mut Section<'_>, problems: &mut Problems<'_>) -> KeySettings
 
 /// One signature in a hundred is verified although its key has proved itself.
 const VERIFIED_SHARE: f64 = 0.01;
+/// More than any machine has for this.
+const MAX_BYTES_UNDER_WAY: usize = 1 << 40;

@@ -1,6 +1,10 @@
 //! The public half of RSA: numbers that private keys are asked to work on, and encryption to recipients.
 
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
+use crypto_bigint::{
+    BoxedUint, Odd,
+    modular::{BoxedMontyForm, BoxedMontyParams},
+};
 use portcullis_hsm::public_key::rsa_components;
 use std::fmt;
 
@@ -8,6 +12,24 @@ use std::fmt;
 pub fn is_below_modulus(public_key: &[u8], number: &[u8]) -> bool {
     // Numbers of equal length compare as their bytes do.
     rsa_components(public_key).is_ok_and(|(modulus, _)| number.len() == modulus.len() && number < modulus.as_slice())
+}
+
+/// Whether a number (big-endian, as long as the modulus) is what a signature of the private key opens to: RSAVP1 (RFC 8017 section
+/// 5.2.2) without any padding. `None` if the public key is not one. All three are public, and the time taken depends on them.
+pub fn opens_to(public_key: &[u8], signature: &[u8], number: &[u8]) -> Option<bool> {
+    let (modulus, exponent) = rsa_components(public_key).ok()?;
+    if signature.len() != modulus.len() || signature >= modulus.as_slice() {
+        return Some(false);
+    }
+    let odd = Odd::new(BoxedUint::from_be_slice_vartime(&modulus)).into_option()?;
+    let signature = BoxedUint::from_be_slice(signature, odd.bits_precision()).ok()?;
+    let opened = BoxedMontyForm::new(signature, &BoxedMontyParams::new_vartime(odd))
+        .pow(&BoxedUint::from_be_slice_vartime(&exponent))
+        .retrieve()
+        .to_be_bytes();
+    // The library's numbers are of whole words, which may be longer than the modulus.
+    let start = opened.len() - modulus.len();
+    Some(opened[start..] == *number)
 }
 
 /// Somebody to whom secrets are encrypted by RSAES-OAEP with SHA-256, MGF1-SHA-256 and an empty label (RFC 8017).
@@ -91,5 +113,19 @@ mod tests {
         let short = rsa_public_key(&modulus, &[1, 0, 1]).expect("a key");
         assert_eq!(Recipient::read(&short).err(), Some(RecipientError::Size(2047)));
         assert_eq!(Recipient::read(b"no key").err(), Some(RecipientError::NotRsa));
+    }
+
+    #[test]
+    fn a_raw_signature_opens_to_what_was_signed_and_to_nothing_else() {
+        // 2^(2048) - 1 is odd, and with the exponent 3 a small number's cube is below it: no private key is needed to know the answer.
+        let key = rsa_public_key(&[0xff; 256], &[3]).expect("a key");
+        let number = |tail: &[u8]| [&vec![0; 256 - tail.len()][..], tail].concat();
+        let signature = number(&[7]);
+        assert_eq!(opens_to(&key, &signature, &number(&[1, 87])), Some(true));
+        assert_eq!(opens_to(&key, &signature, &number(&[1, 88])), Some(false));
+        assert_eq!(opens_to(&key, &signature[1..], &number(&[1, 87])), Some(false));
+        assert_eq!(opens_to(&key, &signature, &number(&[1, 87])[1..]), Some(false));
+        assert_eq!(opens_to(&key, &[0xff; 256], &number(&[])), Some(false));
+        assert_eq!(opens_to(b"no key", &signature, &signature), None);
     }
 }

@@ -1,5 +1,6 @@
 //! Verification in software, digests, and the two encodings of ECDSA signatures.
 
+use super::rsa;
 use aws_lc_rs::{
     digest::{self, Digest},
     signature::{self, UnparsedPublicKey, VerificationAlgorithm},
@@ -56,6 +57,9 @@ pub fn verify(
     encoding: Encoding,
 ) -> Result<bool, VerifyError> {
     let unsupported = VerifyError::Unsupported(key_type, mechanism);
+    if let (Mechanism::RsaRaw, Family::Rsa(_), Input::Message(number)) = (mechanism, key_type.family(), input) {
+        return rsa::opens_to(public_key, signature, number).ok_or(VerifyError::PublicKey);
+    }
     let algorithm = algorithm(key_type, mechanism).ok_or(unsupported)?;
     let info = PublicKeyInfo::from_der(public_key).map_err(|_| VerifyError::PublicKey)?;
     let key = UnparsedPublicKey::new(algorithm, info.key.raw_bytes());

@@ -10,7 +10,7 @@ use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation},
     worker::lane::Lane,
 };
-use portcullis_session_manager::{Attempts, Errand, Grant, Needs, Next, Outcome, Principal};
+use portcullis_session_manager::{Attempts, Errand, Grant, Needs, Next, Outcome, Principal, Tempo};
 use std::time::Duration;
 
 impl World {
@@ -109,6 +109,12 @@ impl World {
                 let threads = self
                     .process(grant.member, grant.epoch)
                     .map_or(1, |process| process.threads());
+                let is_slow = match self.callers[number].call.what {
+                    What::Use | What::RareUse => false,
+                    What::Create => number.is_multiple_of(2),
+                    What::CreateResident | What::Destroy => true,
+                };
+                assert_eq!(grant.tempo == Tempo::Slow, is_slow, "the patience with {grant:?}");
                 self.watch.granted(self.now, &grant, threads, &self.status);
                 self.after("admit");
                 Some(grant)
@@ -239,6 +245,8 @@ impl World {
         let (uses, generates) = match caller.call.what {
             What::Use => (vec![(Operation::Sign, Mechanism::EcdsaSha256)], None),
             What::RareUse => (vec![(Operation::Sign, Mechanism::Ed25519)], None),
+            // Some keys are drawn, others have to be searched for.
+            What::Create if number.is_multiple_of(2) => (Vec::new(), Some(KeyType::Rsa2048)),
             What::Create | What::CreateResident => (Vec::new(), Some(KeyType::EcP256)),
             What::Destroy => (Vec::new(), None),
         };

@@ -23,7 +23,9 @@ impl World {
         let its = |one: &&Process| (one.member, one.epoch) == (member, epoch);
         let rare = needs.uses.iter().any(|(_, mechanism)| *mechanism == Mechanism::Ed25519);
         debug_assert!(
-            needs.generates.is_none_or(|one| one == KeyType::EcP256),
+            needs
+                .generates
+                .is_none_or(|one| matches!(one, KeyType::EcP256 | KeyType::Rsa2048)),
             "all make these"
         );
         self.processes

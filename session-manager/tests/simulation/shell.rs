@@ -259,7 +259,7 @@ fn abilities(rich: bool, threads: u32) -> Abilities {
     }
     Abilities {
         uses,
-        generates: HashSet::from([KeyType::EcP256]),
+        generates: HashSet::from([KeyType::EcP256, KeyType::Rsa2048]),
         threads: LaneThreads {
             uses: threads,
             generations: 1,

@@ -3,7 +3,7 @@
 use crate::{process::at, world::SETTINGS};
 use portcullis_hsm::worker::lane::Lane;
 use portcullis_session_manager::{
-    BreakerState, Epoch, Grant, MemberIndex, MemberState, MemberStatus, Ticket, WorkerState,
+    BreakerState, Epoch, Grant, MemberIndex, MemberState, MemberStatus, Tempo, Ticket, WorkerState,
 };
 use std::{collections::VecDeque, time::Instant};
 
@@ -222,15 +222,13 @@ impl Life {
 
     /// From when on what is under way is at it for too long.
     fn hangs(&self, factor: u32) -> impl Iterator<Item = (Instant, Ticket)> + '_ {
-        let patience = [
-            SETTINGS.hang_after,
-            SETTINGS.generation_hang_after,
-            SETTINGS.generation_hang_after,
-        ];
-        self.lanes.iter().zip(patience).flat_map(move |(book, patience)| {
-            let patience = patience * factor;
-            let begun = book.begun.iter();
-            begun.map(move |(grant, since)| (*since + patience, grant.ticket))
+        let begun = self.lanes.iter().flat_map(|book| &book.begun);
+        begun.map(move |(grant, since)| {
+            let patience = match grant.tempo {
+                Tempo::Quick => SETTINGS.hang_after,
+                Tempo::Slow => SETTINGS.generation_hang_after,
+            };
+            (*since + patience * factor, grant.ticket)
         })
     }
 }

@@ -5,8 +5,11 @@
 #![expect(clippy::print_stdout, reason = "its tables are its output")]
 
 use anyhow::{Context, Result, bail};
-use portcullis_softhsm_tests::drill::{Latencies, Report, Scenario, Size, Stage, Throughput, Work, throughput};
-use std::{env, fs, time::Duration};
+use portcullis_softhsm_tests::{
+    Held,
+    drill::{Burden, Endured, Latencies, Pressure, Report, Scenario, Size, Stage, Throughput, Work, press, throughput},
+};
+use std::{env, time::Duration};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -16,6 +19,7 @@ async fn main() -> Result<()> {
         [] => scenarios(5, &[]).await,
         ["--runs", runs, names @ ..] => scenarios(runs.parse().context(USAGE)?, names).await,
         ["--soak", minutes] => soak(minutes.parse().context(USAGE)?).await,
+        ["--pressure", seconds] => pressure(seconds.parse().context(USAGE)?).await,
         ["--workers", seconds] => workers(seconds.parse().context(USAGE)?).await,
         _ => bail!("{USAGE}"),
     }
@@ -80,7 +84,7 @@ async fn soak(minutes: u64) -> Result<()> {
     let mut samples: Vec<[u64; 3]> = Vec::new();
     let time = Duration::from_secs(minutes * 60);
     let (report, kills) = Stage::soak(FULL_SIZE, time, |pid, _| {
-        samples.extend(held_by(pid));
+        samples.extend(Held::by(pid).map(|held| [held.memory, held.threads, held.descriptors]));
     })
     .await;
     let latencies = report.latencies();
@@ -115,15 +119,44 @@ async fn soak(minutes: u64) -> Result<()> {
     Ok(())
 }
 
-/// A process's memory in KiB, threads and descriptors.
-fn held_by(pid: u32) -> Option<[u64; 3]> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let number = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_ascii_whitespace().next()?.parse().ok()
-    };
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
-    Some([number("VmRSS:")?, number("Threads:")?, descriptors])
+/// Ten times what can be served, for so many seconds.
+async fn pressure(seconds: u64) -> Result<()> {
+    println!(
+        "| what is asked for | served/s | of before | refused | late | failed | served/s before | memory before | most memory |"
+    );
+    println!("| --- | --: | --: | --: | --: | --: | --: | --: | --: |");
+    for (burden, what) in [
+        (Burden::Signatures, "RSA-4096 signatures, ten times as many a second"),
+        (Burden::Megabytes, "encryptions of 1 MiB by ten times the callers"),
+    ] {
+        let Endured {
+            before,
+            under,
+            memory_before,
+            memory_most,
+        } = press(Pressure {
+            burden,
+            callers: FULL_SIZE.callers,
+            time: Duration::from_secs(seconds),
+            patience: None,
+        })
+        .await;
+        for failure in before.failed.iter().chain(&under.failed).take(3) {
+            complain(failure);
+        }
+        println!(
+            "| {what} | {:.0} | {:.0} % | {} | {} | {} | {:.0} | {} MiB | {} MiB |",
+            under.rate(),
+            100.0 * under.rate() / before.rate(),
+            under.refused,
+            before.late + under.late,
+            before.failed.len() + under.failed.len(),
+            before.rate(),
+            memory_before >> 10,
+            memory_most >> 10
+        );
+    }
+    Ok(())
 }
 
 /// What several workers pay; the median of three runs.
@@ -161,7 +194,8 @@ fn shown(time: Duration) -> String {
     }
 }
 
-const USAGE: &str = "usage: failover-drill [--runs NUMBER [SCENARIO]... | --soak MINUTES | --workers SECONDS]";
+const USAGE: &str =
+    "usage: failover-drill [--runs NUMBER [SCENARIO]... | --soak MINUTES | --pressure SECONDS | --workers SECONDS]";
 const FULL_SIZE: Size = Size {
     callers: 64,
     calls: 5_000,

@@ -6,12 +6,14 @@
 //! - [`Scenario`] (`scenario`): what goes wrong, how it is put right, and what must hold; `kills`, `tokens`, `modules` and
 //!   `operators` have them, by who or what makes the fault.
 //! - [`Throughput`] (`throughput`): how much is done in a second, by the number of workers.
+//! - [`Pressure`] (`pressure`): ten times as much as can be done.
 
 mod caller;
 mod kills;
 mod load;
 mod modules;
 mod operators;
+mod pressure;
 mod report;
 mod scenario;
 mod stage;
@@ -19,6 +21,7 @@ mod throughput;
 mod tokens;
 
 pub use load::{Load, Patience};
+pub use pressure::{Burden, Ends, Endured, Pressure, press};
 pub use report::{Latencies, Report};
 pub use scenario::{Scenario, Size};
 pub use stage::Stage;

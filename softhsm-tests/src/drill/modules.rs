@@ -9,7 +9,7 @@ use portcullis_client::v1::{Member, MemberState};
 use portcullis_faulty_module::{Function, Place, Rule};
 use std::time::Duration;
 
-pub(super) const SCENARIOS: [Scenario; 8] = [
+pub(super) const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "busy",
         what: "a module says CKR_DEVICE_MEMORY to all work but signatures",
@@ -48,7 +48,15 @@ pub(super) const SCENARIOS: [Scenario; 8] = [
         patience: Patience::None,
         faulty: true,
         prepare: |cluster, _| cluster.set_in_cluster("hang_after", "1s"),
-        play: |stage| Box::pin(hanging(stage)),
+        play: |stage| Box::pin(hanging_at(stage, Function::C_Sign)),
+    },
+    Scenario {
+        name: "generation-hang",
+        what: "the generation of a key pair does not come back",
+        patience: Patience::None,
+        faulty: true,
+        prepare: |cluster, _| cluster.set_in_cluster("hang_after", "1s"),
+        play: |stage| Box::pin(hanging_at(stage, Function::C_GenerateKeyPair)),
     },
     Scenario {
         name: "slow",
@@ -148,10 +156,10 @@ async fn fatal(stage: &mut Stage) {
     stage.mended();
 }
 
-async fn hanging(stage: &mut Stage) {
+async fn hanging_at(stage: &mut Stage, function: Function) {
     let before = stage.member().await.worker_starts;
     stage.fault();
-    let rule = stage.faulty().place(Rule::hang([Function::C_Sign]).first(1));
+    let rule = stage.faulty().place(Rule::hang([function]).first(1));
     stage.load.until("a hang", || stage.faulty().strikes(rule) > 0).await;
     stage.serves_again(before + 1).await;
     stage.mended();

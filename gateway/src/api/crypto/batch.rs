@@ -44,7 +44,7 @@ pub(super) async fn answer<B: Batch>(
     let items = batch.items();
     if let Err(error) = require_limits(gateway, items.len(), bytes) {
         // No item is looked at; one entry stands for all of them.
-        let call = Call::of(gateway, caller, B::Item::default().action()).map_err(Refused::into_status)?;
+        let call = Call::of(gateway, caller, B::Item::default().action(), 0).map_err(Refused::into_status)?;
         return call.conclude(Err(error)).await;
     }
     Ok(Response::new(B::respond(perform_all(gateway, &caller, items).await)))

@@ -27,12 +27,13 @@ use super::{
 };
 use crate::policy::Action;
 use portcullis_proto::v1::{self, crypto_service_server::CryptoService};
+use prost::Message;
 use std::{pin::Pin, sync::Arc};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// A request of the service, alone or among others.
-trait CryptoRequest: Send + Sized + 'static {
+trait CryptoRequest: Message + Sized + 'static {
     /// What it is answered with.
     type Response: Send + 'static;
 
@@ -46,7 +47,7 @@ trait CryptoRequest: Send + Sized + 'static {
 /// Does one thing for a caller; its audit entry is written when the answer is there.
 async fn perform<R: CryptoRequest>(gateway: &Arc<Gateway>, caller: Caller, request: R) -> Result<R::Response, Refused> {
     let is_one_of_several = caller.batch.is_some();
-    let result = match Call::of(gateway, caller, request.action()) {
+    let result = match Call::of(gateway, caller, request.action(), request.encoded_len()) {
         Ok(mut call) => {
             let result = request.run(&mut call).await;
             call.finish(result).await

@@ -4,6 +4,7 @@
 //! when they are told to, and then the same holds.
 
 mod burst;
+mod pressure;
 
 use portcullis_softhsm_tests::{
     LONG,
@@ -56,6 +57,7 @@ scenarios! {
     a_member_that_fails_at_everything_is_given_a_new_worker: "failing",
     a_member_that_needs_a_person_waits_for_one: "fatal",
     a_call_that_hangs_costs_its_worker_alone: "hang",
+    a_generation_that_hangs_costs_its_worker_alone: "generation-hang",
     a_slow_member_is_given_less: "slow",
     a_member_that_lies_is_fenced_before_its_first_signature_leaves: "lies",
     a_member_that_begins_to_lie_is_fenced_where_all_is_verified: "later-lies",

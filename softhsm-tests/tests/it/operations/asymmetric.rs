@@ -4,16 +4,17 @@ use portcullis_client::{
     Client, Code,
     v1::{
         AsymmetricDecryptRequest, AsymmetricDecryptResponse, DeriveSharedSecretRequest, DeriveSharedSecretResponse,
-        KeyOperation, KeyPurpose, KeyType, Mechanism, PublicKeyFormat,
+        KeyOperation, KeyPurpose, KeyType, Mechanism, MemberState, PublicKeyFormat, VerifyRequest, verify_request,
     },
 };
 use portcullis_softhsm_tests::{
-    Gateway, KeySpec, LONG, TestCluster, crc32c, create_key, create_ring, key_request, message_request, public_key,
-    refusal,
+    FaultyModule, Function, Gateway, KeySpec, LONG, Place, Rule, TestCluster, crc32c, create_key, create_ring,
+    key_request, message_request, public_key, refusal,
 };
 use rsa::{BoxedUint, Oaep, Pkcs1v15Encrypt, RsaPublicKey, pkcs8::DecodePublicKey, traits::PublicKeyParts};
 use sha1::Sha1;
 use sha2::Sha256;
+use std::time::Instant;
 use tonic::Status;
 
 const OAEP: [(KeyOperation, Mechanism); 1] = [(KeyOperation::Decrypt, Mechanism::RsaOaepSha1)];
@@ -241,9 +242,49 @@ async fn raw_signatures_are_numbers_below_the_modulus() {
     let answer = client.crypto().sign(message_request(&name, &number)).await;
     let signature = answer.expect("a signature").into_inner().signature;
     assert_eq!(power(&public, &signature), number);
+    let mut changed = number.clone();
+    changed[255] ^= 1;
+    for (message, valid) in [(&number, true), (&changed, false)] {
+        let request = VerifyRequest {
+            name: name.clone(),
+            input: Some(verify_request::Input::Message(message.clone().into())),
+            signature: signature.clone(),
+            ..Default::default()
+        };
+        let answer = client.crypto().verify(request).await.expect("a verdict").into_inner();
+        assert_eq!(answer.valid, valid);
+    }
     for wrong in [&number[1..], &[0xff; 256], &[]] {
         refusal(client.crypto().sign(message_request(&name, wrong)).await).is(Code::InvalidArgument, "FIELD_INVALID");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_raw_signature_that_is_wrong_is_not_released_and_its_member_is_fenced() {
+    const RAW: [(KeyOperation, Mechanism); 1] = [(KeyOperation::Sign, Mechanism::RsaRaw)];
+    const CKM_RSA_X_509: u64 = 0x3;
+    let cluster = TestCluster::new();
+    let module = FaultyModule::install(&cluster, "b");
+    let lies = module.place(Rule::flip_bit([Function::C_Sign], Place::Last).with_mechanism(CKM_RSA_X_509));
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await.with_deadline(LONG);
+    create_ring(&client, "ring").await;
+    let name = create_key(&client, "ring", "raw", KeySpec::wrapped(KeyType::Rsa2048, &RAW))
+        .await
+        .name;
+    let public = rsa_key(&client, &name).await;
+    let number = [&[0][..], &[0x42; 255]].concat();
+    let started = Instant::now();
+    while module.strikes(lies) == 0 {
+        assert!(started.elapsed() < LONG, "the member was never asked");
+        let answer = client.crypto().sign(message_request(&name, &number)).await;
+        assert_eq!(
+            power(&public, &answer.expect("a signature").into_inner().signature),
+            number
+        );
+    }
+    let fenced = gateway.wait_for_member("b", MemberState::Fenced).await;
+    assert!(fenced.reason.contains("signature"), "{}", fenced.reason);
 }
 
 const AGREE: [(KeyOperation, Mechanism); 1] = [(KeyOperation::Derive, Mechanism::Ecdh)];
