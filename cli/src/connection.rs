@@ -1,10 +1,18 @@
 //! The connection to the gateway.
 
 use crate::{arguments::GlobalArguments, failure::Failure};
-use portcullis_client::{Client, Credentials};
+use portcullis_client::{Client, Credentials, Endpoint};
 
 /// Connects as the command line and the environment say.
 pub(crate) async fn connect(global: &GlobalArguments) -> Result<Client, Failure> {
+    let (endpoint, credentials) = gateway(global)?;
+    Ok(Client::connect(endpoint, credentials)
+        .await?
+        .with_deadline(global.timeout))
+}
+
+/// Where the gateway is, and who connects.
+pub(crate) fn gateway(global: &GlobalArguments) -> Result<(Endpoint, Option<Credentials>), Failure> {
     let endpoint = global.endpoint.clone().ok_or_else(|| {
         Failure::Usage(
             "no endpoint: give --endpoint or set PORTCULLIS_ENDPOINT, to unix:PATH or https://HOST:PORT".to_owned(),
@@ -14,7 +22,5 @@ pub(crate) async fn connect(global: &GlobalArguments) -> Result<Client, Failure>
         (Some(cert), Some(key_file), Some(ca)) => Some(Credentials::new(cert, key_file, ca)),
         _ => None,
     };
-    Ok(Client::connect(endpoint, credentials)
-        .await?
-        .with_deadline(global.timeout))
+    Ok((endpoint, credentials))
 }

@@ -22,7 +22,7 @@ mod uses;
 mod words;
 
 use crate::{
-    arguments::Arguments,
+    arguments::{Arguments, Command},
     console::{Console, Form},
     failure::{Exit, Failure},
 };
@@ -43,6 +43,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments, console: Console) -> Result<Exit, Failure> {
+    if let Command::BenchHelper(helper) = arguments.command {
+        // It has threads and a runtime of its own.
+        return commands::bench::help(helper);
+    }
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

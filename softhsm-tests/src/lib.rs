@@ -75,4 +75,4 @@ pub use transfers::{
     shared_key_import,
 };
 pub use wire::Wire;
-pub use worker::is_running;
+pub use worker::{interrupt, is_running};

@@ -20,6 +20,7 @@ pub(crate) use ring::RingCommand;
 pub(crate) use signature::{MessageArguments, SignArguments, VerifyArguments};
 
 use clap::{Parser, Subcommand};
+use portcullis_bench::{BenchArguments, HELPER, Helper};
 
 /// Use and operate a Portcullis gateway
 ///
@@ -56,6 +57,13 @@ pub(crate) enum Command {
     /// Look at the HSM members behind the gateway
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Measure the gateway beside the PKCS#11 module that it uses
+    ///
+    /// Each run does one operation over and over: directly with the module, through the gateway, and with an echo that does nothing,
+    /// in turns. Keys that are made for it have the label `portcullis-bench` and are scheduled for destruction at the end.
+    Bench(Box<BenchArguments>),
+    #[command(name = HELPER, hide = true, subcommand)]
+    BenchHelper(Helper),
 }
 
 const EXIT_CODES: &str = "\

@@ -1,5 +1,6 @@
 //! The commands: each makes its calls and shows what came of them.
 
+pub(crate) mod bench;
 mod cipher;
 mod cluster;
 mod key;
@@ -25,6 +26,8 @@ pub(crate) async fn run(arguments: Arguments, console: Console) -> Result<Exit, 
         Command::Encrypt(arguments) => cipher::encrypt(&connect(global).await?, console, arguments).await,
         Command::Decrypt(arguments) => cipher::decrypt(&connect(global).await?, console, arguments).await,
         Command::Random(arguments) => random::run(&connect(global).await?, console, arguments).await,
+        Command::Bench(arguments) => bench::run(global, console, *arguments).await,
+        Command::BenchHelper(helper) => bench::help(helper),
         Command::Cluster(command) => cluster::run(&connect(global).await?, console, command).await,
     }
 }

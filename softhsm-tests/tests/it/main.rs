@@ -4,6 +4,7 @@
 
 mod audit;
 mod audit_of_changes;
+mod bench;
 mod canaries;
 mod command_line;
 mod configuration;

@@ -1,0 +1,266 @@
+//! The measurement from its beginning to its end.
+
+use crate::{
+    closed::{Window, closed},
+    creation,
+    direct::Direct,
+    echo::Echo,
+    error::Error,
+    machine::Machine,
+    open::{arrivals, open},
+    operation::{Mode, Operation},
+    plan::{OpenPlan, Plan},
+    report::{Curve, Group, Point, Report, Way},
+    sample::Sample,
+    through::{
+        Request, Route,
+        keys::{Cleaned, Keys},
+    },
+};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Measures what the plan says. `progress` gets a line for each step.
+///
+/// The keys that were made are scheduled for destruction at the end, whatever the end is: also after Ctrl-C and SIGTERM.
+///
+/// # Errors
+///
+/// Whatever keeps the measurement from being made; [`Error::Interrupted`] after Ctrl-C.
+pub async fn measure(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, Error> {
+    let mut stage = Stage::set(plan).await?;
+    let outcome = tokio::select! {
+        outcome = stage.measure(plan, progress) => outcome,
+        () = interruption() => Err(Error::Interrupted),
+    };
+    progress("destroying the keys");
+    let cleared = stage.clear().await;
+    let mut report = outcome?;
+    report.cleaned = cleared?;
+    Ok(report)
+}
+
+/// What takes part.
+struct Stage {
+    routes: Vec<Route>,
+    echoes: Vec<(Echo, Route)>,
+    direct: Option<Direct>,
+    keys: Keys,
+}
+
+impl Stage {
+    async fn set(plan: &Plan) -> Result<Self, Error> {
+        let mut routes = Vec::new();
+        for address in &plan.addresses {
+            routes.push(Route::connect(address, plan.connections, plan.deadline).await?);
+        }
+        let Some(first) = routes.first() else {
+            return Err(Error::Usage("no gateway is named".to_owned()));
+        };
+        let keys = Keys::in_ring(first.client(), &plan.ring).await?;
+        let repeatable = plan.operations.iter().any(|operation| operation.is_repeatable());
+        let direct = match &plan.direct {
+            Some(token) if repeatable => {
+                let label = format!("portcullis-bench-{}", keys.label());
+                Some(Direct::start(&plan.program, token, &label).await?)
+            }
+            _ => None,
+        };
+        let mut echoes = Vec::new();
+        if plan.echo && repeatable {
+            for route in &routes {
+                let echo = Echo::start(&plan.program, route.transport).await?;
+                let to_echo = Route::connect(echo.address(), plan.connections, plan.deadline).await?;
+                echoes.push((echo, to_echo));
+            }
+        }
+        Ok(Self {
+            routes,
+            echoes,
+            direct,
+            keys,
+        })
+    }
+
+    async fn measure(&mut self, plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, Error> {
+        let mut report = Report::new(Machine::here(), plan);
+        report.token = self.direct.as_ref().map(|direct| direct.description.clone());
+        for &operation in &plan.operations {
+            if operation.is_repeatable() {
+                self.measure_use(operation, plan, &mut report, progress).await?;
+            } else {
+                let groups = creation::measure(operation, plan, &self.routes, &self.keys, progress).await?;
+                report.groups.extend(groups);
+            }
+        }
+        Ok(report)
+    }
+
+    /// An operation that can be repeated with one key.
+    async fn measure_use(
+        &mut self,
+        operation: Operation,
+        plan: &Plan,
+        report: &mut Report,
+        progress: &dyn Fn(&str),
+    ) -> Result<(), Error> {
+        progress(&format!("{operation}: making keys"));
+        let key = self.keys.create(operation).await?;
+        let request = Request::new(operation, &key).ok_or_else(|| Error::Usage(format!("{operation} has no key")))?;
+        for (number, route) in self.routes.iter().enumerate() {
+            let proven = request.prove(route.client(), operation).await?;
+            if let Some((echo, _)) = self.echoes.get_mut(number) {
+                for &mode in &plan.modes {
+                    echo.answer(&proven, mode).await?;
+                }
+            }
+        }
+        let mut best = 1;
+        if let Some(direct) = &mut self.direct {
+            direct.prepare(operation).await?;
+            progress(&format!("{operation}: looking for the best number of sessions"));
+            best = direct.best_sessions(operation, search_window(plan)).await?;
+        }
+        let first = report.groups.len();
+        for &callers in &plan.callers {
+            let group = self
+                .measure_group(operation, callers, best, &request, plan, progress)
+                .await?;
+            report.groups.push(group);
+        }
+        if let Some(open_plan) = &plan.open {
+            let groups = &report.groups[first..];
+            let most = groups.iter().max_by_key(|group| group.callers);
+            let curves = self
+                .measure_curves(operation, most, open_plan, &request, plan, progress)
+                .await?;
+            report.curves.extend(curves);
+        }
+        Ok(())
+    }
+
+    /// Direct and all ways through, in turns, so that what disturbs the machine disturbs all of them.
+    async fn measure_group(
+        &mut self,
+        operation: Operation,
+        callers: usize,
+        best: usize,
+        request: &Request,
+        plan: &Plan,
+        progress: &dyn Fn(&str),
+    ) -> Result<Group, Error> {
+        let window = window(plan);
+        let sessions = if callers == 1 { 1 } else { best };
+        let mut group = Group::new(operation, callers);
+        group.sessions = self.direct.as_ref().map(|_| sessions);
+        for route in &self.routes {
+            for &mode in &plan.modes {
+                let count = mode.callers(callers);
+                group.ways.push(Way::new(route.transport, mode, count));
+            }
+        }
+        for repeat in 1..=plan.repeats {
+            progress(&format!(
+                "{operation}, {callers} callers: run {repeat} of {}",
+                plan.repeats
+            ));
+            if let Some(direct) = &mut self.direct {
+                group.direct.push(direct.run(operation, sessions, window).await?);
+            }
+            for (number, way) in group.ways.iter_mut().enumerate() {
+                let number = number / plan.modes.len();
+                let through = run(&self.routes[number], way, request, window).await?;
+                way.samples.push(through);
+                if let Some((_, route)) = self.echoes.get(number) {
+                    way.echo.push(run(route, way, request, window).await?);
+                }
+            }
+        }
+        Ok(group)
+    }
+
+    /// Latency against throughput, for every way that makes one call for one operation.
+    async fn measure_curves(
+        &self,
+        operation: Operation,
+        most: Option<&Group>,
+        open_plan: &OpenPlan,
+        request: &Request,
+        plan: &Plan,
+        progress: &dyn Fn(&str),
+    ) -> Result<Vec<Curve>, Error> {
+        let mut curves = Vec::new();
+        for route in &self.routes {
+            for &mode in plan.modes.iter().filter(|mode| **mode != Mode::Batch) {
+                let way = most.and_then(|group| group.way(route.transport, mode));
+                let closed_rate = way.and_then(Way::rate).map_or(0.0, |rate| rate.median);
+                let mut curve = Curve::new(operation, route.transport, mode);
+                curve.direct = most.and_then(Group::direct_rate).map(|rate| rate.median);
+                for rate in open_plan.rates(closed_rate) {
+                    progress(&format!("{operation}, {}, {mode}: {rate:.0}/s", route.transport));
+                    let mut samples = Vec::new();
+                    for _ in 0..plan.repeats {
+                        let callers = route.callers(mode, request, OPEN_CALLERS).await?;
+                        let (start, moments) = arrivals(rate, window(plan));
+                        samples.push(open(callers, moments, start, window(plan)).await);
+                    }
+                    curve.points.push(Point { rate, samples });
+                }
+                curves.push(curve);
+            }
+        }
+        Ok(curves)
+    }
+
+    /// Destroys all keys and ends the helpers; the first failure is told when all was tried.
+    async fn clear(self) -> Result<Cleaned, Error> {
+        let cleaned = self.keys.destroy().await;
+        let mut ended = Vec::new();
+        for (echo, _) in self.echoes {
+            ended.push(echo.end().await);
+        }
+        if let Some(direct) = self.direct {
+            ended.push(direct.end().await);
+        }
+        let cleaned = cleaned?;
+        ended.into_iter().collect::<Result<(), Error>>()?;
+        Ok(cleaned)
+    }
+}
+
+async fn run(route: &Route, way: &Way, request: &Request, window: Window) -> Result<Sample, Error> {
+    let callers = route.callers(way.mode, request, way.callers).await?;
+    Ok(closed(callers, window).await)
+}
+
+pub(crate) fn window(plan: &Plan) -> Window {
+    Window {
+        warm_up: plan.warm_up,
+        time: plan.time,
+    }
+}
+
+/// Shorter: it only has to tell which of several is the best.
+fn search_window(plan: &Plan) -> Window {
+    Window {
+        warm_up: plan.warm_up / 4,
+        time: (plan.time / 4).max(SHORTEST_SEARCH.min(plan.time)),
+    }
+}
+
+async fn interruption() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        pressed = tokio::signal::ctrl_c() => if pressed.is_err() {
+            std::future::pending().await
+        },
+    }
+}
+
+const SHORTEST_SEARCH: Duration = Duration::from_millis(250);
+
+/// How many calls of the open loop may be under way; those beyond that wait, and their waiting counts.
+const OPEN_CALLERS: usize = 512;
