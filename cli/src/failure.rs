@@ -1,6 +1,6 @@
 //! Why a command failed, what to do next, and the exit code.
 
-use portcullis_client::{Code, ConnectionError, CredentialsError, Error, Fault, Status};
+use portcullis_client::{Code, ConnectionError, CredentialsError, Error, Fault, Status, envelope::EnvelopeError};
 use serde_json::{Value, json};
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 use uuid::Uuid;
@@ -24,6 +24,9 @@ pub(crate) enum Failure {
         /// The request id of a creation, by which it can be repeated without creating twice.
         repeatable: Option<Uuid>,
     },
+    /// Encrypted data is not what its key and context made.
+    #[error("{what}: {error}")]
+    Sealed { what: String, error: Box<EnvelopeError> },
     /// Something that should not happen.
     #[error("{0}")]
     Internal(String),
@@ -43,10 +46,40 @@ fn help_with(reason: &str) -> Option<&'static str> {
     })
 }
 
+fn help_with_sealed(error: &EnvelopeError) -> Option<String> {
+    Some(match error {
+        EnvelopeError::OtherKey { found, .. } => format!("give {found} as the key"),
+        EnvelopeError::CutOff { .. } | EnvelopeError::Damaged { .. } | EnvelopeError::Trailing { .. } => {
+            "take it from a backup; a file gets no output, and what a pipe got is authentic as far as it goes"
+                .to_owned()
+        }
+        _ => return None,
+    })
+}
+
 impl Failure {
+    /// Of data that is sealed or opened: a source or destination that failed is told apart by who calls.
+    pub(crate) fn sealed(what: impl ToString, error: EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::Gateway(error) => error.into(),
+            EnvelopeError::Io(source) => Self::Input {
+                what: what.to_string(),
+                source,
+            },
+            error => Self::Sealed {
+                what: what.to_string(),
+                error: Box::new(error),
+            },
+        }
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) | Self::Input { .. } | Self::Output { .. } => Exit::Usage,
+            Self::Sealed { error, .. } => match **error {
+                EnvelopeError::OtherKey { .. } | EnvelopeError::TooLong { .. } => Exit::Usage,
+                _ => Exit::NotValid,
+            },
             Self::StandardOutput(_) | Self::Internal(_) => Exit::Internal,
             Self::Gateway { error, .. } => match &**error {
                 Error::Refused(_) => Exit::Refused,
@@ -61,8 +94,10 @@ impl Failure {
 
     /// What to do next, where that is not plain from the message.
     pub(crate) fn help(&self) -> Option<String> {
-        let Self::Gateway { error, repeatable } = self else {
-            return None;
+        let (error, repeatable) = match self {
+            Self::Gateway { error, repeatable } => (error, repeatable),
+            Self::Sealed { error, .. } => return help_with_sealed(error),
+            _ => return None,
         };
         let repeat = |first: &str| match repeatable {
             None => Some(first.to_owned()),
@@ -166,7 +201,7 @@ impl From<Status> for Failure {
 #[repr(u8)]
 pub(crate) enum Exit {
     Done = 0,
-    /// A signature is not valid.
+    /// A signature is not valid, or encrypted data was changed or cut off.
     NotValid = 1,
     Usage = 2,
     Refused = 3,

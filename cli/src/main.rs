@@ -3,7 +3,7 @@
 //! The way of a command: `arguments` parses the command line into types that cannot hold a wrong value (`name`,
 //! `words`, `uses`); `connection` connects; the command's own module in `commands` makes the call. `input` and `message`
 //! read what it works on, `output` writes files, `document` turns answers into JSON and `table` into text, and only
-//! `console` prints. `failure` says what went wrong, what to do next and with which code the program exits.
+//! `console` and `progress` print. `files` are trees of files, and files that are replaced. `failure` says what went wrong, what to do next and with which code the program exits.
 
 #![forbid(unsafe_code)]
 
@@ -13,10 +13,12 @@ mod connection;
 mod console;
 mod document;
 mod failure;
+mod files;
 mod input;
 mod message;
 mod name;
 mod output;
+mod progress;
 mod table;
 mod uses;
 mod words;
@@ -27,7 +29,12 @@ use crate::{
     failure::{Exit, Failure},
 };
 use clap::Parser;
-use std::process::ExitCode;
+use std::{alloc::System, process::ExitCode};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes all memory that is freed: data keys and plaintexts pass through buffers of TLS, HTTP/2 and protobuf.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

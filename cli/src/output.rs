@@ -1,14 +1,13 @@
 //! Files that a command writes: whole, or not at all.
 
-use crate::failure::Failure;
+use crate::{failure::Failure, files::NewFile};
 use std::{
     convert::Infallible,
-    fs::{self, OpenOptions},
-    io::{self, Write},
+    fs::{self, File, OpenOptions},
+    io::{self, Stdout, Write},
     path::{Path, PathBuf},
     str::FromStr,
 };
-use tempfile::NamedTempFile;
 
 /// Where a command's bytes go: a file, or standard output, written `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,43 +27,116 @@ impl FromStr for Destination {
     }
 }
 
-/// Writes a file: first a temporary one in the same directory, readable by its owner only, which then takes the name.
-/// What had the name before stays whole until then. A device or pipe is written to as it is.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    write(path, bytes).map_err(|source| Failure::Output {
-        path: path.to_owned(),
-        source,
-    })
+/// Where bytes go until there are no more of them.
+pub(crate) enum Output {
+    /// A file without a name yet, and the name that it takes at the end. What had the name before stays whole until then.
+    File {
+        new: NewFile,
+        name: PathBuf,
+        path: PathBuf,
+    },
+    /// A device or pipe, which is written to as it is.
+    Device {
+        file: File,
+        path: PathBuf,
+    },
+    Standard(Stdout),
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match fs::metadata(path) {
-        // The file behind a symbolic link is replaced, not the link.
-        Ok(found) if found.is_file() => replace(&fs::canonicalize(path)?, bytes),
-        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(_) => OpenOptions::new().write(true).open(path)?.write_all(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => replace(path, bytes),
-        Err(error) => Err(error),
+impl Output {
+    /// Opens a destination. A file is not there before [`finish`](Self::finish).
+    pub(crate) fn open(destination: &Destination) -> Result<Self, Failure> {
+        let path = match destination {
+            Destination::StandardOutput => return Ok(Self::Standard(io::stdout())),
+            Destination::File(path) => path,
+        };
+        open(path).map_err(|source| unwritable(path, source))
+    }
+
+    /// Ends it: a file takes its name.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        match self {
+            Self::File { new, name, path } => {
+                let taken = match name.file_name() {
+                    Some(name) => new.take_name(name),
+                    None => Err(io::ErrorKind::IsADirectory.into()),
+                };
+                taken.map_err(|source| unwritable(&path, source))
+            }
+            Self::Device { mut file, path } => file.flush().map_err(|source| unwritable(&path, source)),
+            Self::Standard(mut out) => out.flush().map_err(Failure::StandardOutput),
+        }
+    }
+
+    /// The file or device, if it is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, .. } | Self::Device { path, .. } => Some(path),
+            Self::Standard(_) => None,
+        }
+    }
+
+    /// Why it could not be written to.
+    pub(crate) fn failure(&self, source: io::Error) -> Failure {
+        match self {
+            Self::File { path, .. } | Self::Device { path, .. } => unwritable(path, source),
+            Self::Standard(_) => Failure::StandardOutput(source),
+        }
     }
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = NamedTempFile::with_prefix_in(".portcullis-", directory).map_err(without_its_name)?;
-    file.write_all(bytes).map_err(without_its_name)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File { new, .. } => new.file().write(bytes),
+            Self::Device { file, .. } => file.write(bytes),
+            Self::Standard(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File { .. } => Ok(()),
+            Self::Device { file, .. } => file.flush(),
+            Self::Standard(out) => out.flush(),
+        }
+    }
 }
 
-/// An error without the temporary file's name, which says nothing to whoever named another. `tempfile` puts it behind the cause.
-fn without_its_name(error: io::Error) -> io::Error {
-    match error.to_string().split_once(" at path ") {
-        Some((cause, _)) => io::Error::new(error.kind(), cause),
-        None => error,
+/// Writes a file whole, or not at all, readable by its owner only.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut output = Output::open(&Destination::File(path.to_owned()))?;
+    match output.write_all(bytes) {
+        Ok(()) => output.finish(),
+        Err(source) => Err(output.failure(source)),
+    }
+}
+
+fn open(path: &Path) -> io::Result<Output> {
+    let name = match fs::metadata(path) {
+        // The file behind a symbolic link is replaced, not the link.
+        Ok(found) if found.is_file() => fs::canonicalize(path)?,
+        Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        Ok(_) => {
+            return Ok(Output::Device {
+                file: OpenOptions::new().write(true).open(path)?,
+                path: path.to_owned(),
+            });
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(error),
+    };
+    Ok(Output::File {
+        new: NewFile::beside(&name)?,
+        name,
+        path: path.to_owned(),
+    })
+}
+
+fn unwritable(path: &Path, source: io::Error) -> Failure {
+    Failure::Output {
+        path: path.to_owned(),
+        source,
     }
 }
 

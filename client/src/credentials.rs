@@ -4,9 +4,12 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{
     fmt, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
+use x509_cert::der::Decode;
 use zeroize::Zeroizing;
 
 /// The paths of a client's certificate chain, its private key and the trust bundle for the gateway, all in PEM.
@@ -39,8 +42,11 @@ impl Credentials {
 
     /// Reads the files into the settings of a connection: TLS 1.3, HTTP/2, this client's certificate, and the trust
     /// bundle as the only authorities.
-    pub(crate) async fn load(&self) -> Result<ClientConfig, CredentialsError> {
+    pub(crate) async fn load(&self) -> Result<(ClientConfig, Loaded), CredentialsError> {
+        // Before the files are read: what changes meanwhile is seen as changed.
+        let stamps = self.stamps().await;
         let chain = certificates(&self.certificate_chain, CredentialsPart::CertificateChain).await?;
+        let loaded = Loaded::new(stamps, &chain);
         let key = self.load_private_key().await?;
         let roots = self.load_trust_bundle().await?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -50,7 +56,30 @@ impl Credentials {
             .with_client_auth_cert(chain, key)
             .map_err(|source| self.unusable(source))?;
         config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
-        Ok(config)
+        Ok((config, loaded))
+    }
+
+    /// Whether the files hold something else than what was loaded, as far as that can be told without reading the key.
+    pub(crate) async fn differ_from(&self, loaded: &Loaded) -> bool {
+        if self.stamps().await != loaded.stamps {
+            return true;
+        }
+        // At the end of a certificate's time nothing rests on what a file system says about its files.
+        loaded.is_ending()
+            && certificates(&self.certificate_chain, CredentialsPart::CertificateChain)
+                .await
+                .is_ok_and(|chain| chain.first() != loaded.certificate.as_ref())
+    }
+
+    async fn stamps(&self) -> [Option<Stamp>; 3] {
+        let mut stamps = [None; 3];
+        for (stamp, path) in stamps
+            .iter_mut()
+            .zip([&self.certificate_chain, &self.private_key, &self.trust_bundle])
+        {
+            *stamp = tokio::fs::metadata(path).await.ok().map(|found| Stamp::of(&found));
+        }
+        stamps
     }
 
     async fn load_private_key(&self) -> Result<PrivateKeyDer<'static>, CredentialsError> {
@@ -89,6 +118,63 @@ impl Credentials {
                 key,
                 source,
             },
+        }
+    }
+}
+
+/// What was read from the files for a connection.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    stamps: [Option<Stamp>; 3],
+    certificate: Option<CertificateDer<'static>>,
+    /// From when on it is about to expire.
+    ends: Option<SystemTime>,
+}
+
+impl Loaded {
+    fn new(stamps: [Option<Stamp>; 3], chain: &[CertificateDer<'static>]) -> Self {
+        let certificate = chain.first().cloned();
+        // A certificate that this cannot read is the gateway's to judge.
+        let parsed = certificate
+            .as_ref()
+            .and_then(|der| x509_cert::Certificate::from_der(der).ok());
+        let ends = parsed.map(|parsed| {
+            let validity = parsed.tbs_certificate().validity();
+            let (from, until) = (
+                validity.not_before.to_system_time(),
+                validity.not_after.to_system_time(),
+            );
+            let lifetime = until.duration_since(from).unwrap_or_default();
+            until - (lifetime / 10).min(LONGEST_ENDING)
+        });
+        Self {
+            stamps,
+            certificate,
+            ends,
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ends.is_some_and(|ends| SystemTime::now() >= ends)
+    }
+}
+
+/// What tells that a file is another one, or was written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(found: &std::fs::Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            length: found.len(),
+            changed: (found.ctime(), found.ctime_nsec()),
         }
     }
 }
@@ -192,6 +278,9 @@ async fn read(path: &Path, expected: CredentialsPart) -> Result<Vec<u8>, Credent
         })
 }
 
+/// A certificate is about to expire in the last tenth of its time, but not earlier than an hour before its end.
+const LONGEST_ENDING: Duration = Duration::from_secs(60 * 60);
+
 /// The name of HTTP/2 in TLS (RFC 9113).
 pub(crate) const ALPN_HTTP2: &[u8] = b"h2";
 
@@ -230,14 +319,28 @@ mod tests {
             self.credentials
                 .load()
                 .await
+                .map(|_| ())
                 .expect_err("the credentials are not usable")
         }
     }
 
     #[tokio::test]
     async fn usable_files_give_http2_settings() {
-        let config = Files::new().credentials.load().await.expect("usable");
+        let (config, _) = Files::new().credentials.load().await.expect("usable");
         assert_eq!(config.alpn_protocols, [b"h2".to_vec()]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_again_or_exchanged_is_noticed() {
+        let files = Files::new();
+        for name in ["client.pem", "client.key", "ca.pem"] {
+            let (_, loaded) = files.credentials.load().await.expect("usable");
+            assert!(!files.credentials.differ_from(&loaded).await, "{name}");
+            let (path, new) = (files.directory.path().join(name), files.directory.path().join("new"));
+            fs::copy(&path, &new).expect("a copy");
+            fs::rename(&new, &path).expect("in its place");
+            assert!(files.credentials.differ_from(&loaded).await, "{name}");
+        }
     }
 
     #[tokio::test]

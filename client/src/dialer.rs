@@ -3,12 +3,12 @@
 use crate::{
     client::CONNECT_TIMEOUT,
     connection::ConnectionError,
-    credentials::{ALPN_HTTP2, Credentials, CredentialsError},
+    credentials::{ALPN_HTTP2, Credentials, CredentialsError, Loaded},
     endpoint::{Address, Endpoint, HttpsAddress},
     error::Error,
     peer::{Watch, Watched},
 };
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream, lookup_host},
@@ -21,6 +21,8 @@ pub(crate) struct Dialer {
     endpoint: Endpoint,
     credentials: Option<Credentials>,
     watch: Watch,
+    /// What the newest connection read from the credentials' files.
+    loaded: Mutex<Option<Arc<Loaded>>>,
 }
 
 /// An open connection, ready for HTTP/2.
@@ -40,6 +42,7 @@ impl Dialer {
                 endpoint,
                 credentials,
                 watch,
+                loaded: Mutex::default(),
             }),
         }
     }
@@ -53,6 +56,15 @@ impl Dialer {
         Ok(Watched::new(stream, observer))
     }
 
+    /// Whether the credentials' files hold something else than what the newest connection was opened with.
+    pub(crate) async fn is_out_of_date(&self) -> bool {
+        let loaded = self.loaded().clone();
+        match (&self.credentials, loaded) {
+            (Some(credentials), Some(loaded)) => credentials.differ_from(&loaded).await,
+            _ => false,
+        }
+    }
+
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
@@ -61,6 +73,10 @@ impl Dialer {
         ConnectionError::NoAnswer {
             endpoint: self.endpoint.clone(),
         }
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, Option<Arc<Loaded>>> {
+        self.loaded.lock().unwrap_or_else(|lock| lock.into_inner())
     }
 
     async fn open(&self) -> Result<Box<dyn Stream>, Error> {
@@ -77,7 +93,8 @@ impl Dialer {
 
     async fn open_tls(&self, address: &HttpsAddress) -> Result<Box<dyn Stream>, Error> {
         let credentials = self.credentials.as_ref().ok_or(CredentialsError::Missing)?;
-        let config = credentials.load().await?;
+        let (config, loaded) = credentials.load().await?;
+        *self.loaded() = Some(Arc::new(loaded));
         let socket = self.open_tcp(address).await?;
         let stream = TlsConnector::from(Arc::new(config))
             .connect(address.server_name().clone(), socket)

@@ -1,6 +1,6 @@
 //! What can go wrong, grouped by what the caller can do.
 
-use crate::{connection::ConnectionError, credentials::CredentialsError};
+use crate::{connection::ConnectionError, credentials::CredentialsError, v1::OperationError};
 use std::{collections::BTreeMap, error::Error as StdError, fmt, time::Duration};
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt;
@@ -33,13 +33,19 @@ pub enum Error {
     /// The gateway failed. Stop, and look into its log.
     #[error("{0}")]
     Internal(Fault),
+    /// An answer did not arrive as it was sent: something between the gateway and here changes bytes.
+    #[error("the {what} in the gateway's answer does not have the checksum that came with it")]
+    Corrupted {
+        /// What was changed.
+        what: &'static str,
+    },
 }
 
 impl Error {
     /// What the gateway answered, if it answered.
     pub fn fault(&self) -> Option<&Fault> {
         match self {
-            Self::Credentials(_) | Self::Connection(_) | Self::TimedOut(None) => None,
+            Self::Credentials(_) | Self::Connection(_) | Self::TimedOut(None) | Self::Corrupted { .. } => None,
             Self::Unauthenticated(fault)
             | Self::NotFound(fault)
             | Self::Refused(fault)
@@ -98,6 +104,13 @@ impl From<Status> for Error {
             Some(cause) => Self::from_chain(cause),
             None => Self::from_fault(Fault::from(&status)),
         }
+    }
+}
+
+impl From<OperationError> for Error {
+    /// From the answer to one operation of a stream or batch: the same as from the status of a call of its own.
+    fn from(error: OperationError) -> Self {
+        Self::from_fault(error.into())
     }
 }
 
@@ -163,6 +176,18 @@ impl From<&Status> for Fault {
             reason,
             metadata,
             retry_delay: status.get_details_retry_info().and_then(|info| info.retry_delay),
+        }
+    }
+}
+
+impl From<OperationError> for Fault {
+    fn from(error: OperationError) -> Self {
+        Self {
+            code: Code::from_i32(error.code),
+            message: error.message,
+            reason: Some(error.reason).filter(|reason| !reason.is_empty()),
+            metadata: error.metadata,
+            retry_delay: error.retry_delay.and_then(|delay| delay.try_into().ok()),
         }
     }
 }

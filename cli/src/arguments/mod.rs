@@ -11,7 +11,7 @@ mod signature;
 mod value;
 
 pub(crate) use change::CreationArguments;
-pub(crate) use cipher::CipherArguments;
+pub(crate) use cipher::{AuthenticatedArguments, CipherArguments, EncryptArguments, ReencryptArguments};
 pub(crate) use cluster::ClusterCommand;
 pub(crate) use global::GlobalArguments;
 pub(crate) use key::{CreateKeyArguments, KeyCommand, PublicArguments};
@@ -48,10 +48,14 @@ pub(crate) enum Command {
     Sign(SignArguments),
     /// Check a signature: exit code 0 if it is valid, 1 if it is not
     Verify(VerifyArguments),
-    /// Encrypt up to 1 MiB under a symmetric key
-    Encrypt(CipherArguments),
+    /// Encrypt a file or pipe of any size under a symmetric key
+    Encrypt(EncryptArguments),
     /// Decrypt what `encrypt` made
     Decrypt(CipherArguments),
+    /// Put encrypted files under the primary version of their key, each in one step
+    ///
+    /// A run that was interrupted is taken up by the same command. At the end it says what is still under older versions.
+    Reencrypt(ReencryptArguments),
     /// Take random bytes from an HSM's generator
     Random(RandomArguments),
     /// Look at the HSM members behind the gateway
@@ -69,7 +73,7 @@ pub(crate) enum Command {
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done
-  1   the signature is not valid
+  1   not valid: a signature, or encrypted data that was changed or cut off
   2   usage: the command line, or a file that it names
   3   refused by the gateway: policy, state or input
   4   not found

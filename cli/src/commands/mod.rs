@@ -5,6 +5,7 @@ mod cipher;
 mod cluster;
 mod key;
 mod random;
+mod reencrypt;
 mod ring;
 mod signature;
 
@@ -25,6 +26,7 @@ pub(crate) async fn run(arguments: Arguments, console: Console) -> Result<Exit, 
         Command::Verify(arguments) => signature::verify(&connect(global).await?, console, arguments).await,
         Command::Encrypt(arguments) => cipher::encrypt(&connect(global).await?, console, arguments).await,
         Command::Decrypt(arguments) => cipher::decrypt(&connect(global).await?, console, arguments).await,
+        Command::Reencrypt(arguments) => reencrypt::run(&connect(global).await?, console, arguments).await,
         Command::Random(arguments) => random::run(&connect(global).await?, console, arguments).await,
         Command::Bench(arguments) => bench::run(global, console, *arguments).await,
         Command::BenchHelper(helper) => bench::help(helper),

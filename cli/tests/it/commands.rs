@@ -213,7 +213,7 @@ async fn what_is_encrypted_is_decrypted_with_the_same_associated_data() {
     ] {
         fs::write(program.path("plain"), b"to be kept").expect("the file");
         program
-            .run(&format!("encrypt demo/data --in plain --out cipher {given}"))
+            .run(&format!("encrypt demo/data --direct --in plain --out cipher {given}"))
             .await
             .text();
         let mode = fs::metadata(program.path("cipher"))
@@ -246,7 +246,9 @@ async fn what_is_encrypted_is_decrypted_with_the_same_associated_data() {
 async fn too_much_to_encrypt_is_refused_with_the_limit() {
     let program = Program::new();
     fs::write(program.path("large.bin"), vec![0; 1024 * 1024 + 1]).expect("the file");
-    let refused = program.run("encrypt demo/data --in large.bin --out cipher").await;
+    let refused = program
+        .run("encrypt demo/data --direct --in large.bin --out cipher")
+        .await;
     assert_eq!(refused.exit, Some(2));
     assert!(
         refused

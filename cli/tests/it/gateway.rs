@@ -274,8 +274,11 @@ impl CryptoService for Answers {
         ciphertext.extend(request.plaintext.iter().rev());
         let name = format!("{}/versions/1", request.name);
         Ok(Response::new(EncryptResponse {
+            ciphertext_crc32c: crc32c::crc32c(&ciphertext),
             ciphertext: ciphertext.into(),
             name,
+            verified_plaintext_crc32c: true,
+            verified_associated_data_crc32c: true,
             ..Default::default()
         }))
     }
@@ -295,10 +298,14 @@ impl CryptoService for Answers {
                 "the ciphertext does not decrypt",
             ));
         };
+        let plaintext: Vec<u8> = reversed.iter().rev().copied().collect();
         Ok(Response::new(DecryptResponse {
-            plaintext: reversed.iter().rev().copied().collect(),
+            plaintext_crc32c: crc32c::crc32c(&plaintext),
+            plaintext: plaintext.into(),
             name: format!("{}/versions/1", request.name),
             used_primary: true,
+            verified_ciphertext_crc32c: true,
+            verified_associated_data_crc32c: true,
             ..Default::default()
         }))
     }

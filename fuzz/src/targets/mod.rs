@@ -1,6 +1,6 @@
 //! The targets, by what they read.
 //!
-//! - `tokens`, `ciphertexts`, `documents`: the formats of `docs/formats.md` that are handed out or stored as bytes.
+//! - `tokens`, `ciphertexts`, `sealed`, `documents`: the formats of `docs/formats.md` that are handed out or stored as bytes.
 //! - `rows`: the columns of the database.
 //! - `audit`, `backup`: the files that `portcullisd audit verify` and `portcullisd backup` read.
 //! - `names`: names, principals and filters in requests.
@@ -20,6 +20,7 @@ mod keys;
 mod names;
 mod requests;
 mod rows;
+mod sealed;
 mod tokens;
 
 pub use requests::become_worker_if_asked;
@@ -31,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     tokens::KEY_TOKENS,
     tokens::EPHEMERAL_TOKENS,
     ciphertexts::CIPHERTEXTS,
+    sealed::SEALED_HEADERS,
     documents::DOCUMENTS,
     rows::ROWS,
     audit::AUDIT_LOG,

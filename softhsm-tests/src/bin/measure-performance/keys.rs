@@ -64,7 +64,7 @@ pub(crate) async fn measure(effort: &Effort) -> Result<()> {
         let gateway = Gateway::start(&cluster);
         starts.push(started.elapsed().as_secs_f64());
         all_serve(effort, &gateway).await;
-        let empty = gateway.resident_memory();
+        let empty = gateway.held().memory;
         let client = gateway.unix_client().await.with_deadline(LONG);
         // Connections and caches that belong to no key.
         for_each(&client, 1, 0..1, sign).await?;
@@ -86,7 +86,7 @@ pub(crate) async fn measure(effort: &Effort) -> Result<()> {
             milliseconds(quantile(&mut times, 0.5)),
             milliseconds(quantile(&mut times, 0.99)),
             used.to_string(),
-            mebibytes(gateway.resident_memory()),
+            mebibytes(gateway.held().memory),
             mebibytes(largest_worker(&gateway)),
         ]);
         gateway.stop();
