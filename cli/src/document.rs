@@ -3,6 +3,7 @@
 use crate::{uses::purpose_word, words::word};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use portcullis_client::v1;
+use prost_types::{Duration, Timestamp};
 use serde_json::{Value, json};
 
 pub(crate) fn ring(ring: &v1::KeyRing) -> Value {
@@ -10,7 +11,8 @@ pub(crate) fn ring(ring: &v1::KeyRing) -> Value {
         "name": ring.name,
         "uid": ring.uid,
         "labels": ring.labels,
-        "create_time": ring.create_time.map(|time| time.to_string()),
+        "least_destroy_window_seconds": seconds(ring.least_destroy_window),
+        "create_time": time(ring.create_time),
         "etag": ring.etag,
     })
 }
@@ -27,9 +29,9 @@ pub(crate) fn key(key: &v1::Key) -> Value {
         "labels": key.labels,
         "primary_version": key.primary_version,
         "primary": key.primary.as_ref().map(version),
-        "create_time": key.create_time.map(|time| time.to_string()),
+        "create_time": time(key.create_time),
         "etag": key.etag,
-        "destroy_window_seconds": key.destroy_window.map(|window| window.seconds),
+        "destroy_window_seconds": seconds(key.destroy_window),
     })
 }
 
@@ -43,13 +45,88 @@ pub(crate) fn version(version: &v1::KeyVersion) -> Value {
         "domain_epoch": version.domain_epoch,
         "members": version.members,
         "single_replica": version.single_replica,
-        "create_time": version.create_time.map(|time| time.to_string()),
-        "activation_time": version.activation_time.map(|time| time.to_string()),
-        "deactivation_time": version.deactivation_time.map(|time| time.to_string()),
-        "compromise_time": version.compromise_time.map(|time| time.to_string()),
-        "destroy_time": version.destroy_time.map(|time| time.to_string()),
+        "create_time": time(version.create_time),
+        "activation_time": time(version.activation_time),
+        "deactivation_time": time(version.deactivation_time),
+        "compromise_time": time(version.compromise_time),
+        "destroy_time": time(version.destroy_time),
+        "destruction": word::<v1::KeyDestruction>(version.destruction),
         "use_count": version.use_count,
         "etag": version.etag,
+    })
+}
+
+pub(crate) fn alias(alias: &v1::Alias) -> Value {
+    json!({
+        "name": alias.name,
+        "target": alias.target,
+        "create_time": time(alias.create_time),
+        "update_time": time(alias.update_time),
+        "etag": alias.etag,
+    })
+}
+
+pub(crate) fn recipient(recipient: &v1::Recipient) -> Value {
+    json!({
+        "name": recipient.name,
+        "public_key": base64(&recipient.public_key),
+        "fingerprint": recipient.fingerprint,
+        "description": recipient.description,
+        "create_time": time(recipient.create_time),
+        "etag": recipient.etag,
+    })
+}
+
+pub(crate) fn import_job(job: &v1::ImportJob) -> Value {
+    json!({
+        "name": job.name,
+        "method": word::<v1::ImportMethod>(job.method),
+        "type": word::<v1::KeyType>(job.wrapping_key_type),
+        "public_key": base64(&job.public_key),
+        "create_time": time(job.create_time),
+        "expire_time": time(job.expire_time),
+        "imported_version": job.imported_version,
+    })
+}
+
+/// What is known of an ephemeral key beside its token.
+pub(crate) fn ephemeral_key(key: &v1::EphemeralKey) -> Value {
+    json!({
+        "uid": key.uid,
+        "type": word::<v1::KeyType>(key.r#type),
+        "permitted_uses": key.permitted_uses.iter().map(permitted_use).collect::<Vec<_>>(),
+        "public_key": base64(&key.public_key),
+        "create_time": time(key.create_time),
+        "expire_time": time(key.expire_time),
+    })
+}
+
+/// What is known of an object, its content included.
+pub(crate) fn object(object: &v1::StoredObject) -> Value {
+    let (certificate, data) = match &object.content {
+        Some(v1::stored_object::Content::Certificate(certificate)) => (Some(base64(certificate)), None),
+        Some(v1::stored_object::Content::Data(data)) => (
+            None,
+            Some(json!({
+                "application": data.application,
+                "oid": hex::encode(&data.oid),
+                "value": base64(&data.value),
+            })),
+        ),
+        None => (None, None),
+    };
+    json!({
+        "name": object.name,
+        "uid": object.uid,
+        "label": base64(&object.label),
+        "object_id": hex::encode(&object.object_id),
+        "certificate": certificate,
+        "chain": object.chain.iter().map(|one| base64(one)).collect::<Vec<_>>(),
+        "data": data,
+        "key": object.key,
+        "create_time": time(object.create_time),
+        "update_time": time(object.update_time),
+        "etag": object.etag,
     })
 }
 
@@ -58,7 +135,7 @@ pub(crate) fn member(member: &v1::Member) -> Value {
         "name": member.name,
         "state": word::<v1::MemberState>(member.state),
         "reason": member.reason,
-        "state_time": member.state_time.map(|time| time.to_string()),
+        "state_time": time(member.state_time),
         "token": member.token.as_ref().map(token),
         "outstanding": member.outstanding,
         "worker_starts": member.worker_starts,
@@ -81,13 +158,22 @@ fn worker(worker: &v1::Worker) -> Value {
         "epoch": worker.epoch,
         "state": word::<v1::WorkerState>(worker.state),
         "reason": worker.reason,
-        "state_time": worker.state_time.map(|time| time.to_string()),
+        "state_time": time(worker.state_time),
         "outstanding": worker.outstanding,
     })
 }
 
 pub(crate) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
+}
+
+/// RFC 3339.
+fn time(time: Option<Timestamp>) -> Option<String> {
+    time.map(|time| time.to_string())
+}
+
+fn seconds(duration: Option<Duration>) -> Option<i64> {
+    duration.map(|duration| duration.seconds)
 }
 
 fn permitted_use(permitted: &v1::PermittedUse) -> Value {

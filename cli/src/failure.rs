@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     #[error("{error}")]
     Gateway {
         error: Box<Error>,
-        /// The request id of a creation, by which it can be repeated without creating twice.
+        /// The request id of a change, by which it can be repeated without being done twice.
         repeatable: Option<Uuid>,
     },
     /// Encrypted data is not what its key and context made.
@@ -38,6 +38,10 @@ fn help_with(reason: &str) -> Option<&'static str> {
         "ALGORITHM_MISMATCH" => {
             "--purpose and --mechanism choose a use; `portcullis key show KEY` shows what a key permits"
         }
+        "KEY_STATE_FORBIDS_OPERATION" => {
+            "`portcullis key versions KEY` shows the states, `portcullis key state` changes them"
+        }
+        "ETAG_MISMATCH" => "somebody changed it: look at it again, and repeat with the etag that it has now",
         "SINGLE_REPLICA_NOT_ACCEPTED" => "accept it with --allow-single-replica",
         "MECHANISM_UNSUPPORTED" => {
             "a key that cannot be wrapped can live on one member: --protection resident --allow-single-replica"
@@ -82,7 +86,11 @@ impl Failure {
             },
             Self::StandardOutput(_) | Self::Internal(_) => Exit::Internal,
             Self::Gateway { error, .. } => match &**error {
-                Error::Refused(_) => Exit::Refused,
+                Error::Refused(fault) => match fault.code() {
+                    Code::AlreadyExists | Code::Aborted => Exit::Conflict,
+                    Code::PermissionDenied => Exit::Denied,
+                    _ => Exit::Refused,
+                },
                 Error::NotFound(_) => Exit::NotFound,
                 Error::Unavailable(_) | Error::TimedOut(_) => Exit::Unavailable,
                 Error::Connection(ConnectionError::Lost { .. }) => Exit::Unavailable,
@@ -102,8 +110,8 @@ impl Failure {
         let repeat = |first: &str| match repeatable {
             None => Some(first.to_owned()),
             Some(id) => Some(format!(
-                "{first}; it may have been created: with --request-id {id} the command has the same answer and creates \
-                 nothing twice"
+                "{first}; it may have been done: with --request-id {id} the command has the same answer and does nothing \
+                 twice"
             )),
         };
         match &**error {
@@ -121,14 +129,24 @@ impl Failure {
                 Some("check --cert (PORTCULLIS_CERT) and --key-file (PORTCULLIS_KEY_FILE)".to_owned())
             }
             Error::Connection(_) => Some("check --endpoint (PORTCULLIS_ENDPOINT)".to_owned()),
-            Error::NotFound(_) => {
-                Some("`portcullis ring list` and `portcullis key list RING` show what there is".to_owned())
-            }
+            Error::NotFound(fault) => Some(
+                match fault.reason() {
+                    Some("MEMBER_NOT_FOUND") => "`portcullis cluster status` shows the members",
+                    Some("KEY_VERSION_NOT_FOUND") => "`portcullis key versions KEY` shows the versions",
+                    Some("RESOURCE_NOT_FOUND") => {
+                        "`portcullis alias list RING`, `object list RING` and `recipient list RING` show what there is"
+                    }
+                    _ => "`portcullis ring list` and `portcullis key list RING` show what there is",
+                }
+                .to_owned(),
+            ),
             Error::Refused(fault) => match fault.code() {
                 _ if fault.reason().and_then(help_with).is_some() => {
                     fault.reason().and_then(help_with).map(str::to_owned)
                 }
-                Code::PermissionDenied => Some("an operator can permit it in the gateway's policy".to_owned()),
+                Code::PermissionDenied => Some(
+                    "an operator can permit it in the gateway's policy; `portcullis policy explain` on its host says why".to_owned(),
+                ),
                 Code::Unimplemented if fault.reason() == Some("METHOD_NOT_AVAILABLE") => {
                     Some("this gateway does not serve the call; a newer one may".to_owned())
                 }
@@ -161,7 +179,7 @@ impl Failure {
         })
     }
 
-    /// The message with reason and request id, and what to do next.
+    /// The message with reason and request id.
     pub(crate) fn text(&self) -> String {
         let found = self.fault().map(|fault| (fault.reason(), fault.request_id()));
         let details = match found {
@@ -169,8 +187,7 @@ impl Failure {
             Some((Some(reason), None)) => format!(" ({reason})"),
             Some((None, _)) | None => String::new(),
         };
-        let help = self.help().map(|help| format!("\nhelp: {help}")).unwrap_or_default();
-        format!("error: {self}{details}{help}")
+        format!("{self}{details}")
     }
 
     fn fault(&self) -> Option<&Fault> {
@@ -208,6 +225,10 @@ pub(crate) enum Exit {
     NotFound = 4,
     Unavailable = 5,
     Connection = 6,
+    /// It exists already, or was changed meanwhile.
+    Conflict = 7,
+    /// The gateway's policy does not allow it.
+    Denied = 8,
     Internal = 70,
 }
 
@@ -221,6 +242,8 @@ impl Exit {
             Self::NotFound => "not_found",
             Self::Unavailable => "unavailable",
             Self::Connection => "connection",
+            Self::Conflict => "conflict",
+            Self::Denied => "denied",
             Self::Internal => "internal",
         }
     }
@@ -280,10 +303,11 @@ mod tests {
     #[test]
     fn each_group_of_failures_has_its_exit_code() {
         for (code, exit) in [
-            (Code::PermissionDenied, 3),
+            (Code::PermissionDenied, 8),
             (Code::FailedPrecondition, 3),
             (Code::InvalidArgument, 3),
-            (Code::AlreadyExists, 3),
+            (Code::AlreadyExists, 7),
+            (Code::Aborted, 7),
             (Code::Unimplemented, 3),
             (Code::NotFound, 4),
             (Code::Unavailable, 5),
@@ -331,11 +355,7 @@ mod tests {
     fn reason_and_request_id_stand_behind_the_message() {
         let failure = answered(Code::NotFound, "keyRings/demo/keys/nope does not exist", None);
         let text = failure.text();
-        assert_eq!(
-            text.lines().next(),
-            Some("error: keyRings/demo/keys/nope does not exist (A_REASON, request 0190)"),
-            "{text}"
-        );
+        assert_eq!(text, "keyRings/demo/keys/nope does not exist (A_REASON, request 0190)",);
     }
 
     #[test]
@@ -346,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_creation_whose_answer_is_missing_tells_how_to_repeat_it() {
+    fn a_change_whose_answer_is_missing_tells_how_to_repeat_it() {
         let id = Uuid::from_u128(7);
         let error = Error::Connection(ConnectionError::Lost { detail: "reset".into() });
         let help = Failure::Gateway {

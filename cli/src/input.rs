@@ -4,11 +4,12 @@ use crate::failure::Failure;
 use std::{
     convert::Infallible,
     fmt,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::PathBuf,
     str::FromStr,
 };
+use zeroize::Zeroizing;
 
 /// Where a command's bytes come from: a file, or standard input, written `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,17 @@ impl Source {
         }
     }
 
+    /// How many bytes it has, where that is known before they are read.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            Self::StandardInput => None,
+            Self::File(path) => {
+                let found = fs::metadata(path).ok()?;
+                found.is_file().then_some(found.len())
+            }
+        }
+    }
+
     /// Reads all of it, if it is at most `limit` bytes; `purpose` ends the sentence "is larger than … bytes, ".
     pub(crate) fn read(&self, limit: usize, purpose: &str) -> Result<Vec<u8>, Failure> {
         match self.read_start(&mut self.open()?, limit)? {
@@ -33,6 +45,23 @@ impl Source {
                 "{self} is larger than {limit} bytes, {purpose}"
             ))),
         }
+    }
+
+    /// As `read`, for what must not stay in memory.
+    pub(crate) fn read_secret(&self, limit: usize, purpose: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        // Room for all of it: what grows leaves copies behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+        let more = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        self.open()?
+            .take(more)
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.unreadable(error))?;
+        if bytes.len() > limit {
+            return Err(Failure::Usage(format!(
+                "{self} is larger than {limit} bytes, {purpose}"
+            )));
+        }
+        Ok(bytes)
     }
 
     /// Reads from the opened source until its end or until more than `limit` bytes have come.
@@ -100,7 +129,6 @@ impl fmt::Display for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn a_file_up_to_the_limit_is_read_and_a_larger_one_is_not() {

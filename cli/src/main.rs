@@ -11,6 +11,7 @@ mod arguments;
 mod commands;
 mod connection;
 mod console;
+mod context;
 mod document;
 mod failure;
 mod files;
@@ -18,6 +19,7 @@ mod input;
 mod message;
 mod name;
 mod output;
+mod paint;
 mod progress;
 mod table;
 mod uses;
@@ -28,7 +30,7 @@ use crate::{
     console::{Console, Form},
     failure::{Exit, Failure},
 };
-use clap::Parser;
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use std::{alloc::System, process::ExitCode};
 use zeroizing_alloc::ZeroAlloc;
 
@@ -37,16 +39,40 @@ use zeroizing_alloc::ZeroAlloc;
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
-    let console = Console(arguments.global.form());
+    let console = arguments.global.console();
     let exit = run(arguments, console).unwrap_or_else(|failure| {
         console.failure(&failure);
         failure.exit()
     });
     exit.into()
+}
+
+/// Reads the command line; what clap says of it has the colours that are wanted.
+fn parse() -> Result<Arguments, clap::Error> {
+    let mut command = Arguments::command().color(colours_in(
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()),
+    ));
+    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// What `--color` says, before anything else is understood.
+fn colours_in(mut arguments: impl Iterator<Item = String>) -> ColorChoice {
+    while let Some(argument) = arguments.next() {
+        let value = match argument.strip_prefix("--color") {
+            Some("") => arguments.next(),
+            Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+            None => None,
+        };
+        if let Some(choice) = value.and_then(|value| value.parse().ok()) {
+            return choice;
+        }
+    }
+    ColorChoice::Auto
 }
 
 fn run(arguments: Arguments, console: Console) -> Result<Exit, Failure> {
@@ -81,6 +107,24 @@ fn refuse(error: &clap::Error) -> ExitCode {
         .next()
         .unwrap_or_default();
     let failure = Failure::Usage(message.trim_end().to_owned());
-    Console(Form::Json).failure(&failure);
+    Console::new(Form::Json, ColorChoice::Never).failure(&failure);
     failure.exit().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_colours_are_found_wherever_they_are_asked_for() {
+        for (line, expected) in [
+            ("portcullis --color never --help", ColorChoice::Never),
+            ("portcullis key create --color=always", ColorChoice::Always),
+            ("portcullis --colour never", ColorChoice::Auto),
+            ("portcullis --color", ColorChoice::Auto),
+            ("portcullis", ColorChoice::Auto),
+        ] {
+            assert_eq!(colours_in(line.split(' ').map(str::to_owned)), expected, "{line}");
+        }
+    }
 }

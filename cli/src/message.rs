@@ -5,9 +5,11 @@
 
 use crate::{
     arguments::MessageArguments,
+    console::Console,
     failure::Failure,
     input::{Source, Start},
-    name::KeyTarget,
+    name::KeyReference,
+    progress::{Progress, Unit},
     words::word,
 };
 use aws_lc_rs::digest::{self, Context};
@@ -34,7 +36,12 @@ pub(crate) enum Content {
 impl Message {
     /// Reads what the arguments name. Asks the gateway for the key's mechanism only if a large message must be hashed
     /// and the mechanism was not given.
-    pub(crate) async fn read(client: &Client, key: &KeyTarget, given: &MessageArguments) -> Result<Self, Failure> {
+    pub(crate) async fn read(
+        client: &Client,
+        console: Console,
+        key: &KeyReference,
+        given: &MessageArguments,
+    ) -> Result<Self, Failure> {
         let mechanism = given.mechanism.unwrap_or(Mechanism::Unspecified);
         if let Some(HexDigest(digest)) = &given.digest {
             return Ok(Self {
@@ -71,7 +78,7 @@ impl Message {
                     word::<Mechanism>(mechanism as i32)
                 )))?;
                 Ok(Self {
-                    content: Content::Digest(hash_all(hash, source, &start, reader)?),
+                    content: Content::Digest(hash_all(console, hash, source, &start, reader)?),
                     mechanism,
                 })
             }
@@ -98,11 +105,32 @@ impl FromStr for HexDigest {
     }
 }
 
-async fn key_of(client: &Client, target: &KeyTarget) -> Result<Key, Failure> {
-    let request = GetKeyRequest {
-        name: target.key().to_string(),
-    };
-    Ok(client.keys().get_key(request).await?.into_inner())
+/// Bytes in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HexBytes(pub(crate) Vec<u8>);
+
+impl FromStr for HexBytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        hex::decode(text)
+            .map(Self)
+            .map_err(|error| format!("expected bytes in hexadecimal: {error}"))
+    }
+}
+
+async fn key_of(client: &Client, key: &KeyReference) -> Result<Key, Failure> {
+    match key {
+        KeyReference::Named(target) => {
+            let request = GetKeyRequest {
+                name: target.whole_key(),
+            };
+            Ok(client.keys().get_key(request).await?.into_inner())
+        }
+        KeyReference::Token(_) => Err(Failure::Usage(
+            "the message is hashed here, and a token does not say how: choose with --mechanism".to_owned(),
+        )),
+    }
 }
 
 /// The one mechanism that a key signs with.
@@ -142,18 +170,24 @@ fn hash_of(mechanism: Mechanism) -> Option<&'static digest::Algorithm> {
 
 /// Hashes what was read already and then the rest, in pieces.
 fn hash_all(
+    console: Console,
     hash: &'static digest::Algorithm,
     source: &Source,
     start: &[u8],
     mut rest: impl Read,
 ) -> Result<Vec<u8>, Failure> {
+    let mut progress = Progress::new(console, Unit::Bytes, source.length());
     let mut context = Context::new(hash);
     context.update(start);
+    progress.advance(start.len() as u64);
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         match rest.read(&mut piece) {
             Ok(0) => return Ok(context.finish().as_ref().to_vec()),
-            Ok(length) => context.update(&piece[..length]),
+            Ok(length) => {
+                context.update(&piece[..length]);
+                progress.advance(length as u64);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(source.unreadable(error)),
         }
@@ -161,7 +195,7 @@ fn hash_all(
 }
 
 /// The largest message that is sent whole: 1 MiB.
-const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// SHA-512's.
 const MAX_DIGEST_BYTES: usize = 64;
@@ -171,6 +205,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::Form;
+    use clap::ColorChoice;
     use portcullis_client::v1::PermittedUse;
 
     fn key(uses: &[(KeyOperation, Mechanism)]) -> Key {
@@ -227,7 +263,14 @@ mod tests {
         // SHA-256 of "abc" (FIPS 180-4).
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let hash = hash_of(Mechanism::EcdsaSha256).expect("a hash");
-        let found = hash_all(hash, &Source::StandardInput, b"a", &b"bc"[..]).expect("hashed");
+        let found = hash_all(
+            Console::new(Form::Json, ColorChoice::Never),
+            hash,
+            &Source::StandardInput,
+            b"a",
+            &b"bc"[..],
+        )
+        .expect("hashed");
         assert_eq!(hex::encode(found), expected);
     }
 

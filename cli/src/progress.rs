@@ -1,9 +1,9 @@
 //! Progress of what takes longer than a second, on a terminal alone.
 
-use crate::console::{Console, Form};
+use crate::console::Console;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
-    io::{self, IsTerminal, Read},
+    io::{self, Read},
     time::{Duration, Instant},
 };
 
@@ -33,10 +33,13 @@ enum Shown {
 impl Progress {
     /// Of something that ends at a total, if that is known.
     pub(crate) fn new(console: Console, unit: Unit, total: Option<u64>) -> Self {
-        let looks = console.0 == Form::Text && io::stderr().is_terminal();
         Self {
             bar: ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden()),
-            shown: if looks { Shown::Later } else { Shown::Never },
+            shown: if console.is_watched() {
+                Shown::Later
+            } else {
+                Shown::Never
+            },
             begun: Instant::now(),
             unit,
         }
@@ -65,6 +68,34 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Something that is waited for, and nobody knows how long. It is shown while the caller awaits; dropping it takes that away.
+pub(crate) struct Waiting(ProgressBar);
+
+impl Waiting {
+    pub(crate) fn new(console: Console, what: &str) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        bar.set_style(ProgressStyle::with_template(WAITING).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_message(what.to_owned());
+        if console.is_watched() {
+            let shown = bar.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(PATIENCE).await;
+                if !shown.is_finished() {
+                    shown.set_draw_target(ProgressDrawTarget::stderr());
+                    shown.enable_steady_tick(TICK);
+                }
+            });
+        }
+        Self(bar)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 
@@ -100,12 +131,19 @@ impl<R: Read> Read for Watched<R> {
 
 const PATIENCE: Duration = Duration::from_secs(1);
 
+const TICK: Duration = Duration::from_millis(120);
+
+const WAITING: &str = "{spinner} {msg}, {elapsed}";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::Form;
+    use clap::ColorChoice;
 
     #[test]
     fn every_template_is_one() {
+        assert!(ProgressStyle::with_template(WAITING).is_ok());
         for unit in [Unit::Bytes, Unit::Files] {
             for total in [None, Some(1)] {
                 assert!(
@@ -118,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_is_read_is_counted_and_not_changed() {
-        let progress = Progress::new(Console(Form::Json), Unit::Bytes, Some(5));
+        let progress = Progress::new(Console::new(Form::Json, ColorChoice::Never), Unit::Bytes, Some(5));
         let mut reader = progress.reading(&b"12345"[..]);
         let mut read = Vec::new();
         reader.read_to_end(&mut read).expect("read");

@@ -126,6 +126,20 @@ impl Word for v1::SignatureEncoding {
     }
 }
 
+impl Word for v1::ImportMethod {
+    const PREFIX: &'static str = "IMPORT_METHOD_";
+    fn api_name(self) -> &'static str {
+        self.as_str_name()
+    }
+}
+
+impl Word for v1::KeyDestruction {
+    const PREFIX: &'static str = "KEY_DESTRUCTION_";
+    fn api_name(self) -> &'static str {
+        self.as_str_name()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

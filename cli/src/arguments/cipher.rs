@@ -24,7 +24,7 @@ pub(crate) struct EncryptArguments {
 
 #[derive(Args)]
 pub(crate) struct CipherArguments {
-    /// RING/KEY or RING/KEY/VERSION
+    /// RING/KEY, RING/KEY/VERSION or RING/@ALIAS
     pub(crate) key: KeyTarget,
     /// What to read
     #[arg(long = "in", value_name = "FILE")]
@@ -56,19 +56,19 @@ pub(crate) struct ReencryptArguments {
 #[derive(Args)]
 pub(crate) struct AuthenticatedArguments {
     /// Text that is authenticated with the data and must be repeated to decrypt
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["aad_file", "context"])]
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["aad_file", "encryption_context"])]
     pub(crate) aad: Option<String>,
     /// A file that is authenticated with the data and must be repeated to decrypt
-    #[arg(long, value_name = "FILE", conflicts_with = "context")]
+    #[arg(long, value_name = "FILE", conflicts_with = "encryption_context")]
     pub(crate) aad_file: Option<Source>,
     /// A named value that is authenticated with the data and must be repeated to decrypt; may be repeated; is
     /// logged, so not for secrets
     #[arg(long, value_name = "NAME=VALUE")]
-    context: Vec<Pair>,
+    encryption_context: Vec<Pair>,
 }
 
 impl AuthenticatedArguments {
-    pub(crate) fn context(&self) -> Result<BTreeMap<String, String>, Failure> {
-        Pair::map(&self.context)
+    pub(crate) fn encryption_context(&self) -> Result<BTreeMap<String, String>, Failure> {
+        Pair::map(&self.encryption_context)
     }
 }

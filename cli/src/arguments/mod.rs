@@ -1,30 +1,49 @@
 //! The command line: a file for each group of commands, and what several have in `global`, `change` and `value`.
 
+mod alias;
 mod change;
 mod cipher;
 mod cluster;
+mod context;
+mod ephemeral;
 mod global;
+#[cfg(test)]
+mod help;
 mod key;
+mod mac;
+mod object;
+mod program;
 mod random;
 mod ring;
 mod signature;
+mod transfer;
 mod value;
 
-pub(crate) use change::CreationArguments;
+pub(crate) use alias::AliasCommand;
+pub(crate) use change::{ChangeArguments, CreationArguments, LabelArguments, UpdateArguments};
 pub(crate) use cipher::{AuthenticatedArguments, CipherArguments, EncryptArguments, ReencryptArguments};
 pub(crate) use cluster::ClusterCommand;
+pub(crate) use context::{ContextCommand, SetContextArguments};
+pub(crate) use ephemeral::EphemeralCommand;
 pub(crate) use global::GlobalArguments;
-pub(crate) use key::{CreateKeyArguments, KeyCommand, PublicArguments};
+pub(crate) use key::{
+    CreateKeyArguments, DestroyArguments, KeyCommand, PublicArguments, ReasonArguments, RotateArguments, StateVerb,
+    UpdateKeyArguments,
+};
+pub(crate) use mac::{MacCommand, MacSignArguments, MacVerifyArguments};
+pub(crate) use object::{ContentArguments, ObjectCommand};
+pub(crate) use program::{CompletionArguments, HandedOnArguments, ManArguments};
 pub(crate) use random::RandomArguments;
 pub(crate) use ring::RingCommand;
 pub(crate) use signature::{MessageArguments, SignArguments, VerifyArguments};
+pub(crate) use transfer::{ExportArguments, ImportArguments, ImportJobCommand, RecipientCommand, SecretEncoding};
 
 use clap::{Parser, Subcommand};
 use portcullis_bench::{BenchArguments, HELPER, Helper};
 
 /// Use and operate a Portcullis gateway
 ///
-/// A key is written RING/KEY, one version of it RING/KEY/VERSION, and a key ring RING.
+/// A key is written RING/KEY, one version of it RING/KEY/VERSION, an alias RING/@ALIAS, and a key ring RING.
 /// Full resource names (keyRings/RING/keys/KEY/versions/VERSION) are taken too.
 /// A FILE that is - means standard input or standard output.
 #[derive(Parser)]
@@ -38,12 +57,15 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Create and list key rings
+    /// Create, list and change key rings
     #[command(subcommand)]
     Ring(RingCommand),
-    /// Create, list and show keys
+    /// Create, list and change keys and their versions; import and export them
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Give keys further names, which can be pointed elsewhere
+    #[command(subcommand)]
+    Alias(AliasCommand),
     /// Sign a message or its digest
     Sign(SignArguments),
     /// Check a signature: exit code 0 if it is valid, 1 if it is not
@@ -56,9 +78,24 @@ pub(crate) enum Command {
     ///
     /// A run that was interrupted is taken up by the same command. At the end it says what is still under older versions.
     Reencrypt(ReencryptArguments),
+    /// Make and check message authentication codes
+    #[command(subcommand)]
+    Mac(MacCommand),
     /// Take random bytes from an HSM's generator
     Random(RandomArguments),
-    /// Look at the HSM members behind the gateway
+    /// Keep certificates and data beside the keys of a ring
+    #[command(subcommand)]
+    Object(ObjectCommand),
+    /// Make keys that are not stored, and revoke them
+    #[command(subcommand)]
+    Ephemeral(EphemeralCommand),
+    /// Prepare imports of keys that are wrapped elsewhere
+    #[command(subcommand)]
+    ImportJob(ImportJobCommand),
+    /// Register those to whom keys may be exported
+    #[command(subcommand)]
+    Recipient(RecipientCommand),
+    /// Look at and work on the HSM members behind the gateway
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Measure the gateway beside the PKCS#11 module that it uses
@@ -68,17 +105,35 @@ pub(crate) enum Command {
     Bench(Box<BenchArguments>),
     #[command(name = HELPER, hide = true, subcommand)]
     BenchHelper(Helper),
+    /// Name gateways and who you are to them, in a configuration file
+    #[command(subcommand)]
+    Context(ContextCommand),
+    /// Check and explain policies, on the gateway's host: runs `portcullisd policy`
+    #[command(disable_help_flag = true)]
+    Policy(HandedOnArguments),
+    /// Make, check and restore backups, on the gateway's host: runs `portcullisd backup`
+    #[command(disable_help_flag = true)]
+    Backup(HandedOnArguments),
+    /// Check an audit log, on the gateway's host: runs `portcullisd audit`
+    #[command(disable_help_flag = true)]
+    Audit(HandedOnArguments),
+    /// Print a completion script for a shell
+    Completion(CompletionArguments),
+    /// Write the manual pages to a directory
+    Man(ManArguments),
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0   done
-  1   not valid: a signature, or encrypted data that was changed or cut off
+  1   not valid: a signature, an authentication code, or encrypted data that was changed or cut off
   2   usage: the command line, or a file that it names
-  3   refused by the gateway: policy, state or input
+  3   refused by the gateway: state or input
   4   not found
   5   unavailable or timed out; a retry may help
   6   no connection, or the credentials are not right
+  7   it exists already, or somebody else changed it meanwhile
+  8   denied by the gateway's policy
   70  internal: a failure of the gateway or of this program";
 
 #[cfg(test)]
@@ -117,7 +172,7 @@ mod tests {
             panic!("another command")
         };
         assert!(create.key_type == KeyType::EcP256);
-        assert!(create.mechanisms.is_empty() && create.purpose.is_none() && create.protection.is_none());
+        assert!(create.uses.mechanisms.is_empty() && create.uses.purpose.is_none() && create.protection.is_none());
         assert!(parse("portcullis key create demo/tls").is_err());
         assert!(parse("portcullis key create demo/tls/1 --type ec-p256").is_err());
     }
@@ -159,13 +214,18 @@ mod tests {
     #[test]
     fn associated_data_has_one_source() {
         let command = "portcullis encrypt demo/data --in a --out b";
-        for more in ["", " --aad text", " --aad-file c", " --context a=b --context c="] {
+        for more in [
+            "",
+            " --aad text",
+            " --aad-file c",
+            " --encryption-context a=b --encryption-context c=",
+        ] {
             assert!(parse(&format!("{command}{more}")).is_ok(), "{more}");
         }
         for more in [
             " --aad text --aad-file c",
-            " --aad text --context a=b",
-            " --aad-file c --context a=b",
+            " --aad text --encryption-context a=b",
+            " --aad-file c --encryption-context a=b",
         ] {
             assert!(parse(&format!("{command}{more}")).is_err(), "{more}");
         }

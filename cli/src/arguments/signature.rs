@@ -1,6 +1,6 @@
 //! `portcullis sign` and `portcullis verify`.
 
-use crate::{input::Source, message::HexDigest, name::KeyTarget, output::Destination, words};
+use crate::{input::Source, message::HexDigest, name::KeyReference, output::Destination, words};
 use clap::Args;
 use portcullis_client::v1::{Mechanism, SignatureEncoding};
 
@@ -26,8 +26,8 @@ pub(crate) struct MessageArguments {
 
 #[derive(Args)]
 pub(crate) struct SignArguments {
-    /// RING/KEY or RING/KEY/VERSION
-    pub(crate) key: KeyTarget,
+    /// RING/KEY, RING/KEY/VERSION, RING/@ALIAS, or token:FILE for an ephemeral key
+    pub(crate) key: KeyReference,
     #[command(flatten)]
     pub(crate) message: MessageArguments,
     /// Where to write the signature [default: standard output; base64 if that is a terminal]
@@ -37,8 +37,8 @@ pub(crate) struct SignArguments {
 
 #[derive(Args)]
 pub(crate) struct VerifyArguments {
-    /// RING/KEY or RING/KEY/VERSION
-    pub(crate) key: KeyTarget,
+    /// RING/KEY, RING/KEY/VERSION, RING/@ALIAS, or token:FILE for an ephemeral key
+    pub(crate) key: KeyReference,
     #[command(flatten)]
     pub(crate) message: MessageArguments,
     /// The signature, as bytes

@@ -46,6 +46,17 @@ pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A time that is counted in whole seconds, such as the window of a destruction.
+pub(super) fn period(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(period) if period.is_zero() || period.subsec_nanos() > 0 => {
+            Err("expected whole seconds, and at least one".to_owned())
+        }
+        Ok(period) => Ok(period),
+        Err(error) => Err(format!("expected a time as in 30d or 12h: {error}")),
+    }
+}
+
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
@@ -85,6 +96,19 @@ mod tests {
             ("soon", false),
         ] {
             assert_eq!(timeout(text).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_period_is_whole_seconds() {
+        for (text, good) in [
+            ("30d", true),
+            ("1s", true),
+            ("0s", false),
+            ("1500ms", false),
+            ("soon", false),
+        ] {
+            assert_eq!(period(text).is_ok(), good, "{text}");
         }
     }
 }

@@ -6,18 +6,18 @@ use crate::{
     document,
     failure::{Exit, Failure},
     input::{Source, Start},
+    name::KeyTarget,
     output::{Destination, Output},
     progress::{Progress, Unit},
 };
 use portcullis_client::{
     Client,
     envelope::{Envelope, EnvelopeError, Envelopes, Header},
-    v1::{DecryptRequest, EncryptRequest, EncryptionContext, decrypt_request, encrypt_request},
+    v1::{DecryptRequest, EncryptRequest, EncryptionContext, GetKeyRequest, decrypt_request, encrypt_request},
 };
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    fs,
     io::{self, IsTerminal, Read, Write},
 };
 use zeroize::Zeroizing;
@@ -70,7 +70,7 @@ pub(crate) async fn decrypt(client: &Client, console: Console, arguments: Cipher
         Box::new(io::Cursor::new(beginning).chain(source)),
     );
     let mut sink = Sink::open(console, &arguments.out)?;
-    let envelope = authenticated.envelope(client, arguments.key.key().to_string());
+    let envelope = authenticated.envelope(client, own_name(client, &arguments.key).await?);
     let opened = envelope.open(&mut source).await;
     let (header, mut reader) = opened.map_err(|error| Failure::sealed(&arguments.input, error))?;
     let copied = copy(&mut reader, &mut sink);
@@ -155,6 +155,15 @@ async fn decrypt_directly(
     Ok(exit)
 }
 
+/// The name by which sealed data knows its key, also where an alias stands for it.
+async fn own_name(client: &Client, key: &KeyTarget) -> Result<String, Failure> {
+    let name = key.whole_key();
+    match key {
+        KeyTarget::Alias(_) => Ok(client.keys().get_key(GetKeyRequest { name }).await?.into_inner().name),
+        KeyTarget::Key(_) | KeyTarget::Version(_) => Ok(name),
+    }
+}
+
 /// What is authenticated with data.
 pub(super) enum Authenticated {
     Data(Vec<u8>),
@@ -174,7 +183,7 @@ impl Authenticated {
             let data = file.read(MAX_PLAINTEXT_BYTES, "the most that is authenticated at once")?;
             return Ok(Self::Data(data));
         }
-        let context = arguments.context()?;
+        let context = arguments.encryption_context()?;
         Ok(if context.is_empty() {
             Self::Data(Vec::new())
         } else {
@@ -199,7 +208,7 @@ enum Sink {
 
 impl Sink {
     fn open(console: Console, destination: &Destination) -> Result<Self, Failure> {
-        let whole = console.0 == Form::Json || io::stdout().is_terminal();
+        let whole = console.form() == Form::Json || io::stdout().is_terminal();
         Ok(match destination {
             Destination::StandardOutput if whole => Self::Memory(Vec::new()),
             destination => Self::Output {
@@ -303,11 +312,7 @@ fn copy(source: &mut impl Read, destination: &mut impl Write) -> Result<(), Brok
 
 /// A source whose progress is shown.
 fn watched(console: Console, source: &Source, reader: Box<dyn Read>) -> crate::progress::Watched<Box<dyn Read>> {
-    let total = match source {
-        Source::File(path) => fs::metadata(path).ok().filter(fs::Metadata::is_file),
-        Source::StandardInput => None,
-    };
-    Progress::new(console, Unit::Bytes, total.map(|found| found.len())).reading(reader)
+    Progress::new(console, Unit::Bytes, source.length()).reading(reader)
 }
 
 const MAX_PLAINTEXT_BYTES: usize = 1024 * 1024;

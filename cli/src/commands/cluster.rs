@@ -5,6 +5,8 @@ use crate::{
     console::Console,
     document,
     failure::{Exit, Failure},
+    paint::Paint,
+    progress::Waiting,
     table::Table,
     words::word,
 };
@@ -22,7 +24,7 @@ pub(crate) async fn run(client: &Client, console: Console, command: ClusterComma
     match command {
         ClusterCommand::Status { watch: false, .. } => {
             let cluster = list(client).await?;
-            console.result(&status_text(&cluster), &status_document(&cluster))?;
+            console.result(&status_text(console.paint(), &cluster), &status_document(&cluster))?;
         }
         ClusterCommand::Status { interval, .. } => watch(client, console, interval).await?,
         ClusterCommand::Drain { member, allow_last } => {
@@ -31,13 +33,19 @@ pub(crate) async fn run(client: &Client, console: Console, command: ClusterComma
                 allow_last,
                 ..DrainMemberRequest::default()
             };
-            tell(console, &client.cluster().drain_member(request).await?.into_inner())?;
+            let waiting = Waiting::new(console, &format!("waiting until {member} has nothing more to do"));
+            let drained = client.cluster().drain_member(request).await;
+            drop(waiting);
+            tell(console, &drained?.into_inner())?;
         }
         ClusterCommand::Resume { member } => {
             let request = ResumeMemberRequest {
                 name: full_name(&member),
             };
-            let member = client.cluster().resume_member(request).await?.into_inner();
+            let waiting = Waiting::new(console, &format!("starting {member}"));
+            let resumed = client.cluster().resume_member(request).await;
+            drop(waiting);
+            let member = resumed?.into_inner();
             tell(console, &member)?;
             if member.state != MemberState::Ready as i32 {
                 return Ok(Exit::Unavailable);
@@ -47,7 +55,10 @@ pub(crate) async fn run(client: &Client, console: Console, command: ClusterComma
             let request = RollMembersRequest {
                 names: members.iter().map(|member| full_name(member)).collect(),
             };
-            let rolled = client.cluster().roll_members(request).await?.into_inner();
+            let waiting = Waiting::new(console, "replacing workers");
+            let rolled = client.cluster().roll_members(request).await;
+            drop(waiting);
+            let rolled = rolled?.into_inner();
             let starts: u64 = rolled.members.iter().map(|member| member.worker_starts).sum();
             let document = json!({ "members": rolled.members.iter().map(document::member).collect::<Vec<_>>() });
             console.result(
@@ -69,7 +80,7 @@ async fn watch(client: &Client, console: Console, interval: Duration) -> Result<
     loop {
         match list(client).await {
             Ok(cluster) => {
-                let (text, document) = (status_text(&cluster), status_document(&cluster));
+                let (text, document) = (status_text(console.paint(), &cluster), status_document(&cluster));
                 if shown.as_ref() != Some(&text) {
                     console.frame(&text, &document)?;
                     shown = Some(text);
@@ -111,7 +122,7 @@ fn status_document(cluster: &ListMembersResponse) -> Value {
     })
 }
 
-fn status_text(cluster: &ListMembersResponse) -> String {
+fn status_text(paint: Paint, cluster: &ListMembersResponse) -> String {
     let mut table = Table::new(&[
         "MEMBER",
         "STATE",
@@ -136,7 +147,10 @@ fn status_text(cluster: &ListMembersResponse) -> String {
         ]);
     }
     let (epoch, fingerprint) = (cluster.domain_epoch, &cluster.domain_fingerprint);
-    let mut text = format!("domain epoch {epoch}, fingerprint {fingerprint}\n\n{}", table.text());
+    let mut text = format!(
+        "domain epoch {epoch}, fingerprint {fingerprint}\n\n{}",
+        table.text(paint)
+    );
     for member in &cluster.members {
         let name = member.name.trim_start_matches("members/");
         for obstacle in &member.sealing_obstacles {
@@ -227,7 +241,7 @@ mod tests {
             domain_fingerprint: "5f3a".into(),
         };
         assert_eq!(
-            status_text(&cluster),
+            status_text(Paint::PLAIN, &cluster),
             "domain epoch 1, fingerprint 5f3a\n\
              \n\
              MEMBER  STATE    WORKERS  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\
@@ -256,7 +270,7 @@ mod tests {
             domain_fingerprint: "5f3a".into(),
         };
         assert_eq!(
-            status_text(&cluster),
+            status_text(Paint::PLAIN, &cluster),
             "domain epoch 1, fingerprint 5f3a\n\
              \n\
              MEMBER  STATE  WORKERS  OUTSTANDING  STARTS  TOKEN  SERIAL  REASON\n\

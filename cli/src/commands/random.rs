@@ -1,11 +1,11 @@
 //! `portcullis random`.
 
+use super::delivery::Delivery;
 use crate::{
     arguments::RandomArguments,
     console::Console,
     document,
     failure::{Exit, Failure},
-    output::{Destination, write_file},
 };
 use portcullis_client::{Client, v1::GenerateRandomRequest};
 use serde_json::json;
@@ -23,28 +23,18 @@ pub(crate) async fn run(client: &Client, console: Console, arguments: RandomArgu
         )));
     }
     let text = match (arguments.hex, arguments.base64) {
-        (true, _) => Some(hex::encode(&bytes)),
-        (_, true) => Some(document::base64(&bytes)),
+        (true, _) => Some(hex::encode(&bytes) + "\n"),
+        (_, true) => Some(document::base64(&bytes) + "\n"),
         _ => None,
     };
-    let mut document = json!({ "length_bytes": arguments.length });
-    match (&arguments.out, text) {
-        (Some(Destination::File(path)), text) => {
-            match text {
-                Some(text) => write_file(path, format!("{text}\n").as_bytes())?,
-                None => write_file(path, &bytes)?,
-            }
-            document["out"] = json!(path.to_string_lossy());
-            let text = format!("wrote {} random bytes to {}", arguments.length, path.display());
-            console.result(&text, &document)?;
-        }
-        (Some(Destination::StandardOutput) | None, text) => {
-            document["data"] = json!(document::base64(&bytes));
-            match text {
-                Some(text) => console.result(&text, &document)?,
-                None => console.bytes(&bytes, &document)?,
-            }
-        }
-    }
-    Ok(Exit::Done)
+    let delivery = match &text {
+        Some(text) => Delivery::text("data", text).with_value(json!(document::base64(&bytes))),
+        None => Delivery::binary("data", &bytes),
+    };
+    delivery.to(
+        arguments.out.as_ref(),
+        console,
+        |path| format!("wrote {} random bytes to {}", arguments.length, path.display()),
+        json!({ "length_bytes": arguments.length }),
+    )
 }

@@ -1,24 +1,38 @@
 //! `portcullis ring`.
 
+use super::{
+    change::{Change, mask, period},
+    listing::{Listing, PAGE_SIZE},
+};
 use crate::{
-    arguments::{CreationArguments, RingCommand},
+    arguments::{CreationArguments, LabelArguments, RingCommand, UpdateArguments},
     console::Console,
     document,
     failure::{Exit, Failure},
     name::RingName,
-    table::Table,
+    table::{fields, labels, last_part, time, window},
 };
 use portcullis_client::{
-    Client, Status,
-    v1::{CreateKeyRingRequest, KeyRing, ListKeyRingsRequest},
+    Client,
+    v1::{
+        CreateKeyRingRequest, GetJsonWebKeySetRequest, GetKeyRingRequest, KeyRing, ListKeyRingsRequest,
+        UpdateKeyRingRequest,
+    },
 };
-use serde_json::json;
-use uuid::Uuid;
+use serde_json::Value;
+use std::time::Duration;
 
 pub(crate) async fn run(client: &Client, console: Console, command: RingCommand) -> Result<Exit, Failure> {
     match command {
-        RingCommand::Create { ring, creation } => create(client, console, &ring, &creation).await,
+        RingCommand::Create {
+            ring,
+            least_destroy_window,
+            creation,
+        } => create(client, console, &ring, least_destroy_window, &creation).await,
         RingCommand::List => list(client, console).await,
+        RingCommand::Show { ring } => show(client, console, &ring).await,
+        RingCommand::Update { ring, labels, update } => change(client, console, &ring, &labels, &update).await,
+        RingCommand::Jwks { ring } => jwks(client, console, &ring).await,
     }
 }
 
@@ -26,91 +40,110 @@ async fn create(
     client: &Client,
     console: Console,
     ring: &RingName,
+    least_destroy_window: Option<Duration>,
     creation: &CreationArguments,
 ) -> Result<Exit, Failure> {
-    let request_id = creation.request_id.unwrap_or_else(Uuid::now_v7);
+    let change = Change::from(&creation.change);
     let request = CreateKeyRingRequest {
         key_ring_id: ring.id().to_owned(),
         key_ring: Some(KeyRing {
             labels: creation.labels()?,
+            least_destroy_window: least_destroy_window.map(period),
             ..Default::default()
         }),
-        request_id: request_id.to_string(),
-        validate_only: creation.validate_only,
+        request_id: change.request_id(),
+        validate_only: change.validate_only,
     };
-    let answer = client
-        .keys()
-        .create_key_ring(request)
-        .await
-        .map_err(repeatable(request_id))?
-        .into_inner();
-    let text = if creation.validate_only {
-        format!("{ring} can be created; nothing was")
-    } else {
-        format!("created {}", answer.name)
-    };
-    console.result(&text, &document::ring(&answer))?;
+    let made = client.keys().create_key_ring(request).await.map_err(change.failed())?;
+    let made = made.into_inner();
+    console.result(
+        &change.outcome(|| format!("created {}", made.name)),
+        &document::ring(&made),
+    )?;
     Ok(Exit::Done)
 }
 
 async fn list(client: &Client, console: Console) -> Result<Exit, Failure> {
-    let mut rings = Vec::new();
-    let mut unauthentic = Vec::new();
-    let mut page_token = String::new();
-    loop {
+    let rings = Listing::read(async |page_token| {
         let request = ListKeyRingsRequest {
             page_size: PAGE_SIZE,
             page_token,
         };
         let page = client.keys().list_key_rings(request).await?.into_inner();
-        rings.extend(page.key_rings);
-        unauthentic.extend(page.unauthentic);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
-    let mut table = Table::new(&["RING", "CREATED", "LABELS"]);
-    for ring in &rings {
-        table.row([
-            ring.name.trim_start_matches("keyRings/").to_owned(),
-            ring.create_time.map(|time| time.to_string()).unwrap_or_default(),
-            labels(ring.labels.iter()),
-        ]);
-    }
-    let documents: Vec<_> = rings.iter().map(document::ring).collect();
-    console.result(
-        &table.text(),
-        &json!({ "key_rings": documents, "unauthentic": unauthentic }),
+        Ok(Listing {
+            items: page.key_rings,
+            unauthentic: page.unauthentic,
+            next_page_token: page.next_page_token,
+        })
+    });
+    rings.await?.show(
+        console,
+        "key_rings",
+        &[
+            ("RING", |ring| last_part(&ring.name)),
+            ("CREATED", |ring| time(ring.create_time)),
+            ("LABELS", |ring| labels(&ring.labels)),
+        ],
+        document::ring,
     )?;
-    note_unauthentic(console, &unauthentic);
     Ok(Exit::Done)
 }
 
-/// Warns of records that the gateway refuses to use.
-pub(crate) fn note_unauthentic(console: Console, names: &[String]) {
-    for name in names {
-        console.note(&format!(
-            "the stored record of {name} failed its authentication, so the gateway does not use it; somebody may have \
-             changed the database: tell the operator"
-        ));
-    }
+async fn show(client: &Client, console: Console, ring: &RingName) -> Result<Exit, Failure> {
+    let request = GetKeyRingRequest { name: ring.to_string() };
+    let ring = client.keys().get_key_ring(request).await?.into_inner();
+    let text = fields(
+        console.paint(),
+        &[
+            ("name", ring.name.clone()),
+            ("uid", ring.uid.clone()),
+            ("labels", labels(&ring.labels)),
+            ("least destroy window", window(ring.least_destroy_window)),
+            ("created", time(ring.create_time)),
+            ("etag", ring.etag.clone()),
+        ],
+    );
+    console.result(&text, &document::ring(&ring))?;
+    Ok(Exit::Done)
 }
 
-/// The failure of a creation that can be repeated by its request id.
-pub(crate) fn repeatable(request_id: Uuid) -> impl FnOnce(Status) -> Failure {
-    move |status| Failure::Gateway {
-        error: Box::new(status.into()),
-        repeatable: Some(request_id),
-    }
+async fn change(
+    client: &Client,
+    console: Console,
+    ring: &RingName,
+    labels: &LabelArguments,
+    update: &UpdateArguments,
+) -> Result<Exit, Failure> {
+    let change = Change::from(update);
+    let (labels, paths) = labels.changes()?;
+    let request = UpdateKeyRingRequest {
+        key_ring: Some(KeyRing {
+            name: ring.to_string(),
+            labels,
+            etag: change.etag.clone(),
+            ..Default::default()
+        }),
+        update_mask: mask(paths)?,
+        request_id: change.request_id(),
+        validate_only: change.validate_only,
+    };
+    let changed = client.keys().update_key_ring(request).await.map_err(change.failed())?;
+    let changed = changed.into_inner();
+    console.result(
+        &change.outcome(|| format!("changed {}", changed.name)),
+        &document::ring(&changed),
+    )?;
+    Ok(Exit::Done)
 }
 
-/// Labels in one line, sorted.
-pub(crate) fn labels<'a>(labels: impl Iterator<Item = (&'a String, &'a String)>) -> String {
-    let mut pairs: Vec<String> = labels.map(|(name, value)| format!("{name}={value}")).collect();
-    pairs.sort();
-    pairs.join(" ")
+/// The set is a document of its own form, so it is printed as it is in both forms.
+async fn jwks(client: &Client, console: Console, ring: &RingName) -> Result<Exit, Failure> {
+    let request = GetJsonWebKeySetRequest {
+        parent: ring.to_string(),
+    };
+    let json = client.keys().get_json_web_key_set(request).await?.into_inner().json;
+    let set: Value = serde_json::from_str(&json)
+        .map_err(|error| Failure::Internal(format!("the gateway's JWK set is no JSON: {error}")))?;
+    console.result(&json, &set)?;
+    Ok(Exit::Done)
 }
-
-/// The largest page that the gateway gives.
-pub(crate) const PAGE_SIZE: i32 = 1000;

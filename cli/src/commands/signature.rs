@@ -1,12 +1,11 @@
 //! `portcullis sign` and `portcullis verify`.
 
+use super::delivery::Delivery;
 use crate::{
     arguments::{SignArguments, VerifyArguments},
     console::Console,
-    document,
     failure::{Exit, Failure},
     message::{Content, Message},
-    output::{Destination, write_file},
     words::word,
 };
 use portcullis_client::{
@@ -16,13 +15,15 @@ use portcullis_client::{
 use serde_json::json;
 
 pub(crate) async fn sign(client: &Client, console: Console, arguments: SignArguments) -> Result<Exit, Failure> {
-    let message = Message::read(client, &arguments.key, &arguments.message).await?;
+    let message = Message::read(client, console, &arguments.key, &arguments.message).await?;
+    let (name, key_token) = arguments.key.read()?;
     let input = match message.content {
         Content::Message(message) => sign_request::Input::Message(message.into()),
         Content::Digest(digest) => sign_request::Input::Digest(digest.into()),
     };
     let request = SignRequest {
-        name: arguments.key.to_string(),
+        name,
+        key_token,
         input: Some(input),
         mechanism: message.mechanism as i32,
         encoding: arguments.message.encoding.unwrap_or(SignatureEncoding::Unspecified) as i32,
@@ -30,41 +31,39 @@ pub(crate) async fn sign(client: &Client, console: Console, arguments: SignArgum
     };
     let answer = client.crypto().sign(request).await?.into_inner();
     let mechanism = word::<Mechanism>(answer.mechanism);
-    let mut document = json!({
+    let document = json!({
         "name": answer.name,
         "mechanism": mechanism,
         "encoding": word::<SignatureEncoding>(answer.encoding),
     });
-    match &arguments.out {
-        Some(Destination::File(path)) => {
-            write_file(path, &answer.signature)?;
-            document["out"] = json!(path.to_string_lossy());
-            let text = format!(
+    let delivery = Delivery::binary("signature", &answer.signature);
+    delivery.to(
+        arguments.out.as_ref(),
+        console,
+        |path| {
+            format!(
                 "wrote a signature by {} ({mechanism}) to {}",
                 answer.name,
                 path.display()
-            );
-            console.result(&text, &document)?;
-        }
-        Some(Destination::StandardOutput) | None => {
-            document["signature"] = json!(document::base64(&answer.signature));
-            console.bytes(&answer.signature, &document)?;
-        }
-    }
-    Ok(Exit::Done)
+            )
+        },
+        document,
+    )
 }
 
 pub(crate) async fn verify(client: &Client, console: Console, arguments: VerifyArguments) -> Result<Exit, Failure> {
     let signature = arguments
         .signature
         .read(MAX_SIGNATURE_BYTES, "more than any signature")?;
-    let message = Message::read(client, &arguments.key, &arguments.message).await?;
+    let message = Message::read(client, console, &arguments.key, &arguments.message).await?;
+    let (name, key_token) = arguments.key.read()?;
     let input = match message.content {
         Content::Message(message) => verify_request::Input::Message(message.into()),
         Content::Digest(digest) => verify_request::Input::Digest(digest.into()),
     };
     let request = VerifyRequest {
-        name: arguments.key.to_string(),
+        name,
+        key_token,
         input: Some(input),
         signature: signature.into(),
         mechanism: message.mechanism as i32,
@@ -73,15 +72,19 @@ pub(crate) async fn verify(client: &Client, console: Console, arguments: VerifyA
     };
     let answer = client.crypto().verify(request).await?.into_inner();
     let state = word::<KeyVersionState>(answer.state);
-    let document = json!({ "valid": answer.valid, "name": answer.name, "state": state });
-    console.result(if answer.valid { "valid" } else { "INVALID" }, &document)?;
-    if answer.valid && answer.state() != KeyVersionState::Active {
+    told_validity(console, answer.valid, &answer.name, &state)
+}
+
+/// Says whether a signature or authentication code is valid, which the exit code says too.
+pub(super) fn told_validity(console: Console, valid: bool, name: &str, state: &str) -> Result<Exit, Failure> {
+    let document = json!({ "valid": valid, "name": name, "state": state });
+    console.result(if valid { "valid" } else { "INVALID" }, &document)?;
+    if valid && state != word::<KeyVersionState>(KeyVersionState::Active as i32) {
         console.note(&format!(
-            "the state of {} is {state}: look twice before you rely on it",
-            answer.name
+            "the state of {name} is {state}: look twice before you rely on it"
         ));
     }
-    Ok(if answer.valid { Exit::Done } else { Exit::NotValid })
+    Ok(if valid { Exit::Done } else { Exit::NotValid })
 }
 
 const MAX_SIGNATURE_BYTES: usize = 64 * 1024;

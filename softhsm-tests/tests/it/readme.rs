@@ -37,6 +37,7 @@ fn the_tour_in_the_readme_does_what_it_shows() {
             .arg(format!("{here} 2>&1"))
             .env("PATH", path.as_ref().expect("a search path"))
             .env("PORTCULLIS_ENDPOINT", "unix:.portcullis-dev/portcullis.sock")
+            .env("PORTCULLIS_CONFIG", ".portcullis-dev/contexts.toml")
             .current_dir(work.path()));
         assert_eq!(output.status.success(), !shown.starts_with("error:"), "{output}");
         assert_eq!(masked(&output.text()), masked(&shown), "$ {command}");

@@ -119,7 +119,7 @@ impl Report {
             "all_under_primary": all_done,
             "older_versions": older.iter().map(Older::document).collect::<Vec<_>>(),
         });
-        match (stopped, console.0) {
+        match (stopped, console.form()) {
             // The failure itself is said behind this.
             (Some(_), Form::Text) => {
                 lines.iter().for_each(|line| console.note(line));
