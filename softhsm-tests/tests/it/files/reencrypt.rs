@@ -32,7 +32,7 @@ async fn a_tree_is_re_encrypted_and_what_is_none_of_it_is_told() {
         ("tree/deep/b", "demo/files"),
         ("tree/deep/er/c", "demo/files"),
         ("tree/of-other-key", "demo/other"),
-        ("tree/other-context", "demo/files --context a=1"),
+        ("tree/other-context", "demo/files --encryption-context a=1"),
         ("tree/linked", "demo/files"),
         ("tree/direct", "demo/files --direct"),
         ("outside/target", "demo/files"),
@@ -117,7 +117,7 @@ async fn a_tree_is_re_encrypted_and_what_is_none_of_it_is_told() {
     }
 
     // What was refused is done with its context; then everything is.
-    desk.run("reencrypt demo/files tree/other-context --context a=1");
+    desk.run("reencrypt demo/files tree/other-context --encryption-context a=1");
     fs::remove_file(desk.path("outside/linked")).expect("removed");
     let document = desk.ask("reencrypt demo/files tree outside/target tree/a");
     assert_eq!(
@@ -181,10 +181,10 @@ async fn the_end_tells_what_else_used_the_old_version() {
 async fn the_data_is_encrypted_anew_when_that_is_asked_for() {
     let desk = Desk::new().await;
     fs::write(desk.path("plain"), data(300_000)).expect("the file");
-    desk.run("encrypt demo/files --in plain --out sealed --context a=1");
+    desk.run("encrypt demo/files --in plain --out sealed --encryption-context a=1");
     let before = fs::read(desk.path("sealed")).expect("the file");
     desk.rotate().await;
-    desk.run("reencrypt demo/files sealed --data --context a=1");
+    desk.run("reencrypt demo/files sealed --data --encryption-context a=1");
     let after = fs::read(desk.path("sealed")).expect("the file");
     let same = before
         .iter()
@@ -201,7 +201,7 @@ async fn the_data_is_encrypted_anew_when_that_is_asked_for() {
     let mut damaged = before.clone();
     damaged[200_000] ^= 1;
     fs::write(desk.path("damaged"), &damaged).expect("the file");
-    let said = desk.fails_with(1, "reencrypt demo/files damaged --data --context a=1");
+    let said = desk.fails_with(1, "reencrypt demo/files damaged --data --encryption-context a=1");
     assert!(said.contains("it was changed"), "{said}");
     assert!(fs::read(desk.path("damaged")).expect("the file") == damaged);
     assert_eq!(desk.names("."), ["damaged", "plain", "sealed"]);

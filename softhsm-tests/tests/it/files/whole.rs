@@ -23,7 +23,7 @@ async fn files_of_every_size_come_back_by_files_and_by_pipes() {
         let plain = data(size);
         fs::write(desk.path("plain"), &plain).expect("the file");
         let said = desk
-            .run("encrypt demo/files --in plain --out sealed --context a=1")
+            .run("encrypt demo/files --in plain --out sealed --encryption-context a=1")
             .text();
         let length = fs::metadata(desk.path("sealed")).expect("the file").len();
         assert_eq!(
@@ -36,7 +36,7 @@ async fn files_of_every_size_come_back_by_files_and_by_pipes() {
                 .starts_with(b"PORTCULLISSEALED")
         );
         let said = desk
-            .run("decrypt demo/files --in sealed --out opened --context a=1")
+            .run("decrypt demo/files --in sealed --out opened --encryption-context a=1")
             .text();
         assert_eq!(
             said,
@@ -63,7 +63,7 @@ async fn files_of_every_size_come_back_by_files_and_by_pipes() {
             envelope.encrypt_bytes(&plain).await.expect("sealed"),
         )
         .expect("the file");
-        desk.run("decrypt demo/files --in by-library --out opened --context a=1");
+        desk.run("decrypt demo/files --in by-library --out opened --encryption-context a=1");
         assert!(fs::read(desk.path("opened")).expect("the file") == plain);
     }
     let document = desk.ask("encrypt demo/files --in plain --out sealed");
@@ -178,7 +178,7 @@ async fn what_was_changed_or_cut_off_leaves_no_file_and_releases_only_what_is_au
             "{output}"
         );
     }
-    let said = desk.fails_with(3, "decrypt demo/files --in sealed --out none --context a=1");
+    let said = desk.fails_with(3, "decrypt demo/files --in sealed --out none --encryption-context a=1");
     assert!(said.contains("DECRYPTION_FAILED"), "{said}");
     desk.run("key create demo/other --type aes-256");
     let said = desk.fails_with(2, "decrypt demo/other --in sealed --out none");
