@@ -300,6 +300,15 @@ fn beside_keys(trial: &Trial<'_>, directory: &Path) {
     let signed = trial.told("sign demo/@second --in document");
     assert_eq!(signed["name"], "keyRings/demo/keys/tls/versions/2");
     trial.said("key show demo/@current");
+    // What is encrypted by an alias is decrypted by it and by the key's own name.
+    trial.said("alias create demo/vault demo/data");
+    trial.said("encrypt demo/@vault --in document --out by-alias.enc");
+    for name in ["demo/@vault", "demo/data", "demo/data/1"] {
+        trial.said(&format!("decrypt {name} --in by-alias.enc --out by-alias.dec"));
+        let found = fs::read(directory.join("by-alias.dec")).expect("the plaintext");
+        assert_eq!(found, b"a document", "{name}");
+    }
+    trial.said("alias delete demo/vault");
     trial.said("alias update demo/second demo/tls/1");
     assert_eq!(
         trial.told("alias update demo/second demo/ed")["target"],
