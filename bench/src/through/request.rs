@@ -6,6 +6,7 @@ use crate::{
     verify,
 };
 use bytes::Bytes;
+use crc32c::crc32c;
 use portcullis_client::{
     Client,
     v1::{
@@ -18,7 +19,7 @@ use portcullis_client::{
 use portcullis_hsm::algorithm::Mechanism;
 use prost::Message;
 
-/// What one operation of a caller asks for.
+/// What one operation of a caller asks for, with the checksum that the client library adds.
 #[derive(Clone)]
 pub(crate) enum Request {
     Sign(SignRequest),
@@ -40,14 +41,19 @@ impl Request {
         Some(match operation.kind() {
             Kind::Sign(mechanism) => Self::Sign(sign(key, mechanism)),
             Kind::Cold => Self::Sign(sign(key, Mechanism::EcdsaSha256)),
-            Kind::Encrypt(length) => Self::Encrypt(EncryptRequest {
-                name: key.to_owned(),
-                plaintext: vec![7; length].into(),
-                ..EncryptRequest::default()
-            }),
+            Kind::Encrypt(length) => {
+                let plaintext = vec![7; length];
+                Self::Encrypt(EncryptRequest {
+                    name: key.to_owned(),
+                    plaintext_crc32c: Some(crc32c(&plaintext)),
+                    plaintext: plaintext.into(),
+                    ..EncryptRequest::default()
+                })
+            }
             Kind::Mac => Self::Mac(MacSignRequest {
                 name: key.to_owned(),
                 data: Bytes::from_static(&verify::MESSAGE),
+                data_crc32c: Some(crc32c(&verify::MESSAGE)),
                 ..MacSignRequest::default()
             }),
             Kind::Create => return None,
@@ -110,12 +116,13 @@ impl Request {
 }
 
 fn sign(key: &str, mechanism: Mechanism) -> SignRequest {
-    let input = verify::input(mechanism).into();
+    let input = verify::input(mechanism);
     SignRequest {
         name: key.to_owned(),
+        input_crc32c: Some(crc32c(&input)),
         input: Some(match mechanism.signature_hash() {
-            Some(_) => sign_request::Input::Digest(input),
-            None => sign_request::Input::Message(input),
+            Some(_) => sign_request::Input::Digest(input.into()),
+            None => sign_request::Input::Message(input.into()),
         }),
         mechanism: mechanism.number().into(),
         encoding: SignatureEncoding::P1363 as i32,

@@ -1,6 +1,6 @@
 //! What each protection costs alone: the gateway's own code for it, called over and over in this process.
 
-use crate::setting::Effort;
+use crate::setting::{Effort, directly, report};
 use anyhow::{Context, Result};
 use portcullis_bench::{Spread, Table};
 use portcullis_gateway::{
@@ -11,7 +11,7 @@ use portcullis_gateway::{
     policy::{Action, Circumstances, KeyFacts, Policy, PolicySettings, Question, Resource},
 };
 use portcullis_hsm::algorithm::{KeyType, Mechanism};
-use portcullis_softhsm_tests::temporary_directory;
+use portcullis_softhsm_tests::{Gateway, TestCluster, temporary_directory};
 use rsa::{pkcs1v15::SigningKey, signature::Signer};
 use std::{
     collections::BTreeMap,
@@ -47,6 +47,8 @@ pub(crate) fn measure(effort: &Effort) -> Result<()> {
     let when = "the first signature of a loaded key, and verified_share of the others";
     add("P-256 signature verified", when, p256);
     add("RSA-2048 signature verified", when, rsa);
+    let when = "the first use of a key: its row and its token have a tag each";
+    add("tag checked by the HSM: one HMAC", when, tag(effort)?);
     println!("{}\n", table.text());
     Ok(())
 }
@@ -149,6 +151,27 @@ fn audit(effort: &Effort) -> Result<Spread> {
     let takes = timed(effort, || Ok(log.append(&entry)?))?;
     log.close();
     Ok(takes)
+}
+
+/// As long as an HMAC takes in one session of SoftHSM2, driven directly.
+fn tag(effort: &Effort) -> Result<Spread> {
+    let cluster = effort.cluster();
+    let gateway = Gateway::start(&cluster);
+    let token = TestCluster::new();
+    let more = format!("hmac --repeats {} --callers 1 --mode unary --no-echo", effort.repeats);
+    let mut command = effort.bench(&cluster, &gateway, &more);
+    directly(&mut command, &token);
+    let found = report(&mut command)?;
+    let milliseconds = &found["closed_loop"][0]["direct"]["latency"]["p50"];
+    let microseconds = |what: &str| {
+        let found = milliseconds[what].as_f64().context("a latency in the report")?;
+        Ok::<_, anyhow::Error>(found * 1e3)
+    };
+    Ok(Spread {
+        median: microseconds("median")?,
+        least: microseconds("least")?,
+        most: microseconds("most")?,
+    })
 }
 
 fn verification(effort: &Effort) -> Result<(Spread, Spread)> {

@@ -11,6 +11,7 @@ mod setting;
 mod tables;
 
 use anyhow::{Context, Result, bail};
+use portcullis_bench::Machine;
 use setting::Effort;
 use std::env;
 
@@ -34,10 +35,11 @@ async fn main() -> Result<()> {
     }
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|one| one == part);
     println!(
-        "Measured by `measure-performance{}` with {} members of {} workers each.\n",
+        "Measured by `measure-performance{}`; members: {}, workers of each: {}.\n\n{}\n",
         if effort.is_quick { " --quick" } else { "" },
         effort.members,
-        effort.workers
+        effort.workers,
+        Machine::here().text()
     );
     if wanted("tables") {
         tables::measure(&effort)?;

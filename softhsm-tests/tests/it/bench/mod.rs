@@ -2,6 +2,7 @@
 
 mod clean;
 mod direct;
+mod everything;
 mod figures;
 mod open_loop;
 
