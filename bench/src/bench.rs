@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     machine::Machine,
     open::{arrivals, open},
-    operation::{Mode, Operation},
+    operation::{BATCH, Mode, Operation},
     plan::{OpenPlan, Plan},
     report::{Curve, Group, Point, Report, Way},
     sample::Sample,
@@ -155,8 +155,10 @@ impl Stage {
         group.sessions = self.direct.as_ref().map(|_| sessions);
         for route in &self.routes {
             for &mode in &plan.modes {
-                let count = mode.callers(callers);
-                group.ways.push(Way::new(route.transport, mode, count));
+                // A batch is no answer to how long one caller waits for one operation.
+                if mode != Mode::Batch || callers > 1 || plan.modes.len() == 1 {
+                    group.ways.push(Way::new(route.transport, mode, mode.callers(callers)));
+                }
             }
         }
         for repeat in 1..=plan.repeats {
@@ -167,8 +169,11 @@ impl Stage {
             if let Some(direct) = &mut self.direct {
                 group.direct.push(direct.run(operation, sessions, window).await?);
             }
+            let direct_rate = group.direct.last().map(Sample::rate);
+            let of_one_route = group.ways.len() / self.routes.len();
             for (number, way) in group.ways.iter_mut().enumerate() {
-                let number = number / plan.modes.len();
+                let number = number / of_one_route;
+                let window = long_enough(window, way, direct_rate);
                 let through = run(&self.routes[number], way, request, window).await?;
                 way.samples.push(through);
                 if let Some((_, route)) = self.echoes.get(number) {
@@ -240,6 +245,21 @@ pub(crate) fn window(plan: &Plan) -> Window {
     }
 }
 
+/// Batches of slow operations take so long that few end within a window: they get time for several, at the direct rate.
+fn long_enough(window: Window, way: &Way, direct_rate: Option<f64>) -> Window {
+    match (way.mode, direct_rate) {
+        (Mode::Batch, Some(rate)) if rate > 0.0 => {
+            let round = (BATCH * way.callers) as f64 / rate;
+            let rounds = Duration::from_secs_f64(round * LEAST_ROUNDS).min(LONGEST_ROUNDS);
+            Window {
+                time: window.time.max(rounds),
+                ..window
+            }
+        }
+        _ => window,
+    }
+}
+
 /// Shorter: it only has to tell which of several is the best.
 fn search_window(plan: &Plan) -> Window {
     Window {
@@ -260,6 +280,8 @@ async fn interruption() {
     }
 }
 
+const LEAST_ROUNDS: f64 = 4.0;
+const LONGEST_ROUNDS: Duration = Duration::from_secs(20);
 const SHORTEST_SEARCH: Duration = Duration::from_millis(250);
 
 /// How many calls of the open loop may be under way; those beyond that wait, and their waiting counts.

@@ -113,7 +113,7 @@ impl Group {
     /// What a way adds to the median latency of the direct way, in milliseconds.
     pub fn added(&self, way: &Way) -> Option<Spread> {
         let pairs = way.samples.iter().zip(&self.direct);
-        Spread::of(pairs.map(|(through, direct)| milliseconds(through, 0.5) - milliseconds(direct, 0.5)))
+        Spread::of(pairs.filter_map(|(through, direct)| Some(milliseconds(through, 0.5)? - milliseconds(direct, 0.5)?)))
     }
 
     /// The same as a multiple of the echo's median latency.
@@ -199,9 +199,9 @@ impl Point {
         Spread::of(self.samples.iter().map(Sample::rate)).map_or(0.0, |rate| rate.median)
     }
 
-    /// The median over the runs of a quantile of the latency, in milliseconds.
-    pub fn latency(&self, share: f64) -> f64 {
-        latency(&self.samples, share).map_or(0.0, |spread| spread.median)
+    /// The median over the runs of a quantile of the latency, in milliseconds; `None` where nothing was answered.
+    pub fn latency(&self, share: f64) -> Option<f64> {
+        latency(&self.samples, share).map(|spread| spread.median)
     }
 
     /// Calls of all runs that had no answer.
@@ -210,11 +210,12 @@ impl Point {
     }
 }
 
-/// The quantile of each run, in milliseconds.
+/// The quantile of each run in which a call ended, in milliseconds.
 pub(crate) fn latency(samples: &[Sample], share: f64) -> Option<Spread> {
-    Spread::of(samples.iter().map(|sample| milliseconds(sample, share)))
+    Spread::of(samples.iter().filter_map(|sample| milliseconds(sample, share)))
 }
 
-fn milliseconds(sample: &Sample, share: f64) -> f64 {
-    sample.latencies.quantile(share).as_secs_f64() * 1e3
+fn milliseconds(sample: &Sample, share: f64) -> Option<f64> {
+    let some = sample.latencies.count() > 0;
+    some.then(|| sample.latencies.quantile(share).as_secs_f64() * 1e3)
 }

@@ -48,11 +48,14 @@ struct Panel {
 impl Panel {
     fn new(curves: &[&Curve], top: f64) -> Self {
         let points = || curves.iter().flat_map(|curve| &curve.points);
-        let rates = points().map(|point| point.answered());
-        let rates = rates.chain(curves.iter().filter_map(|curve| curve.direct));
-        let most_rate = rates.fold(1.0, f64::max) * 1.05;
-        let least = points().map(|point| point.latency(0.5)).fold(f64::INFINITY, f64::min);
-        let most = points().map(|point| point.latency(0.99)).fold(0.0, f64::max);
+        let through = points().map(|point| point.answered()).fold(1.0, f64::max);
+        // Where the direct way is far beyond, its figure is told and not drawn.
+        let direct = curves.iter().filter_map(|curve| curve.direct);
+        let most_rate = direct.filter(|rate| *rate < FAR * through).fold(through, f64::max) * 1.05;
+        let least = points()
+            .filter_map(|point| point.latency(0.5))
+            .fold(f64::INFINITY, f64::min);
+        let most = points().filter_map(|point| point.latency(0.99)).fold(0.0, f64::max);
         let power = |value: f64| value.clamp(1e-4, 1e6).log10();
         let least_power = power(least).floor() as i32;
         Self {
@@ -121,28 +124,22 @@ impl Panel {
     }
 
     fn draw_direct(&self, svg: &mut String, rate: f64) {
-        let x = self.x(rate);
-        line(
-            svg,
-            [x, self.top + ABOVE, x, self.bottom()],
-            "#777777",
-            " stroke-dasharray=\"2 3\"",
-        );
-        text(
-            svg,
-            x - 5.0,
-            self.top + ABOVE + 11.0,
-            "end",
-            "direct, at most",
-            " fill=\"#777777\"",
-        );
+        let top = self.top + ABOVE;
+        let (x, words) = if rate <= self.most_rate {
+            let x = self.x(rate);
+            line(svg, [x, top, x, self.bottom()], GREY, " stroke-dasharray=\"2 3\"");
+            (x, "direct, at most".to_owned())
+        } else {
+            (WIDTH - RIGHT, format!("direct, at most: {rate:.0} \u{2192}"))
+        };
+        text(svg, x - 5.0, top + 11.0, "end", &words, &format!(" fill=\"{GREY}\""));
     }
 
     fn draw_line(&self, svg: &mut String, curve: &Curve, share: f64, colour: &str, style: &str) {
         let points: Vec<(f64, f64)> = curve
             .points
             .iter()
-            .map(|point| (self.x(point.answered()), self.y(point.latency(share))))
+            .filter_map(|point| Some((self.x(point.answered()), self.y(point.latency(share)?))))
             .collect();
         let corners: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         put(
@@ -229,6 +226,10 @@ const ABOVE: f64 = 40.0;
 const BELOW: f64 = 52.0;
 const INK: &str = "#222222";
 const GRID: &str = "#dddddd";
+const GREY: &str = "#777777";
+
+/// So many times the most that went through the gateway.
+const FAR: f64 = 1.6;
 
 #[cfg(test)]
 mod tests {
