@@ -22,7 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Measures what the plan says. `progress` gets a line for each step.
 ///
-/// The keys that were made are scheduled for destruction at the end, whatever the end is: also after Ctrl-C and SIGTERM.
+/// The keys that were made are scheduled for destruction at the end, whatever the end is: also after Ctrl-C, SIGTERM and a
+/// terminal that is closed.
 ///
 /// # Errors
 ///
@@ -30,14 +31,20 @@ use tokio::signal::unix::{SignalKind, signal};
 pub async fn measure(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Report, Error> {
     let mut stage = Stage::set(plan).await?;
     let outcome = tokio::select! {
-        outcome = stage.measure(plan, progress) => outcome,
-        () = interruption() => Err(Error::Interrupted),
+        outcome = stage.measure(plan, progress) => Some(outcome),
+        () = interruption() => None,
     };
     progress("destroying the keys");
     let cleared = stage.clear().await;
-    let mut report = outcome?;
-    report.cleaned = cleared?;
-    Ok(report)
+    match outcome {
+        Some(Ok(mut report)) => {
+            // What was measured is worth showing, also where something was left behind.
+            report.cleaned = cleared.unwrap_or_else(Cleaned::failed);
+            Ok(report)
+        }
+        Some(Err(error)) => Err(error),
+        None => Err(Error::Interrupted(cleared?.text())),
+    }
 }
 
 /// What takes part.
@@ -269,14 +276,16 @@ fn search_window(plan: &Plan) -> Window {
 }
 
 async fn interruption() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+    let [interrupt, terminate, hangup] =
+        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    // They are refused only where the runtime has no signals.
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (interrupt, terminate, hangup) else {
         return std::future::pending().await;
     };
     tokio::select! {
+        _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        pressed = tokio::signal::ctrl_c() => if pressed.is_err() {
-            std::future::pending().await
-        },
+        _ = hangup.recv() => {}
     }
 }
 

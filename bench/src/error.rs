@@ -39,9 +39,9 @@ pub enum Error {
     /// There is no PIN for the direct way.
     #[error("no PIN for the direct way: {0}")]
     Pin(String),
-    /// Somebody pressed Ctrl-C. The keys that had been made were cleaned up.
-    #[error("interrupted; the keys that were made for it are scheduled for destruction")]
-    Interrupted,
+    /// Somebody pressed Ctrl-C; what became of the keys that had been made.
+    #[error("interrupted. {0}")]
+    Interrupted(String),
 }
 
 impl From<portcullis_client::Error> for Error {

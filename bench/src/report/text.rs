@@ -39,7 +39,7 @@ impl Report {
             parts.push(open_loop(&self.curves));
         }
         parts.extend(self.failures());
-        parts.push(self.keys_left());
+        parts.push(self.cleaned.text());
         parts.join("\n\n")
     }
 
@@ -73,17 +73,6 @@ impl Report {
             "Operations failed:\n\n{}",
             lines.collect::<Vec<_>>().join("\n")
         ))
-    }
-
-    fn keys_left(&self) -> String {
-        let mut text = format!(
-            "Keys made for this and scheduled for destruction: {}.",
-            self.cleaned.scheduled
-        );
-        if let Some(first) = self.cleaned.left.first() {
-            text.push_str(&format!(" {} were left, such as {first}.", self.cleaned.left.len()));
-        }
-        text
     }
 }
 

@@ -30,6 +30,25 @@ pub struct Cleaned {
     pub left: Vec<String>,
 }
 
+impl Cleaned {
+    /// Nothing is known of any key.
+    pub(crate) fn failed(error: Error) -> Self {
+        Self {
+            scheduled: 0,
+            left: vec![format!("all that could not be looked for: {error}")],
+        }
+    }
+
+    /// One sentence, or two.
+    pub(crate) fn text(&self) -> String {
+        let scheduled = format!("Keys made for this and scheduled for destruction: {}.", self.scheduled);
+        match self.left.first() {
+            None => scheduled,
+            Some(first) => format!("{scheduled} {} were left, such as {first}.", self.left.len()),
+        }
+    }
+}
+
 impl Keys {
     /// Takes the ring, and makes it if there is none of that name.
     pub(crate) async fn in_ring(client: &Client, ring: &str) -> Result<Self, Error> {
