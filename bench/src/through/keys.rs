@@ -35,7 +35,7 @@ impl Cleaned {
     pub(crate) fn failed(error: Error) -> Self {
         Self {
             scheduled: 0,
-            left: vec![format!("all that could not be looked for: {error}")],
+            left: vec![format!("keys that could not be listed ({error})")],
         }
     }
 
