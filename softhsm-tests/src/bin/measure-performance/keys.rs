@@ -64,7 +64,7 @@ pub(crate) async fn measure(effort: &Effort) -> Result<()> {
         let gateway = Gateway::start(&cluster);
         starts.push(started.elapsed().as_secs_f64());
         all_serve(effort, &gateway).await;
-        let empty = gateway.held().memory;
+        let empty = resident(gateway.pid()).context("the gateway's memory")?;
         let client = gateway.unix_client().await.with_deadline(LONG);
         // Connections and caches that belong to no key.
         for_each(&client, 1, 0..1, sign).await?;
@@ -86,8 +86,8 @@ pub(crate) async fn measure(effort: &Effort) -> Result<()> {
             milliseconds(quantile(&mut times, 0.5)),
             milliseconds(quantile(&mut times, 0.99)),
             used.to_string(),
-            mebibytes(gateway.held().memory),
-            mebibytes(largest_worker(&gateway)),
+            mebibytes(resident(gateway.pid()).context("the gateway's memory")?),
+            mebibytes(largest_worker(&gateway).context("a worker's memory")?),
         ]);
         gateway.stop();
     }
@@ -155,13 +155,15 @@ fn quantile(times: &mut [Duration], share: f64) -> Duration {
     times.get(at).copied().unwrap_or_default()
 }
 
-fn largest_worker(gateway: &Gateway) -> u64 {
-    let resident = |pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-    };
-    gateway.workers().values().filter_map(resident).max().unwrap_or(0)
+fn largest_worker(gateway: &Gateway) -> Option<u64> {
+    gateway.workers().into_values().filter_map(resident).max()
+}
+
+/// Memory in KiB, which a process tells everybody, also where it tells nothing else.
+fn resident(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 fn milliseconds(time: Duration) -> String {
