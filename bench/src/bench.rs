@@ -140,7 +140,7 @@ impl Stage {
             let most = groups.iter().max_by_key(|group| group.callers);
             let curves = self
                 .measure_curves(operation, most, open_plan, &request, plan, progress)
-                .await?;
+                .await;
             report.curves.extend(curves);
         }
         Ok(())
@@ -181,10 +181,10 @@ impl Stage {
             for (number, way) in group.ways.iter_mut().enumerate() {
                 let number = number / of_one_route;
                 let window = long_enough(window, way, direct_rate);
-                let through = run(&self.routes[number], way, request, window).await?;
+                let through = run(&self.routes[number], way, request, window).await;
                 way.samples.push(through);
                 if let Some((_, route)) = self.echoes.get(number) {
-                    way.echo.push(run(route, way, request, window).await?);
+                    way.echo.push(run(route, way, request, window).await);
                 }
             }
         }
@@ -200,7 +200,7 @@ impl Stage {
         request: &Request,
         plan: &Plan,
         progress: &dyn Fn(&str),
-    ) -> Result<Vec<Curve>, Error> {
+    ) -> Vec<Curve> {
         let mut curves = Vec::new();
         for route in &self.routes {
             for &mode in plan.modes.iter().filter(|mode| **mode != Mode::Batch) {
@@ -212,7 +212,7 @@ impl Stage {
                     progress(&format!("{operation}, {}, {mode}: {rate:.0}/s", route.transport));
                     let mut samples = Vec::new();
                     for _ in 0..plan.repeats {
-                        let callers = route.callers(mode, request, OPEN_CALLERS).await?;
+                        let callers = route.callers(mode, request, OPEN_CALLERS);
                         let (start, moments) = arrivals(rate, window(plan));
                         samples.push(open(callers, moments, start, window(plan)).await);
                     }
@@ -221,7 +221,7 @@ impl Stage {
                 curves.push(curve);
             }
         }
-        Ok(curves)
+        curves
     }
 
     /// Destroys all keys and ends the helpers; the first failure is told when all was tried.
@@ -240,9 +240,8 @@ impl Stage {
     }
 }
 
-async fn run(route: &Route, way: &Way, request: &Request, window: Window) -> Result<Sample, Error> {
-    let callers = route.callers(way.mode, request, way.callers).await?;
-    Ok(closed(callers, window).await)
+async fn run(route: &Route, way: &Way, request: &Request, window: Window) -> Sample {
+    closed(route.callers(way.mode, request, way.callers), window).await
 }
 
 pub(crate) fn window(plan: &Plan) -> Window {

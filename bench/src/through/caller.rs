@@ -1,15 +1,14 @@
 //! Those who ask the gateway.
 
-use super::{request::Request, stream::Stream};
+use super::request::Request;
 use crate::{closed::Call, operation::BATCH, sample::Outcome};
 use portcullis_client::{
     Client, Error, Status, Transport,
     v1::{
         BatchEncryptRequest, BatchMacSignRequest, BatchSignRequest, OperationError, batch_encrypt_response,
-        batch_mac_sign_response, batch_sign_response, crypto_service_client::CryptoServiceClient, pipeline_request,
+        batch_mac_sign_response, batch_sign_response, crypto_service_client::CryptoServiceClient,
     },
 };
-use std::sync::Arc;
 
 /// Somebody who asks for the same again and again.
 pub(crate) enum Caller {
@@ -17,7 +16,7 @@ pub(crate) enum Caller {
     BatchSign(CryptoServiceClient<Transport>, BatchSignRequest),
     BatchEncrypt(CryptoServiceClient<Transport>, BatchEncryptRequest),
     BatchMac(CryptoServiceClient<Transport>, BatchMacSignRequest),
-    Pipelined(Arc<Stream>, pipeline_request::Request),
+    Pipelined(Client, Request),
 }
 
 impl Caller {
@@ -49,13 +48,9 @@ impl Caller {
         }
     }
 
-    pub(super) fn pipelined(stream: &Arc<Stream>, request: &Request) -> Self {
-        let request = match request.clone() {
-            Request::Sign(one) => pipeline_request::Request::Sign(one),
-            Request::Encrypt(one) => pipeline_request::Request::Encrypt(one),
-            Request::Mac(one) => pipeline_request::Request::MacSign(one),
-        };
-        Self::Pipelined(Arc::clone(stream), request)
+    /// Shares the connection's stream.
+    pub(super) fn pipelined(client: &Client, request: &Request) -> Self {
+        Self::Pipelined(client.clone(), request.clone())
     }
 }
 
@@ -89,13 +84,19 @@ impl Call for Caller {
                 }),
                 Err(status) => refused(status),
             },
-            Self::Pipelined(stream, request) => Outcome::of_one(stream.perform(request.clone()).await),
+            Self::Pipelined(client, Request::Sign(request)) => shared(client.sign(request.clone()).await),
+            Self::Pipelined(client, Request::Encrypt(request)) => shared(client.encrypt(request.clone()).await),
+            Self::Pipelined(client, Request::Mac(request)) => shared(client.mac_sign(request.clone()).await),
         }
     }
 }
 
 fn one<A>(answer: Result<A, Status>) -> Outcome {
     Outcome::of_one(answer.map(drop).map_err(told))
+}
+
+fn shared<A>(answer: Result<A, Error>) -> Outcome {
+    Outcome::of_one(answer.map(drop).map_err(|error| reason(&error)))
 }
 
 fn items<R>(results: Vec<R>, of: impl Fn(R) -> Result<(), Option<OperationError>>) -> Outcome {
@@ -122,7 +123,10 @@ fn refused(status: Status) -> Outcome {
 
 /// The reason, which is a word, and else the message.
 pub(crate) fn told(status: Status) -> String {
-    let error = Error::from(status);
+    reason(&Error::from(status))
+}
+
+fn reason(error: &Error) -> String {
     match error.fault().and_then(portcullis_client::Fault::reason) {
         Some(reason) => reason.to_owned(),
         None => error.to_string(),

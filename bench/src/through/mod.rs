@@ -3,7 +3,6 @@
 mod caller;
 pub(crate) mod keys;
 mod request;
-mod stream;
 
 pub(crate) use caller::{Caller, told};
 pub(crate) use request::{Proven, Request};
@@ -12,9 +11,8 @@ use crate::{
     error::Error,
     operation::{Mode, Transport},
 };
-use portcullis_client::{Client, Credentials, Endpoint};
+use portcullis_client::{Client, Credentials, Endpoint, Retry};
 use std::time::Duration;
-use stream::Stream;
 
 /// Where a gateway listens, and who asks it.
 #[derive(Debug, Clone)]
@@ -46,7 +44,8 @@ impl Route {
         let mut clients = Vec::new();
         for _ in 0..connections.max(1) {
             let client = Client::connect(address.endpoint.clone(), address.credentials.clone()).await?;
-            clients.push(client.with_deadline(deadline));
+            // Each refusal is to be seen, and counted.
+            clients.push(client.with_deadline(deadline).with_retry(Retry::off()));
         }
         Ok(Self {
             transport: address.transport(),
@@ -65,21 +64,15 @@ impl Route {
     }
 
     /// So many callers who ask for the same, spread over the connections.
-    pub(crate) async fn callers(&self, mode: Mode, request: &Request, count: usize) -> Result<Vec<Caller>, Error> {
-        let mut streams = Vec::new();
-        if mode == Mode::Pipelined {
-            for client in &self.clients {
-                streams.push(Stream::open(client).await?);
-            }
-        }
+    pub(crate) fn callers(&self, mode: Mode, request: &Request, count: usize) -> Vec<Caller> {
         let callers = (0..count).map(|number| {
             let connection = number % self.clients.len();
             match mode {
                 Mode::Unary => Caller::unary(&self.clients[connection], request),
                 Mode::Batch => Caller::batch(&self.clients[connection], request),
-                Mode::Pipelined => Caller::pipelined(&streams[connection], request),
+                Mode::Pipelined => Caller::pipelined(&self.clients[connection], request),
             }
         });
-        Ok(callers.collect())
+        callers.collect()
     }
 }
