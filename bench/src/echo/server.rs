@@ -165,19 +165,20 @@ impl Service<Request<Body>> for Echo {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let path = request.uri().path();
-        let answer = self.answer_to(path);
-        let streaming = path.ends_with("/Pipeline");
+        let path = request.uri().path().to_owned();
+        let echo = self.clone();
         Box::pin(async move {
-            let Some(answer) = answer else {
+            let Some(answer) = echo.answer_to(&path) else {
                 return Ok(Status::unimplemented("nothing is known to answer").into_http());
             };
             let mut grpc = Grpc::new(AsItIs);
-            let response = if streaming {
+            let response = if path.ends_with("/Pipeline") {
                 let method = service_fn(move |request: tonic::Request<Streaming<Bytes>>| {
-                    let answers = request.into_inner().map({
-                        let answer = answer.clone();
-                        move |message| Ok(with_id(&message?, &answer))
+                    let (echo, path) = (echo.clone(), path.clone());
+                    // What is to be answered changes while a stream is open.
+                    let answers = request.into_inner().map(move |message| {
+                        let answer = echo.answer_to(&path).unwrap_or_default();
+                        Ok(with_id(&message?, &answer))
                     });
                     async move { Ok::<_, Status>(tonic::Response::new(answers)) }
                 });
