@@ -102,20 +102,14 @@ pub(super) enum Verdict {
     Answer(ReplyBody),
     Error(ClusterError),
     Elsewhere(Failure),
+    Died,
     Unsupported(String),
 }
 
 /// What an attempt means for the member, if that is known already, and for the caller.
 pub(super) fn judge(reply: Result<ReplyBody, Missed>) -> (Option<Outcome>, Verdict) {
     let failure: Failure = match reply {
-        Err(Missed::Gone) => {
-            let failure = Failure {
-                kind: FailureKind::MemberFault.into(),
-                message: "its worker died".to_owned(),
-                return_code: 0,
-            };
-            return (Some(Outcome::Gone), Verdict::Elsewhere(failure));
-        }
+        Err(Missed::Gone) => return (Some(Outcome::Gone), Verdict::Died),
         Err(Missed::Deadline) => return (None, Verdict::Error(ClusterError::DeadlinePassed)),
         Err(Missed::TooLong(length)) => {
             let message = format!("a request of {length} bytes is too long for a worker");

@@ -4,6 +4,7 @@
 //! - [`worker`]: a worker process and the socket to it.
 //! - [`shell`]: carries the decisions out: sends work, waits, asks again.
 //! - `attempt`: one attempt on one member, and what its reply means.
+//! - `complaints`: which of many failed calls the log tells of.
 //! - `opening`: how a worker comes into service, and its probes.
 //! - `operating`: what people do to members: drain, resume, replacement of workers, another configuration.
 //! - `sealing`: whether keys can be wrapped by the members that serve.
@@ -14,6 +15,7 @@
 //! - [`view`]: what can be seen of the members.
 
 mod attempt;
+mod complaints;
 mod error;
 pub mod key_use;
 mod opening;

@@ -2,6 +2,7 @@
 
 use super::{
     attempt::{Check, Lease, Missed, SendToken, Verdict, judge, operation, outcome},
+    complaints::Complaints,
     core::{
         Action, Attempts, Core, Epoch, Errand, Event, Grant, MemberIndex, MemberPlan, Needs, Next, Outcome, Principal,
         Refusal,
@@ -43,6 +44,7 @@ pub struct Cluster {
     // Counts what the driver has done.
     beats: watch::Sender<u64>,
     principals: RandomState,
+    complaints: Complaints,
 }
 
 /// What the shell keeps of a member.
@@ -103,6 +105,7 @@ impl Cluster {
             }),
             beats: watch::Sender::new(0),
             principals: RandomState::new(),
+            complaints: Complaints::default(),
         });
         for slot in cluster.slots() {
             cluster.telemetry.metrics().member_known(&slot.name);
@@ -216,9 +219,11 @@ impl Cluster {
                 (Next::Release, Verdict::Answer(reply)) => return Ok((reply, grant.member)),
                 (Next::Release | Next::GiveUp, Verdict::Error(error)) => return Err(error),
                 (Next::Again, verdict) => {
-                    if let Verdict::Elsewhere(failure) = verdict {
-                        tracing::debug!(member = %slot.name, why = failure.message, "an operation moves on");
-                    }
+                    let why = match &verdict {
+                        Verdict::Elsewhere(failure) => &failure.message,
+                        _ => ended,
+                    };
+                    tracing::debug!(member = %slot.name, why, "an operation moves on");
                     self.telemetry.metrics().retried(ended);
                 }
                 (_, verdict) => return Err(self.given_up(verdict, &attempts, &slot.name)),
@@ -300,18 +305,24 @@ impl Cluster {
                 return ClusterError::Unsupported { what, members };
             }
             Verdict::Elsewhere(failure) => Some(failure),
-            // It came from a member that is not believed any more.
-            Verdict::Answer(_) => None,
+            // Or it came from a member that is not believed any more.
+            Verdict::Died | Verdict::Answer(_) => None,
         };
         if attempts.is_late(Instant::now()) {
             return ClusterError::DeadlinePassed;
         }
-        let why = failure.as_ref().map_or("it answered wrong", |failure| &failure.message);
-        tracing::warn!(
-            member = last,
-            why,
-            "an operation failed on every member that it was given to"
-        );
+        // Of workers that died, and of members that answered wrong, the changes of their states tell.
+        if let Some(failure) = &failure
+            && let Some(unsaid) = self.complaints.admit(Instant::now())
+        {
+            let why = &failure.message;
+            tracing::warn!(
+                member = last,
+                why,
+                unsaid,
+                "an operation failed on every member that it was given to"
+            );
+        }
         match failure.map(|failure| failure.kind()) {
             Some(FailureKind::Busy) => ClusterError::Saturated {
                 retry_after: BUSY_RETRY,

@@ -188,7 +188,11 @@ impl Stage {
         while started.elapsed() < time {
             stage.all_serve().await;
             let member = MEMBERS[rand::random_range(0..MEMBERS.len())];
-            stage.load.more(rand::random_range(1..size.calls)).await;
+            // Not so often that a member's starts are limited: that is another thing than a leak.
+            stage
+                .load
+                .more(rand::random_range(size.calls / 2..size.calls * 3 / 2))
+                .await;
             block_in_place(|| stage.gateway().kill_worker(member));
             kills += 1;
             look(stage.gateway().pid(), kills);
