@@ -111,6 +111,7 @@ pub struct Member {
     capabilities: Capabilities,
     pin: SecretSlice<u8>,
     guard: Mutex<Guard>,
+    repairs_login: bool,
     // Opened before others may have taken all sessions that the token gives, and replaced after an error.
     probing: Mutex<Option<Session>>,
     domain: OnceLock<DomainKeys>,
@@ -146,6 +147,7 @@ impl Member {
             capabilities,
             pin,
             guard: Mutex::new(Guard::new(guard)),
+            repairs_login: true,
             domain: OnceLock::new(),
             known_answer: OnceLock::new(),
         })

@@ -12,6 +12,15 @@ pub struct Errand {
     pub deadline: Instant,
 }
 
+/// A member that failed at an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Suspect {
+    pub(super) member: MemberIndex,
+    pub(super) epoch: Epoch,
+    /// Whether the operation was given to it on trial.
+    pub(super) on_trial: bool,
+}
+
 /// The attempts that an operation has made.
 #[derive(Debug, Clone)]
 pub struct Attempts {
@@ -21,7 +30,7 @@ pub struct Attempts {
     deaths: u32,
     // Workers that were killed because it hung there.
     hangs: u32,
-    suspects: Vec<(MemberIndex, Epoch)>,
+    suspects: Vec<Suspect>,
 }
 
 impl Principal {
@@ -96,11 +105,11 @@ impl Attempts {
     }
 
     /// Notes that a member failed at it: whether that was the member's fault shows when another does it.
-    pub(super) fn suspect(&mut self, member: MemberIndex, epoch: Epoch) {
-        self.suspects.push((member, epoch));
+    pub(super) fn suspect(&mut self, suspect: Suspect) {
+        self.suspects.push(suspect);
     }
 
-    pub(super) fn take_suspects(&mut self) -> Vec<(MemberIndex, Epoch)> {
+    pub(super) fn take_suspects(&mut self) -> Vec<Suspect> {
         std::mem::take(&mut self.suspects)
     }
 }

@@ -93,19 +93,27 @@ impl Breaker {
         }
     }
 
-    /// Notes that a piece of work came to its end.
-    pub(super) fn end_trial(&mut self, ticket: Ticket) {
-        self.on_trial.retain(|one| *one != ticket);
+    /// Whether a piece of work was given on trial.
+    pub(super) fn has_on_trial(&self, ticket: Ticket) -> bool {
+        self.on_trial.contains(&ticket)
     }
 
-    /// Learns of work that was done. True if that closed the breaker.
-    pub(super) fn served(&mut self, now: Instant) -> bool {
+    /// Notes that a piece of work came to its end. True if it was given on trial.
+    pub(super) fn end_trial(&mut self, ticket: Ticket) -> bool {
+        let at = self.on_trial.iter().position(|one| *one == ticket);
+        at.map(|at| self.on_trial.swap_remove(at)).is_some()
+    }
+
+    /// Learns of work that was done, on trial or begun before that. True if that closed the breaker.
+    pub(super) fn served(&mut self, now: Instant, on_trial: bool) -> bool {
         self.consecutive = 0;
         self.second(now).served += 1;
         if self.closed_at.is_some_and(|at| now.duration_since(at) >= FORGIVEN) {
             (self.openings, self.closed_at) = (0, None);
         }
-        if let State::HalfOpen { successes } = &mut self.state {
+        if let State::HalfOpen { successes } = &mut self.state
+            && on_trial
+        {
             *successes += 1;
             if *successes >= TRIALS {
                 *self = Self {
@@ -119,12 +127,14 @@ impl Breaker {
         false
     }
 
-    /// Learns of a fault that was the member's.
-    pub(super) fn fault(&mut self, now: Instant) -> Consequence {
+    /// Learns of a fault that was the member's, in work that was given on trial or before that.
+    pub(super) fn fault(&mut self, now: Instant, on_trial: bool) -> Consequence {
         self.consecutive += 1;
         self.second(now).faults += 1;
         match self.state {
             State::Open { .. } => Consequence::None,
+            // What failed before the trial is what the trial is held for.
+            State::HalfOpen { .. } if !on_trial => Consequence::None,
             State::HalfOpen { .. } => {
                 self.open(now);
                 Consequence::OpenedAgain
@@ -218,13 +228,13 @@ mod tests {
     fn faults_in_a_row_open_it_and_one_success_between_them_does_not() {
         let (mut breaker, now) = (Breaker::new(), Instant::now());
         for _ in 0..FAULTS_IN_A_ROW - 1 {
-            assert_eq!(breaker.fault(now), Consequence::None);
+            assert_eq!(breaker.fault(now, false), Consequence::None);
         }
-        breaker.served(now);
+        breaker.served(now, false);
         for _ in 0..FAULTS_IN_A_ROW - 1 {
-            assert_eq!(breaker.fault(now), Consequence::None);
+            assert_eq!(breaker.fault(now, false), Consequence::None);
         }
-        assert_eq!(breaker.fault(now), Consequence::Opened);
+        assert_eq!(breaker.fault(now, false), Consequence::Opened);
         assert_eq!(breaker.state(), BreakerState::Open);
     }
 
@@ -232,17 +242,17 @@ mod tests {
     fn half_of_enough_outcomes_open_it_and_few_do_not() {
         let (mut breaker, now) = (Breaker::new(), Instant::now());
         for number in 0..FEWEST / 2 - 1 {
-            breaker.served(now);
-            assert_eq!(breaker.fault(now), Consequence::None, "{number}");
+            breaker.served(now, false);
+            assert_eq!(breaker.fault(now, false), Consequence::None, "{number}");
         }
-        breaker.served(now);
-        assert_eq!(breaker.fault(now), Consequence::Opened);
+        breaker.served(now, false);
+        assert_eq!(breaker.fault(now, false), Consequence::Opened);
         let mut later = Breaker::new();
         for number in 0..FEWEST {
             // What is older than the window does not count.
             let now = now + WINDOW * number;
-            later.served(now);
-            assert_eq!(later.fault(now), Consequence::None, "{number}");
+            later.served(now, false);
+            assert_eq!(later.fault(now, false), Consequence::None, "{number}");
         }
     }
 
@@ -250,13 +260,13 @@ mod tests {
     fn it_closes_by_a_probe_and_work_on_trial_and_opens_for_longer_when_that_fails() {
         let (mut breaker, now) = (Breaker::new(), Instant::now());
         for _ in 0..FAULTS_IN_A_ROW {
-            breaker.fault(now);
+            breaker.fault(now, false);
         }
         let until = breaker.probe_at().expect("a moment");
         assert_eq!(until, now + FIRST_PAUSE);
         assert!(!breaker.probed(now), "before its time");
         assert!(breaker.probed(until));
-        assert_eq!(breaker.fault(until), Consequence::OpenedAgain);
+        assert_eq!(breaker.fault(until, true), Consequence::OpenedAgain);
         assert_eq!(breaker.probe_at(), Some(until + FIRST_PAUSE * 2));
         let until = until + FIRST_PAUSE * 2;
         assert!(breaker.probed(until));
@@ -264,7 +274,7 @@ mod tests {
             breaker.begin_trial(Ticket(1));
             assert!(breaker.is_on_trial());
             breaker.end_trial(Ticket(1));
-            assert_eq!(breaker.served(until), trial == TRIALS);
+            assert_eq!(breaker.served(until, true), trial == TRIALS);
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
     }

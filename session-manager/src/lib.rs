@@ -39,6 +39,7 @@ pub use message::{
 };
 pub use settings::{MemberPlan, Settings};
 
+use attempts::Suspect;
 use lifecycle::{DIED, SERVING};
 use member::{Duty, Member};
 use pace::Baselines;
@@ -120,16 +121,20 @@ impl Core {
             }
         }
         if matches!(outcome, Outcome::Fault) {
-            attempts.suspect(index, epoch);
+            attempts.suspect(Suspect {
+                member: index,
+                epoch,
+                on_trial: self.members[index.0].breaker.has_on_trial(grant.ticket),
+            });
         }
         let served = matches!(outcome, Outcome::Served);
         let unsupported = matches!(outcome, Outcome::Unsupported);
         let abandoned = matches!(outcome, Outcome::Abandoned);
         self.settle(now, grant, outcome, &mut actions);
         let next = if served && self.members[index.0].believes(epoch) {
-            for (suspect, life) in attempts.take_suspects() {
-                if suspect != index {
-                    self.charge(now, suspect, life, &mut actions);
+            for suspect in attempts.take_suspects() {
+                if suspect.member != index {
+                    self.charge(now, suspect, &mut actions);
                 }
             }
             Next::Release
@@ -139,8 +144,8 @@ impl Core {
             || (unsupported && attempts.distinct() >= self.ready())
         {
             // Nobody else did it either: a probe says whether the members are well.
-            for (suspect, life) in attempts.take_suspects() {
-                self.probe_soon(now, suspect, life);
+            for suspect in attempts.take_suspects() {
+                self.probe_soon(now, suspect.member, suspect.epoch);
             }
             Next::GiveUp
         } else {
@@ -163,7 +168,7 @@ impl Core {
         let (index, epoch) = (grant.member, grant.epoch);
         self.hung.remove(&grant.ticket);
         let member = &mut self.members[index.0];
-        member.breaker.end_trial(grant.ticket);
+        let on_trial = member.breaker.end_trial(grant.ticket);
         let believed = member.believes(epoch);
         let worker = member.find_in(epoch, &SERVING).filter(|_| !self.stopping);
         let Some(worker) = worker else {
@@ -181,7 +186,7 @@ impl Core {
         let member = &mut self.members[index.0];
         match outcome {
             Outcome::Served => {
-                if member.breaker.served(now) {
+                if member.breaker.served(now, on_trial) {
                     actions.push(Action::TellBreaker(index, member.breaker.state()));
                 }
                 if let Some(took) = took {

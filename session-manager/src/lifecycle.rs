@@ -2,6 +2,7 @@
 
 use crate::{
     Core,
+    attempts::Suspect,
     breaker::{Breaker, BreakerState, Consequence},
     lanes::{Lanes, Patience},
     member::{Duty, Member},
@@ -165,6 +166,10 @@ impl Core {
 
     /// When to come back with [`Event::Tick`] if nothing else happens.
     pub fn next_wakeup(&self) -> Option<Instant> {
+        if self.stopping {
+            // Nothing is due any more, and what would have been stays so.
+            return None;
+        }
         let mut next: Option<Instant> = None;
         let mut note = |at: Option<Instant>| next = [next, at].into_iter().flatten().min();
         for (at, member) in self.members.iter().enumerate() {
@@ -365,11 +370,16 @@ impl Core {
     }
 
     /// A fault of which another member's success shows that it was this one's.
-    pub(super) fn charge(&mut self, now: Instant, index: MemberIndex, epoch: Epoch, actions: &mut Vec<Action>) {
+    pub(super) fn charge(&mut self, now: Instant, suspect: Suspect, actions: &mut Vec<Action>) {
+        let Suspect {
+            member: index,
+            epoch,
+            on_trial,
+        } = suspect;
         let Some(member) = self.members.get_mut(index.0) else {
             return;
         };
-        let consequence = member.breaker.fault(now);
+        let consequence = member.breaker.fault(now, on_trial);
         if consequence == Consequence::None {
             return;
         }

@@ -991,3 +991,75 @@ fn a_member_that_is_configured_otherwise_is_not_known_to_have_a_token() {
         "the old worker serves on"
     );
 }
+
+#[test]
+fn a_core_that_stops_has_nothing_to_wake_for() {
+    let (mut core, now) = core(2, 10);
+    start_all(&mut core, now, domain());
+    let _grant = admit(&mut core, now).expect("a grant");
+    assert!(core.next_wakeup().is_some());
+    core.stop();
+    assert_eq!(core.next_wakeup(), None);
+}
+
+#[test]
+fn what_failed_before_a_trial_does_not_end_it() {
+    let (mut core, now) = core(2, 100);
+    start_all(&mut core, now, domain());
+    let (failing, other) = (MemberIndex(0), MemberIndex(1));
+    let (first, mut old) = loop {
+        let mut attempts = attempts(now);
+        let grant = core
+            .admit(now, &Needs::default(), Lane::Uses, &mut attempts)
+            .expect("a grant");
+        if grant.member == failing {
+            break (grant, attempts);
+        }
+        conclude(&mut core, now, grant, Outcome::Served);
+    };
+    core.conclude(now, first, Outcome::Fault, &mut old);
+    let second = core
+        .admit(now, &Needs::default(), Lane::Uses, &mut old)
+        .expect("a grant");
+    assert_eq!(second.member, other);
+    while core.status(now)[0].breaker != BreakerState::Open {
+        fail_over(&mut core, now, failing);
+    }
+    let later = now + Duration::from_millis(1100);
+    core.handle(later, Event::Tick);
+    core.handle(later, Event::Probed(failing, Epoch(1), ANSWER));
+    assert_eq!(core.status(now)[0].breaker, BreakerState::HalfOpen);
+    let (actions, _) = core.conclude(later, second, Outcome::Served, &mut old);
+    assert!(!actions.contains(&Action::Kill(failing, Epoch(1))), "{actions:?}");
+    assert_eq!(core.status(now)[0].breaker, BreakerState::HalfOpen);
+}
+
+#[test]
+fn work_that_was_done_too_late_shows_how_slow_a_member_is() {
+    let (mut core, mut now) = core(3, 100);
+    start_all(&mut core, now, domain());
+    let slow = MemberIndex(0);
+    let mut late: Option<(Instant, Grant)> = None;
+    let mut on_the_slow_one = 0;
+    for round in 0..200 {
+        if let Some((at, grant)) = late.take() {
+            // Its caller has gone, and the worker has done it all the same.
+            core.abandon(at, grant, Outcome::Served);
+        }
+        let mut attempts = Attempts::new((now + Duration::from_secs(1)).into());
+        let grant = core
+            .admit(now, &Needs::default(), Lane::Uses, &mut attempts)
+            .expect("a grant");
+        if grant.member == slow {
+            on_the_slow_one += u32::from(round >= 50);
+            late = Some((now + Duration::from_millis(1200), grant));
+        } else {
+            core.conclude(now + Duration::from_millis(1), grant, Outcome::Served, &mut attempts);
+        }
+        now += Duration::from_millis(1500);
+        for member in 0..3 {
+            core.handle(now, Event::Probed(MemberIndex(member), Epoch(1), ANSWER));
+        }
+    }
+    assert!(on_the_slow_one < 8, "{on_the_slow_one} of 150 went to the slow member");
+}

@@ -334,7 +334,8 @@ impl Gateway {
         self.wait_for(member, &what, ready).await
     }
 
-    async fn wait_for(&self, member: &str, what: &str, is_so: impl Fn(&Member) -> bool) -> Member {
+    /// Waits until a member is as it should be.
+    pub async fn wait_for(&self, member: &str, what: &str, is_so: impl Fn(&Member) -> bool) -> Member {
         let started = Instant::now();
         loop {
             let found = self.member(member).await;

@@ -90,6 +90,7 @@ fn requests() -> Vec<RequestBody> {
             loaded_keys: 10_000,
             token_serial_number: None,
             ephemeral_share: 1000,
+            log_in_again: true,
             generation_sessions: 1,
             generation_queue: 64,
         }),

@@ -28,8 +28,8 @@ pub(super) struct Check<'a> {
     pub(super) key: &'a TokenDigest,
     /// What to say of a member whose answer is wrong.
     pub(super) complaint: &'static str,
-    /// Whether an answer is right.
-    pub(super) is_right: &'a (dyn Fn(&ReplyBody) -> bool + Sync),
+    /// Whether an answer is right; `None` if that cannot be found out.
+    pub(super) is_right: &'a (dyn Fn(&ReplyBody) -> Option<bool> + Sync),
 }
 
 /// A grant that is given back however the attempt ends. If its caller goes away, the worker is told; it counts until the worker
@@ -73,7 +73,10 @@ impl Drop for Lease<'_> {
         drop(worker);
         tokio::spawn(async move {
             let outcome = match under_way.answer.await {
-                Ok(_) => Outcome::Abandoned,
+                // It was not begun, or failed: that tells nothing that is worth knowing.
+                Ok(answer) if matches!(answer.body, ReplyBody::Failure(_)) => Outcome::Abandoned,
+                // It was done for nobody, and shows how slow the member is: its caller may have had no time for that.
+                Ok(_) => Outcome::Served,
                 Err(_) => Outcome::Gone,
             };
             cluster.abandon(grant, outcome);

@@ -102,8 +102,9 @@ impl Cluster {
         let is_right = |reply: &ReplyBody| match reply {
             ReplyBody::Bytes(signature) => public_key
                 .accepts(mechanism, data, signature)
-                .unwrap_or_else(|error| unverifiable.set(error).is_ok()),
-            _ => false,
+                .inspect_err(|error| _ = unverifiable.set(*error))
+                .ok(),
+            _ => Some(false),
         };
         let check = Check {
             key: key.digest(),

@@ -38,6 +38,8 @@ impl Cluster {
         let worker = Worker::spawn(&member.name, &member.environment, &member.write_only_in, {
             let slot = Arc::clone(&slot);
             move |reason| {
+                // However it ended: its socket and what is known of it go with it.
+                drop(slot.forget(epoch));
                 slot.processes.send_modify(|processes| *processes -= 1);
                 let _ = events.send(Event::Gone(index, epoch, reason));
             }
@@ -45,6 +47,12 @@ impl Cluster {
         .inspect_err(|_| slot.processes.send_modify(|processes| *processes -= 1))
         .map_err(|error| Trouble::Passing(format!("its worker cannot be started: {error}")))?;
         lock(&slot.workers).insert(epoch, Arc::clone(&worker));
+        // Whoever ended this life while the process was made found none to kill.
+        if !lock(&self.core).is_starting(index, epoch) {
+            slot.forget(epoch);
+            worker.kill();
+            return Err(Trouble::Passing("its start was given up".to_owned()));
+        }
         let open = RequestBody::Open(Open {
             module: member.module.display().to_string(),
             token_label: member.token.label.clone(),
@@ -56,6 +64,7 @@ impl Cluster {
             generation_queue: member.generation_queue,
             loaded_keys: member.loaded_keys,
             ephemeral_share: member.ephemeral_share,
+            log_in_again: member.workers == 1,
         });
         match worker.request(open, None).await {
             Ok(ReplyBody::Opened(opened)) => {

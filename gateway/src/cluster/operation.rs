@@ -186,7 +186,11 @@ impl Cluster {
             let unload = RequestBody::Unload(Unload {
                 digest: key.digest.to_vec(),
             });
-            let _ = tokio::time::timeout_at(deadline.into(), worker.request(unload, None)).await;
+            if let Ok(Ok(ReplyBody::Failure(failure))) =
+                tokio::time::timeout_at(deadline.into(), worker.request(unload, None)).await
+            {
+                tracing::warn!(why = failure.message, "a worker did not unload a key that is destroyed");
+            }
         }
     }
 

@@ -215,7 +215,12 @@ impl Cluster {
             let Some(outcome) = outcome else {
                 return Err(ClusterError::DeadlinePassed);
             };
+            let served = matches!(outcome, Outcome::Served);
             match (lease.conclude(outcome, &mut attempts), verdict) {
+                // What a member said is not passed on once it is not believed any more.
+                (Next::GiveUp, Verdict::Error(_)) if served => {
+                    return Err(self.given_up(Verdict::Died, &attempts, &slot.name));
+                }
                 (Next::Release, Verdict::Answer(reply)) => return Ok((reply, grant.member)),
                 (Next::Release | Next::GiveUp, Verdict::Error(error)) => return Err(error),
                 (Next::Again, verdict) => {
@@ -282,7 +287,7 @@ impl Cluster {
         if !lock(&self.core).wants_check(grant, check.key, loaded) {
             return None;
         }
-        let right = (check.is_right)(answer);
+        let right = (check.is_right)(answer)?;
         self.telemetry.metrics().checked(right);
         if right {
             lock(&self.core).note_proof(grant, check.key);
@@ -415,7 +420,7 @@ impl Cluster {
 
 impl MemberSlot {
     /// Takes a worker out: nothing more is given to it.
-    fn forget(&self, epoch: Epoch) -> Option<Arc<Worker>> {
+    pub(super) fn forget(&self, epoch: Epoch) -> Option<Arc<Worker>> {
         lock(&self.loaded_keys).remove(&epoch);
         lock(&self.pins).forget(epoch);
         lock(&self.workers).remove(&epoch)

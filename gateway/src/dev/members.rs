@@ -244,6 +244,7 @@ impl Provisioned {
             queue: 16,
             loaded_keys: 16,
             ephemeral_share: 1,
+            log_in_again: true,
         });
         match member.ask(open).await? {
             ReplyBody::Opened(opened) => member.obstacles = opened.sealing_obstacles().to_vec(),

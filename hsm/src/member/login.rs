@@ -23,6 +23,19 @@ impl Guard {
 }
 
 impl Member {
+    /// Whether a login that the token lost is repaired here. Where several processes have a login each they would all send the PIN, and a
+    /// token that refuses it counts them: then a new process logs in, and the others after it if it was let in.
+    #[must_use]
+    pub fn repairing_login(mut self, repairs: bool) -> Self {
+        self.repairs_login = repairs;
+        self
+    }
+
+    /// Whether [`Self::log_in_again`] may be called.
+    pub fn repairs_login(&self) -> bool {
+        self.repairs_login
+    }
+
     /// Logs in again after the token lost the login.
     pub fn log_in_again(&self) -> Result<(), Error> {
         let mut guard = lock(&self.guard);

@@ -6,7 +6,7 @@ use super::{
     protocol::{
         AttemptResult, Attempts, ChangePin, CloneStep, CloneStepBody, DestroyResident, Domain, DomainFound, Empty,
         Failure, FailureKind, InitialiseToken, Obstacle, Obstacles, Open, Opened, Probed, ReplyBody, RequestBody,
-        WrapTo,
+        Unload, WrapTo,
     },
     repair::with_repairs,
     reply::failure,
@@ -89,7 +89,7 @@ impl Control {
             keys: capacity(request.loaded_keys)?,
             ephemeral_share: capacity(request.ephemeral_share)?,
         };
-        let member = Arc::new(Member::open(module, &selector, pin, limits)?);
+        let member = Arc::new(Member::open(module, &selector, pin, limits)?.repairing_login(request.log_in_again));
         // The guard, the keeper, the control thread and a probe have sessions of their own.
         let limit = member
             .token_info()
@@ -148,9 +148,14 @@ impl Control {
             RequestBody::FindDomain(request) => {
                 let member = self.member()?;
                 let fingerprint = member.find_domain(request.epoch)?;
+                let known_answer = member.probe()?;
+                // What the first member answers is what the others are held to.
+                if member.probe()? != known_answer {
+                    return Err(Error::Refused("the token gave two answers to one probe".to_owned()));
+                }
                 Ok(ReplyBody::DomainFound(DomainFound {
                     fingerprint: fingerprint.as_bytes().to_vec(),
-                    known_answer: member.probe()?.to_vec(),
+                    known_answer: known_answer.to_vec(),
                 }))
             }
             RequestBody::Probe(_) => {
@@ -164,6 +169,14 @@ impl Control {
                     key_evictions: keys.evictions,
                     loaded_keys: keys.loaded,
                 }))
+            }
+            RequestBody::Unload(Unload { digest }) => {
+                let digest = digest
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| malformed("the token digest"))?;
+                self.member()?.unload(digest);
+                Ok(ReplyBody::Done(Empty {}))
             }
             RequestBody::GenerateResident(request) => {
                 let new = new_key(request, Storage::Resident)?;

@@ -2,9 +2,9 @@
 
 use super::{
     protocol::{
-        Agree, AuthenticateRows, CheckRecords, DataKey, Decrypt, DecryptAsymmetric, DecryptBare, Empty, Encrypt,
-        EncryptBare, Encrypted, Generate, GenerateDataKey, Key, KeyWithData, List, Random, ReEncrypt, ReplyBody,
-        RequestBody, Secret, Sign, Unload, VerifyMac,
+        Agree, AuthenticateRows, CheckRecords, DataKey, Decrypt, DecryptAsymmetric, DecryptBare, Encrypt, EncryptBare,
+        Encrypted, Generate, GenerateDataKey, Key, KeyWithData, List, Random, ReEncrypt, ReplyBody, RequestBody,
+        Secret, Sign, VerifyMac,
     },
     transfer,
 };
@@ -142,14 +142,6 @@ pub(super) fn perform(member: &Member, session: &mut Session, body: &RequestBody
                 .map(|row| Ok(member.authenticate_row(session, row)?.to_vec()))
                 .collect();
             Ok(ReplyBody::List(List { items: tags? }))
-        }
-        RequestBody::Unload(Unload { digest }) => {
-            let digest = digest
-                .as_slice()
-                .try_into()
-                .map_err(|_| malformed("the token digest"))?;
-            member.unload(digest);
-            Ok(ReplyBody::Done(Empty {}))
         }
         body => transfer::perform(member, session, body),
     }

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::process::{Signal, getpid, kill_process};
 use std::{
     fs::File,
-    io,
+    io::{self, Write},
     os::{fd::AsFd, unix::net::UnixStream},
     panic,
     sync::{Arc, OnceLock},
@@ -182,6 +182,13 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
 fn join(thread: JoinHandle<()>) {
     // A panicking thread has ended the process.
     let _ = thread.join();
+}
+
+/// Ends the process, and says why.
+pub(super) fn end_process(why: &str) -> ! {
+    // If nobody reads it, nobody can be told.
+    let _ = writeln!(io::stderr(), "{why}");
+    die()
 }
 
 /// Ends the process without running the vendor library's exit handlers, which crash in some.

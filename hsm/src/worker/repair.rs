@@ -1,5 +1,6 @@
 //! Repairs of what a token lost: a session, the login, a key's handle.
 
+use super::process::end_process;
 use crate::{Error, member::Member, return_code::Class};
 
 /// Runs something, and again after a repair as long as an error says that one can help. Each kind of loss is repaired once: a
@@ -27,6 +28,9 @@ pub(super) fn with_repairs<T>(
             return Err(error);
         }
         if class == Class::LoginLost {
+            if !member.repairs_login() {
+                end_process("the token lost the login: another process logs in");
+            }
             member.log_in_again()?;
         }
         repaired.push(class);

@@ -5,7 +5,7 @@ use portcullis_hsm::{
     key_token::token_digest,
     worker::protocol::{
         Empty, Failure, FailureKind, FindDomain, Generate, Key, Open, Random, Reply, ReplyBody, Request, RequestBody,
-        Sign, read_frame, write_frame,
+        Sign, Unload, read_frame, write_frame,
     },
 };
 use portcullis_softhsm_tests::{FAULTY_MODULE_DIRECTORY, FaultyModule, TestCluster, workspace_binary};
@@ -154,6 +154,7 @@ pub(crate) fn open(
         generation_queue: 64,
         loaded_keys,
         ephemeral_share: 2,
+        log_in_again: true,
     }
 }
 
@@ -199,6 +200,23 @@ fn a_wrapped_hmac_key_macs_and_is_asked_for_by_its_token_once() {
     assert_eq!(tag(&first, false, b"data"), reference);
     assert_ne!(tag(&first, false, b"other"), reference);
     assert_ne!(tag(&second, true, b"data"), reference);
+}
+
+#[test]
+fn a_key_that_is_unloaded_is_asked_for_again() {
+    let cluster = TestCluster::new();
+    let mut worker = Worker::serving(&cluster, 10);
+    let token = worker.generate(KeyType::HmacSha256, &MAC_USES);
+    worker.ask(mac(&token, true, b"data"));
+    assert!(matches!(worker.ask(mac(&token, false, b"data")), ReplyBody::Bytes(_)));
+    let unload = RequestBody::Unload(Unload {
+        digest: token_digest(&token).to_vec(),
+    });
+    assert!(matches!(worker.ask(unload), ReplyBody::Done(_)));
+    assert_eq!(
+        worker.failure(mac(&token, false, b"data")).kind(),
+        FailureKind::KeyNeeded
+    );
 }
 
 #[test]

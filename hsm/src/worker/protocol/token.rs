@@ -37,6 +37,9 @@ pub struct Open {
     /// How many ephemeral keys of one principal stay loaded.
     #[prost(uint32, tag = "20")]
     pub ephemeral_share: u32,
+    /// Whether the worker logs in again when the token loses the login; if not, it ends.
+    #[prost(bool, tag = "21")]
+    pub log_in_again: bool,
 }
 
 impl Drop for Open {

@@ -5,8 +5,10 @@ use portcullis_client::{
     Client,
     v1::{MacSignRequest, MemberState},
 };
-use portcullis_softhsm_tests::{Crash, Function, KeySpec, LONG, Rule, create_key};
-use std::time::Instant;
+use portcullis_softhsm_tests::{
+    Crash, Function, Gateway, KeySpec, LONG, Rule, TestCluster, create_key, sign, wait_until,
+};
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_was_reset_is_opened_again_by_a_new_worker_and_no_call_fails() {
@@ -157,3 +159,82 @@ async fn a_token_that_goes_away_and_comes_back_costs_no_call_and_no_person() {
     faulty.gateway.wait_for_member("b", MemberState::Ready).await;
     faulty.work().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_that_is_refused_is_tried_once_however_many_workers_lost_their_login() {
+    let mut faulty = FaultyMember::start_with(|cluster| {
+        cluster.edit_member("b", |member| drop(member.insert("workers".to_owned(), 3.into())));
+    })
+    .await;
+    faulty.gateway.wait_for_worker("b", 3).await;
+    let logins = faulty.module.calls(Function::C_Login);
+    assert_eq!(logins, 3);
+    faulty
+        .module
+        .place(Rule::fail_before([Function::C_SignInit], CKR_USER_NOT_LOGGED_IN));
+    let refusals = faulty
+        .module
+        .place(Rule::fail_before([Function::C_Login], CKR_PIN_INCORRECT));
+    faulty
+        .work_until("a login that is refused", |module| module.strikes(refusals) > 0)
+        .await;
+    let stopped = faulty.gateway.wait_for_member("b", MemberState::Stopped).await;
+    assert!(stopped.reason.contains("no PIN is tried twice"), "{}", stopped.reason);
+    for _ in 0..10 {
+        faulty.work().await;
+    }
+    assert_eq!(faulty.module.strikes(refusals), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_slower_than_its_callers_wait_is_found_out() {
+    let faulty = FaultyMember::start().await;
+    let slow = faulty
+        .module
+        .place(Rule::delay([Function::C_Sign], Duration::from_millis(2500)).with_mechanism(CKM_ECDSA));
+    let hasty = faulty.client.clone().with_deadline(Duration::from_millis(1500));
+    let started = Instant::now();
+    while faulty.module.strikes(slow) == 0 {
+        assert!(started.elapsed() < LONG, "the slow member is never chosen");
+        drop(sign(&hasty, &faulty.signer, b"a message").await);
+    }
+    // What is done too late is seen when it is done.
+    let usual = faulty
+        .gateway
+        .wait_for("b", "known to be slow", |member| member.slowness > 1.5)
+        .await;
+    let before = faulty.module.strikes(slow);
+    for _ in 0..20 {
+        drop(sign(&hasty, &faulty.signer, b"a message").await);
+    }
+    let more = faulty.module.strikes(slow) - before;
+    assert!(
+        more <= 2,
+        "{more} of 20 calls went to a member of slowness {}",
+        usual.slowness
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_die_leave_nothing_open_in_the_gateway() {
+    let cluster = TestCluster::new();
+    cluster.set_in_cluster("restart_pause", "50ms");
+    let gateway = Gateway::start(&cluster);
+    gateway.kill_worker("b");
+    gateway.wait_for_worker("b", 2).await;
+    let before = gateway.held().descriptors;
+    for starts in 3..9 {
+        gateway.kill_worker("b");
+        gateway.wait_for_worker("b", starts).await;
+    }
+    // Connections of those who looked may still be closing.
+    tokio::task::block_in_place(|| {
+        wait_until("as many descriptors as before", LONG, || {
+            (gateway.held().descriptors <= before).then_some(())
+        });
+    });
+}
+
+const CKR_USER_NOT_LOGGED_IN: u64 = 0x101;
+const CKR_PIN_INCORRECT: u64 = 0xa0;
+const CKM_ECDSA: u64 = 0x1041;
