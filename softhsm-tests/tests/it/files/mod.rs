@@ -1,5 +1,6 @@
 //! The command line's work on files: encrypted, decrypted and re-encrypted, with real processes.
 
+mod duties;
 mod killed;
 mod reencrypt;
 mod whole;
@@ -25,7 +26,10 @@ struct Desk {
 
 impl Desk {
     async fn new() -> Self {
-        let cluster = TestCluster::new();
+        Self::on(TestCluster::new()).await
+    }
+
+    async fn on(cluster: TestCluster) -> Self {
         let gateway = Gateway::start(&cluster);
         let client = gateway.unix_client().await;
         create_ring(&client, "demo").await;
