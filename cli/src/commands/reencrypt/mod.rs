@@ -58,7 +58,7 @@ pub(crate) async fn run(client: &Client, console: Console, arguments: ReencryptA
     report.show(console, before, after, stopped.as_ref())?;
     match stopped {
         Some(failure) => Err(failure),
-        None => report.into_exit(),
+        None => Ok(report.exit()),
     }
 }
 

@@ -21,7 +21,8 @@ pub(super) struct Report {
     /// Files that failed before their version was known.
     unknown: u64,
     not_looked_at: usize,
-    worst: Option<Failure>,
+    /// That of the file for which it is the largest.
+    exit: Exit,
 }
 
 impl Report {
@@ -35,7 +36,7 @@ impl Report {
             remaining: BTreeMap::new(),
             unknown: 0,
             not_looked_at: 0,
-            worst: None,
+            exit: Exit::Done,
         }
     }
 
@@ -62,7 +63,11 @@ impl Report {
             Some(version) => *self.remaining.entry(version.number()).or_default() += 1,
             None => self.unknown += 1,
         }
-        self.worst.get_or_insert(failure);
+        // Files are done in no order, and the exit code must not depend on that.
+        let exit = failure.exit();
+        if exit as u8 > self.exit as u8 {
+            self.exit = exit;
+        }
     }
 
     pub(super) fn not_looked_at(&mut self, files: usize) {
@@ -129,9 +134,9 @@ impl Report {
         }
     }
 
-    /// The end of a run that was not stopped: what went wrong first, if anything did.
-    pub(super) fn into_exit(self) -> Result<Exit, Failure> {
-        Ok(self.worst.map_or(Exit::Done, |failure| failure.exit()))
+    /// The end of a run that was not stopped.
+    pub(super) fn exit(&self) -> Exit {
+        self.exit
     }
 
     fn older_versions<'u>(&self, before: &Usage, after: &'u Usage) -> Vec<Older<'u>> {
