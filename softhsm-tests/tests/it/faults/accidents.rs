@@ -198,21 +198,16 @@ async fn a_member_that_is_slower_than_its_callers_wait_is_found_out() {
         assert!(started.elapsed() < LONG, "the slow member is never chosen");
         drop(sign(&hasty, &faulty.signer, b"a message").await);
     }
-    // What is done too late is seen when it is done.
-    let usual = faulty
-        .gateway
-        .wait_for("b", "known to be slow", |member| member.slowness > 1.5)
-        .await;
-    let before = faulty.module.strikes(slow);
-    for _ in 0..20 {
+    // One of three members would be given ten of these; each time it is waited for, so that it is not avoided for being busy.
+    for _ in 0..30 {
+        faulty
+            .gateway
+            .wait_for("b", "idle", |member| member.outstanding == 0)
+            .await;
         drop(sign(&hasty, &faulty.signer, b"a message").await);
     }
-    let more = faulty.module.strikes(slow) - before;
-    assert!(
-        more <= 2,
-        "{more} of 20 calls went to a member of slowness {}",
-        usual.slowness
-    );
+    let more = faulty.module.strikes(slow) - 1;
+    assert!(more <= 5, "{more} of 30 calls went to the slow member");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ async fn each_command_takes_its_own_role_and_no_other() {
         for (role, identity) in &people {
             if *role != needed {
                 let output = run_as(&desk, identity, line);
-                assert_eq!(output.status.code(), Some(3), "{role}: {output}");
+                assert_eq!(output.status.code(), Some(8), "{role}: {output}");
                 assert!(!desk.path("by-role").exists(), "{role}: {line}");
             }
         }
