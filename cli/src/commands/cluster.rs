@@ -59,12 +59,8 @@ pub(crate) async fn run(client: &Client, console: Console, command: ClusterComma
             let rolled = client.cluster().roll_members(request).await;
             drop(waiting);
             let rolled = rolled?.into_inner();
-            let starts: u64 = rolled.members.iter().map(|member| member.worker_starts).sum();
             let document = json!({ "members": rolled.members.iter().map(document::member).collect::<Vec<_>>() });
-            console.result(
-                &format!("all workers were replaced ({starts} started so far)"),
-                &document,
-            )?;
+            console.result(&rolled_text(&rolled.members), &document)?;
         }
     }
     Ok(Exit::Done)
@@ -95,6 +91,22 @@ async fn watch(client: &Client, console: Console, interval: Duration) -> Result<
         }
         tokio::time::sleep(interval).await;
     }
+}
+
+/// Whose workers were replaced, and who had none to replace.
+fn rolled_text(members: &[Member]) -> String {
+    let serves = |member: &&Member| member.state() == MemberState::Ready;
+    let replaced: Vec<_> = members.iter().filter(serves).map(short_name).collect();
+    let others = members.iter().filter(|member| !serves(member));
+    let others = others.map(|member| {
+        let (name, state) = (short_name(member), word::<MemberState>(member.state));
+        format!("{name} has none: it is {state}")
+    });
+    let first = match replaced.as_slice() {
+        [] => "no workers were replaced".to_owned(),
+        replaced => format!("the workers of {} were replaced", replaced.join(", ")),
+    };
+    std::iter::once(first).chain(others).collect::<Vec<_>>().join("\n")
 }
 
 fn full_name(member: &str) -> String {

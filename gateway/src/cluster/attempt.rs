@@ -128,7 +128,8 @@ pub(super) fn judge(reply: Result<ReplyBody, Missed>) -> (Option<Outcome>, Verdi
         FailureKind::ExportRefused => (Outcome::Served, Verdict::Error(ClusterError::ExportRefused(message))),
         FailureKind::DecryptionFailed => (Outcome::Served, Verdict::Error(ClusterError::DecryptionFailed)),
         FailureKind::NotAuthentic => (Outcome::Served, Verdict::Error(ClusterError::NotAuthentic(message))),
-        FailureKind::DeadlinePassed => (Outcome::Served, Verdict::Error(ClusterError::DeadlinePassed)),
+        // It was not begun: nothing is known of the member.
+        FailureKind::DeadlinePassed => (Outcome::Abandoned, Verdict::Error(ClusterError::DeadlinePassed)),
         FailureKind::Unsupported => (Outcome::Unsupported, Verdict::Unsupported(message)),
         // One key is gone, which says nothing of the others; a token that is gone is found by its probes.
         FailureKind::KeyMissing => (Outcome::Abandoned, Verdict::Error(ClusterError::ResidentMissing)),

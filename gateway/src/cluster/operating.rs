@@ -2,7 +2,8 @@
 
 use super::{
     core::{
-        BreakerState, Event, MemberIndex, MemberState, MemberStatus, RollStatus, StateChange, WorkerChange, WorkerState,
+        Action, BreakerState, Event, MemberIndex, MemberState, MemberStatus, RollStatus, StateChange, WorkerChange,
+        WorkerState,
     },
     error::ClusterError,
     shell::{Cluster, MemberSlot, lock},
@@ -26,15 +27,22 @@ pub enum LastMember {
 
 impl Cluster {
     /// Gives a member nothing more to do, and returns when it has finished what it had and its workers have ended.
-    pub async fn drain(&self, member: MemberIndex, last: LastMember, deadline: Instant) -> Result<(), ClusterError> {
-        {
-            let core = lock(&self.core);
-            let serves = core.status(Instant::now())[member.0].state == MemberState::Ready;
+    pub async fn drain(
+        self: &Arc<Self>,
+        member: MemberIndex,
+        last: LastMember,
+        deadline: Instant,
+    ) -> Result<(), ClusterError> {
+        let actions = {
+            let (mut core, now) = (lock(&self.core), Instant::now());
+            let serves = core.status(now)[member.0].state == MemberState::Ready;
             if serves && core.ready() == 1 && last == LastMember::Keep {
                 return Err(ClusterError::LastMember);
             }
-        }
-        self.report(Event::Drain(member));
+            // Under the same lock: of two who drain the last two members at once, one is refused.
+            core.handle(now, Event::Drain(member))
+        };
+        self.follow(actions);
         let drained = |status: &MemberStatus| {
             matches!(
                 status.state,
@@ -50,9 +58,8 @@ impl Cluster {
     }
 
     /// Takes a member into service again that was drained, stopped or fenced, and returns when it serves or cannot.
-    pub async fn resume(&self, member: MemberIndex, deadline: Instant) -> Result<(), ClusterError> {
-        self.report(Event::Resume(member));
-        self.pulse().await;
+    pub async fn resume(self: &Arc<Self>, member: MemberIndex, deadline: Instant) -> Result<(), ClusterError> {
+        self.decide(Event::Resume(member));
         let settled = |status: &MemberStatus| {
             let failed = |state| status.workers.iter().any(|worker| worker.state == state);
             match status.state {
@@ -66,9 +73,8 @@ impl Cluster {
 
     /// Replaces every worker of these members, each when another stands ready in its place. Returns when that is done, or why
     /// it was given up.
-    pub async fn roll(&self, members: Vec<MemberIndex>, deadline: Instant) -> Result<(), ClusterError> {
-        self.report(Event::Roll(members));
-        self.pulse().await;
+    pub async fn roll(self: &Arc<Self>, members: Vec<MemberIndex>, deadline: Instant) -> Result<(), ClusterError> {
+        self.decide(Event::Roll(members));
         let mut readiness = self.readiness.subscribe();
         loop {
             readiness.mark_unchanged();
@@ -91,7 +97,7 @@ impl Cluster {
     }
 
     /// Behaves by other settings from now on: members come, are used otherwise, and go.
-    pub fn configure(&self, members: &[MemberSettings], settings: ClusterSettings) {
+    pub fn configure(self: &Arc<Self>, members: &[MemberSettings], settings: ClusterSettings) {
         self.settings.store(Arc::new(settings));
         lock(&self.core).set_settings(settings.manager);
         for wanted in members {
@@ -105,7 +111,7 @@ impl Cluster {
                         MemberIndex(slots.len() - 1)
                     };
                     tracing::info!(member = wanted.name, "a member is added");
-                    self.report(Event::Configured(index, wanted.plan()));
+                    self.decide(Event::Configured(index, wanted.plan()));
                 }
                 Some(index) => {
                     let slot = self.slot(index);
@@ -116,7 +122,7 @@ impl Cluster {
                             member = wanted.name,
                             "a member is configured otherwise: its workers are replaced"
                         );
-                        self.report(Event::Configured(index, wanted.plan()));
+                        self.decide(Event::Configured(index, wanted.plan()));
                     }
                 }
             }
@@ -126,9 +132,21 @@ impl Cluster {
             let gone = !members.iter().any(|wanted| wanted.name == *slot.name);
             if gone && lock(&self.core).status(Instant::now())[at].state != MemberState::Removed {
                 tracing::info!(member = %slot.name, "a member is removed");
-                self.report(Event::Removed(index));
+                self.decide(Event::Removed(index));
             }
         }
+    }
+
+    /// Has an event decided at once: what is asked afterwards knows of it.
+    fn decide(self: &Arc<Self>, event: Event) {
+        let actions = lock(&self.core).handle(Instant::now(), event);
+        self.follow(actions);
+    }
+
+    fn follow(self: &Arc<Self>, actions: Vec<Action>) {
+        self.perform(actions);
+        // The driver's next wake-up may have moved.
+        self.report(Event::Tick);
     }
 
     /// Waits until a member is where it should be.

@@ -2,8 +2,14 @@
 
 use portcullis_client::{Code, v1::BatchSignRequest};
 use portcullis_softhsm_tests::{
-    AuditLog, Gateway, KeySpec, TestCluster, Wish, create_key, create_ring, message_request, refusal, sign,
+    AuditLog, Gateway, KeySpec, LONG, MEMBERS, TestCluster, Wish, create_key, create_ring, message_request, refusal,
+    sign, wait_until,
 };
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+use tokio::task::JoinSet;
 
 fn limit(cluster: &TestCluster, setting: &str, value: i64) {
     cluster.edit_config(|config| {
@@ -82,5 +88,56 @@ async fn the_items_of_a_batch_count_for_their_principal_and_a_reload_changes_the
     let end = std::time::Instant::now() + portcullis_softhsm_tests::LONG;
     while !refused().await.is_empty() {
         assert!(std::time::Instant::now() < end, "the new limit is not in force");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_principal_that_fills_every_queue_leaves_others_their_share() {
+    let cluster = TestCluster::new();
+    cluster.grant(
+        "name = \"signers\"\nrole = \"signer\"\nprincipals = [\"spiffe://portcullis.dev/other\"]\nrings = [\"ring\"]",
+    );
+    for member in MEMBERS {
+        cluster.edit_member(member, |member| drop(member.insert("queue".to_owned(), 16.into())));
+    }
+    let gateway = Gateway::start(&cluster);
+    let greedy = gateway.tls_client().await.with_deadline(LONG);
+    create_ring(&greedy, "ring").await;
+    let key = create_key(&greedy, "ring", "key", KeySpec::RSA_PSS).await.name;
+    let identity = cluster
+        .authority()
+        .client(Wish::of("spiffe://portcullis.dev/other"), &cluster.pki("ca.pem"));
+    let modest = gateway.tls_client_as(&identity.credentials()).await.expect("a client");
+    let modest = modest.with_deadline(LONG);
+    let over = Arc::new(AtomicBool::new(false));
+    let full = Arc::new(AtomicU64::new(0));
+    let mut callers = JoinSet::new();
+    // Several times what all queues take.
+    for _ in 0..200 {
+        let (greedy, key, over, full) = (greedy.clone(), key.clone(), Arc::clone(&over), Arc::clone(&full));
+        callers.spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                if let Err(status) = sign(&greedy, &key, b"a message").await {
+                    let refused = refusal::<()>(Err(status));
+                    assert_eq!(refused.code, Code::ResourceExhausted, "{}", refused.message);
+                    full.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(refused.retry_after.expect("a time after which to try again")).await;
+                }
+            }
+        });
+    }
+    tokio::task::block_in_place(|| {
+        wait_until("queues that are full", LONG, || {
+            (full.load(Ordering::Relaxed) > 200).then_some(())
+        });
+    });
+    // One operation at a time is less than a share: it is never refused for what another has under way.
+    for number in 0..100 {
+        let signed = sign(&modest, &key, b"a message").await;
+        assert!(signed.is_ok(), "signature {number}: {:?}", signed.err());
+    }
+    over.store(true, Ordering::Relaxed);
+    while let Some(caller) = callers.join_next().await {
+        caller.expect("no caller fails otherwise");
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{CALLS, FaultyMember};
 use portcullis_client::{Code, v1::MemberState};
-use portcullis_softhsm_tests::{Function, LONG, MEMBERS, Rule, refusal, sign};
-use std::time::Instant;
+use portcullis_softhsm_tests::{Function, LONG, MEMBERS, Rule, Scrape, refusal, sign};
+use std::{path::PathBuf, time::Instant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_is_short_of_something_keeps_its_place_and_others_do_its_work() {
@@ -150,3 +150,26 @@ async fn losses_are_repaired_in_the_worker_and_cost_neither_a_call_nor_a_worker(
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_and_changes_of_a_breaker_are_counted_by_their_reason_and_state() {
+    let mut socket = PathBuf::new();
+    let mut faulty = FaultyMember::start_with(|cluster| socket = cluster.serve_metrics()).await;
+    let rule = faulty.module.place(Rule::fail_before(CALLS, CKR_DEVICE_ERROR));
+    faulty
+        .work_until("five faults", |module| module.strikes(rule) >= 5)
+        .await;
+    let sum = |name, labels: &[(&str, &str)]| Scrape::of(&socket).sum(name, labels).unwrap_or_default();
+    let opened = [("portcullis_member", "b"), ("portcullis_state", "open")];
+    let started = Instant::now();
+    while sum("portcullis_member_breaker_changes_total", &opened) == 0.0 {
+        assert!(started.elapsed() < LONG, "the breaker never opened");
+        faulty.work().await;
+    }
+    let moved_on = [("portcullis_reason", "member_fault")];
+    assert!(sum("portcullis_hsm_retries_total", &moved_on) >= 5.0);
+    let others = [("portcullis_member", "a")];
+    assert_eq!(sum("portcullis_member_breaker_changes_total", &others), 0.0);
+}
+
+const CKR_DEVICE_ERROR: u64 = 0x30;
