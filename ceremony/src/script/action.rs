@@ -1,0 +1,239 @@
+//! The vocabulary of steps.
+
+use serde::Deserialize;
+use std::fmt;
+
+/// What a step does. The list is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Everybody says that they are here, and signs.
+    RollCall,
+    /// Two people hold the clock against a reference that they brought.
+    AttestTime {
+        /// How far it may be off, in seconds.
+        within: u16,
+    },
+    /// The program, the network interfaces, swap, core dumps and locked memory of this host are recorded.
+    AttestHost {
+        /// Whether every interface but loopback must be down.
+        offline: bool,
+    },
+    /// One reads a hash aloud as words, another types it.
+    ReadAloud {
+        /// Of what.
+        what: Spoken,
+    },
+    /// A stick, card or bag that is used is named by what is printed on it.
+    MediaRegister {
+        /// What it is for.
+        what: String,
+    },
+    /// A picture is taken; its file is hashed and kept.
+    Photo {
+        /// Of what.
+        what: String,
+    },
+    /// Something is put into a bag with a number.
+    SealBag {
+        /// What.
+        what: String,
+    },
+    /// People do something, and say that it is done.
+    Task {
+        /// What.
+        what: String,
+    },
+    /// Nothing is done; those named sign what has been recorded so far.
+    SignOff,
+    /// The last step: everyone who is present signs.
+    Close,
+}
+
+/// What is read aloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Spoken {
+    /// The hash of the script.
+    Script,
+    /// The hash of the environment.
+    Environment,
+    /// The head of the transcript: everything so far.
+    Transcript,
+}
+
+impl Action {
+    /// Reads what a step does from its `do` and its `with`.
+    pub(super) fn parse(name: &str, with: toml::Table) -> Result<Self, String> {
+        Ok(match name {
+            "roll-call" => {
+                nothing(with)?;
+                Self::RollCall
+            }
+            "attest-time" => {
+                let AttestTime { within_seconds } = fields(with)?;
+                if !(1..=600).contains(&within_seconds) {
+                    return Err(format!("within_seconds is {within_seconds}, expected 1 to 600"));
+                }
+                Self::AttestTime { within: within_seconds }
+            }
+            "attest-host" => {
+                let AttestHost { network } = fields(with)?;
+                Self::AttestHost {
+                    offline: matches!(network, Network::Down),
+                }
+            }
+            "read-aloud" => {
+                let ReadAloud { what } = fields(with)?;
+                Self::ReadAloud {
+                    what: match what {
+                        SpokenName::Script => Spoken::Script,
+                        SpokenName::Environment => Spoken::Environment,
+                        SpokenName::Transcript => Spoken::Transcript,
+                    },
+                }
+            }
+            "media-register" => Self::MediaRegister { what: what(with)? },
+            "photo" => Self::Photo { what: what(with)? },
+            "seal-bag" => Self::SealBag { what: what(with)? },
+            "task" => Self::Task { what: what(with)? },
+            "sign-off" => {
+                nothing(with)?;
+                Self::SignOff
+            }
+            "close" => {
+                nothing(with)?;
+                Self::Close
+            }
+            other => {
+                return Err(format!(
+                    "no step does \"{}\"; expected one of {}",
+                    other.escape_default(),
+                    NAMES.join(", ")
+                ));
+            }
+        })
+    }
+
+    /// Its name in scripts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RollCall => "roll-call",
+            Self::AttestTime { .. } => "attest-time",
+            Self::AttestHost { .. } => "attest-host",
+            Self::ReadAloud { .. } => "read-aloud",
+            Self::MediaRegister { .. } => "media-register",
+            Self::Photo { .. } => "photo",
+            Self::SealBag { .. } => "seal-bag",
+            Self::Task { .. } => "task",
+            Self::SignOff => "sign-off",
+            Self::Close => "close",
+        }
+    }
+
+    /// How many seats must act, at least; different people hold them.
+    pub(super) fn actors(&self) -> usize {
+        match self {
+            Self::RollCall | Self::SignOff | Self::Close => 0,
+            Self::AttestTime { .. } | Self::ReadAloud { .. } => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether it changes what a token holds.
+    pub fn changes_a_token(&self) -> bool {
+        false
+    }
+
+    /// The texts in it that people wrote.
+    pub(super) fn texts(&self) -> Option<&str> {
+        match self {
+            Self::MediaRegister { what } | Self::Photo { what } | Self::SealBag { what } | Self::Task { what } => {
+                Some(what)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Spoken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Script => "the hash of the script",
+            Self::Environment => "the hash of the environment",
+            Self::Transcript => "the head of the transcript",
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttestTime {
+    within_seconds: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttestHost {
+    network: Network,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Network {
+    Down,
+    AsItIs,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadAloud {
+    what: SpokenName,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SpokenName {
+    Script,
+    Environment,
+    Transcript,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct What {
+    what: String,
+}
+
+fn fields<T: serde::de::DeserializeOwned>(with: toml::Table) -> Result<T, String> {
+    with.try_into().map_err(|error| error.message().to_owned())
+}
+
+fn nothing(with: toml::Table) -> Result<(), String> {
+    fields::<Nothing>(with).map(|Nothing {}| ())
+}
+
+fn what(with: toml::Table) -> Result<String, String> {
+    let What { what } = fields(with)?;
+    if what.trim().is_empty() {
+        return Err("what is empty: expected words that people can act on".to_owned());
+    }
+    Ok(what)
+}
+
+const NAMES: [&str; 10] = [
+    "roll-call",
+    "attest-time",
+    "attest-host",
+    "read-aloud",
+    "media-register",
+    "photo",
+    "seal-bag",
+    "task",
+    "sign-off",
+    "close",
+];
