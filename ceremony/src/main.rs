@@ -4,7 +4,12 @@
 
 mod command;
 
-use std::process::ExitCode;
+use std::{alloc::System, process::ExitCode};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes all memory that is freed: private keys and passphrases pass through buffers of parsers and prompts.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     command::run().into()

@@ -1,5 +1,6 @@
 //! The vocabulary of steps.
 
+use crate::name::Name;
 use serde::Deserialize;
 use std::fmt;
 
@@ -18,6 +19,11 @@ pub enum Action {
     AttestHost {
         /// Whether every interface but loopback must be down.
         offline: bool,
+    },
+    /// What a token says of itself is recorded, and what it can do. Nothing on it is changed.
+    AttestHsm {
+        /// The token.
+        on: Name,
     },
     /// One reads a hash aloud as words, another types it.
     ReadAloud {
@@ -58,14 +64,23 @@ pub enum Spoken {
     Script,
     /// The hash of the environment.
     Environment,
-    /// The head of the transcript: everything so far.
-    Transcript,
 }
 
 impl Action {
-    /// Reads what a step does from its `do` and its `with`.
-    pub(super) fn parse(name: &str, with: toml::Table) -> Result<Self, String> {
+    /// Reads what a step does from its `do`, its `on` and its `with`.
+    pub(super) fn parse(name: &str, on: Option<Name>, with: toml::Table) -> Result<Self, String> {
+        if on.is_some() && name != "attest-hsm" {
+            return Err(format!(
+                "{} is done on no token: it takes no `on`",
+                name.escape_default()
+            ));
+        }
         Ok(match name {
+            "attest-hsm" => {
+                nothing(with)?;
+                let on = on.ok_or("attest-hsm needs `on`: the name of a token")?;
+                Self::AttestHsm { on }
+            }
             "roll-call" => {
                 nothing(with)?;
                 Self::RollCall
@@ -89,7 +104,6 @@ impl Action {
                     what: match what {
                         SpokenName::Script => Spoken::Script,
                         SpokenName::Environment => Spoken::Environment,
-                        SpokenName::Transcript => Spoken::Transcript,
                     },
                 }
             }
@@ -121,6 +135,7 @@ impl Action {
             Self::RollCall => "roll-call",
             Self::AttestTime { .. } => "attest-time",
             Self::AttestHost { .. } => "attest-host",
+            Self::AttestHsm { .. } => "attest-hsm",
             Self::ReadAloud { .. } => "read-aloud",
             Self::MediaRegister { .. } => "media-register",
             Self::Photo { .. } => "photo",
@@ -140,9 +155,22 @@ impl Action {
         }
     }
 
+    /// The token on which it is done.
+    pub fn on(&self) -> Option<&Name> {
+        match self {
+            Self::AttestHsm { on } => Some(on),
+            _ => None,
+        }
+    }
+
     /// Whether it changes what a token holds.
     pub fn changes_a_token(&self) -> bool {
         false
+    }
+
+    /// Whether people may decide to go on without it.
+    pub fn can_be_passed_over(&self) -> bool {
+        !matches!(self, Self::RollCall | Self::Close | Self::ReadAloud { .. })
     }
 
     /// The texts in it that people wrote.
@@ -161,7 +189,6 @@ impl fmt::Display for Spoken {
         formatter.write_str(match self {
             Self::Script => "the hash of the script",
             Self::Environment => "the hash of the environment",
-            Self::Transcript => "the head of the transcript",
         })
     }
 }
@@ -196,7 +223,6 @@ struct ReadAloud {
 enum SpokenName {
     Script,
     Environment,
-    Transcript,
 }
 
 #[derive(Deserialize)]
@@ -225,7 +251,8 @@ fn what(with: toml::Table) -> Result<String, String> {
     Ok(what)
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
+    "attest-hsm",
     "roll-call",
     "attest-time",
     "attest-host",

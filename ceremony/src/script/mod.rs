@@ -14,7 +14,8 @@ pub use kind::Kind;
 pub(crate) use secrets::looks_secret;
 
 use crate::{name::Name, problem::Problems, words::Words};
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use time::OffsetDateTime;
 
@@ -111,7 +112,7 @@ pub struct Role {
 }
 
 /// What the holder of a role does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RoleKind {
@@ -157,7 +158,8 @@ pub enum OnFail {
 }
 
 /// The SHA-256 of a file.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct FileHash([u8; 32]);
 
 impl Script {
@@ -199,7 +201,9 @@ impl Step {
 impl FileHash {
     /// Of a file's bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+        Self(hash)
     }
 
     /// From 64 hexadecimal digits in lower case.
@@ -212,6 +216,20 @@ impl FileHash {
     /// As words to read aloud: the first sixteen bytes, which nobody can match by trying.
     pub fn words(&self) -> Words {
         Words::of(&self.0[..SPOKEN_BYTES])
+    }
+}
+
+impl TryFrom<String> for FileHash {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("expected 64 hexadecimal digits in lower case")
+    }
+}
+
+impl From<FileHash> for String {
+    fn from(hash: FileHash) -> Self {
+        hash.to_string()
     }
 }
 

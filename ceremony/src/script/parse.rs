@@ -202,7 +202,7 @@ struct Seats<'a> {
 impl Seats<'_> {
     fn step(&self, findings: &mut Findings, raw: RawStep, kind: Kind) -> Option<Step> {
         let place = format!("step.{}", raw.id);
-        let action = findings.take(&format!("{place}.do"), Action::parse(&raw.action, raw.with));
+        let action = findings.take(&format!("{place}.do"), Action::parse(&raw.action, raw.on, raw.with));
         self.known(findings, &format!("{place}.by"), &raw.by);
         self.known(findings, &format!("{place}.sign_off"), &raw.sign_off);
         if let Some(note) = &raw.note {
@@ -426,6 +426,7 @@ struct RawStep {
     id: Name,
     #[serde(rename = "do")]
     action: String,
+    on: Option<Name>,
     #[serde(default)]
     by: Vec<Name>,
     #[serde(default)]

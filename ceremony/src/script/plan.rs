@@ -95,6 +95,9 @@ pub(super) fn step_in_words(step: &Step) -> String {
                 ""
             }
         ),
+        Action::AttestHsm { on } => {
+            format!("{by} lets the program ask the token {on} what it is and what it can do; nothing on it is changed.")
+        }
         Action::ReadAloud { what } => format!("{first} reads {what} aloud as words; {second} types what is heard."),
         Action::MediaRegister { what } => format!("{by} types what is printed on the medium: {what}"),
         Action::Photo { what } => format!("{by} takes a picture and gives its file: {what}"),
