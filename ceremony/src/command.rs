@@ -211,11 +211,19 @@ fn take_up(directory: &Path, answers: &Answers, abort: Option<&str>) -> Result<E
         what: "find the bundle".to_owned(),
         source,
     })?;
+    // Once the ceremony has begun, its transcript says what was rehearsed.
+    let [transcript, _] = bundle.transcripts();
+    let begun = fs::metadata(transcript).is_ok_and(|metadata| metadata.len() > 0);
+    let rehearsal = if begun {
+        None
+    } else {
+        rehearsal_link(&script, &environment)?
+    };
     let setting = Setting {
         script: &script,
         environment: &environment,
         host: &host,
-        rehearsal: rehearsal_link(&script, &environment)?,
+        rehearsal,
         bundle,
     };
     hold(setting, answers, abort.map_or(Start::Resume, Start::Abort))

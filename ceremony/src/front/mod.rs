@@ -64,7 +64,7 @@ pub struct Question {
 pub const WISHES: [(&str, &str); 4] = [
     (
         "!exception",
-        "something did not go by the script: it is recorded, and decided upon",
+        "something did not go by the script: record it, and decide",
     ),
     ("!pause", "leave it here; `resume` goes on"),
     ("!postpone", "end it without its purpose, to hold it another time"),

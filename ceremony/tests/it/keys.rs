@@ -4,7 +4,7 @@ use crate::room::{Reply, Room, say, tree};
 use portcullis_ceremony::key_file::{KeyRefused, PrivateKeyFile, parse_public};
 use std::{fs, path::Path, process::Command};
 
-const PASSPHRASE: &str = "canary-passphrase-5dd1";
+pub(crate) const PASSPHRASE: &str = "canary-passphrase-5dd1";
 
 /// A key with a passphrase; a wrong one does not end the ceremony, and neither is seen anywhere.
 #[test]
@@ -134,7 +134,7 @@ fn keygen(path: &Path, kind: &str, passphrase: &str) {
     assert!(output.status.success(), "{output:?}");
 }
 
-fn encrypt(path: &Path) {
+pub(crate) fn encrypt(path: &Path) {
     let encrypted = path.with_extension("encrypted");
     let output = Command::new("openssl")
         .args(["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout"])

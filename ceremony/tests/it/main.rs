@@ -6,9 +6,11 @@
 mod ends;
 mod keys;
 mod mutation;
+mod progress;
 mod rehearsal;
 mod resume;
 mod room;
 mod scripts;
 mod story;
+mod terminal;
 mod tokens;

@@ -36,6 +36,19 @@ fn production_follows_a_rehearsal_of_the_same_script() {
     assert!(report.contains("rehearsed in"), "the times stand beside each other");
     assert!(!report.contains("REHEARSAL"));
 
+    // It goes on without the rehearsal, which may be locked away by then.
+    let room = Room::with("production", &script);
+    let copy = room.path("rehearsal");
+    copy_tree(&rehearsed.bundle(), &copy);
+    room.edit("class = \"production\"", &name(&copy));
+    room.run(&[], |id| match id {
+        "bag/bag" => Reply::Kill,
+        _ => Reply::Usual,
+    });
+    fs::remove_dir_all(&copy).unwrap();
+    room.resume(usual).ended_with(0);
+    room.verified();
+
     // One of another script, though it differs in a comment alone, is none.
     let other = Room::with("rehearsal", &format!("{script}# another\n"));
     other.rehearse(usual).ended_with(0);
@@ -76,4 +89,13 @@ fn nothing_is_overwritten_and_no_script_is_run_outside_of_its_window() {
     let ran = Room::with("rehearsal", &late).rehearse(usual);
     ran.ended_with(4);
     assert!(ran.errors.contains("outside of the window"), "{}", ran.errors);
+}
+
+fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+    for (path, content) in crate::room::tree(from) {
+        let path = to.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    fs::create_dir_all(to.join("artefacts")).unwrap();
 }

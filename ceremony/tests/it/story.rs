@@ -108,6 +108,83 @@ fn an_alternate_stands_in_for_a_custodian_who_is_not_there() {
     assert!(signed.iter().all(|event| event["person"] != "Custodian 1"));
 }
 
+/// The steps that the shipped script does not have.
+#[test]
+fn pictures_media_and_tasks_are_recorded() {
+    let more = "
+[[step]]
+id = \"stick\"
+do = \"media-register\"
+by = [\"admin\"]
+with = { what = \"the second medium\" }
+
+[[step]]
+id = \"safe\"
+do = \"task\"
+by = [\"custodians\"]
+with = { what = \"Look whether the safe is locked.\" }
+
+[[step]]
+id = \"picture\"
+do = \"photo\"
+by = [\"c2\"]
+with = { what = \"the sealed bag\" }
+
+[[step]]
+id = \"so-far\"
+do = \"sign-off\"
+sign_off = [\"admin\", \"custodians\"]
+
+[[step]]
+id = \"end\"";
+    let script = crate::room::INSPECTION.replace("\n[[step]]\nid = \"end\"", more);
+    let room = Room::with("rehearsal", &script);
+    let picture = room.path("bag.png");
+    fs::write(&picture, b"a picture").unwrap();
+    let mut asked = 0;
+    let ran = room.rehearse(|id| match id {
+        "photo/picture" => {
+            asked += 1;
+            match asked {
+                1 => say("/nowhere/bag.png"),
+                2 => Reply::Say(room.path("script.toml").display().to_string()),
+                _ => Reply::Say(picture.display().to_string()),
+            }
+        }
+        _ => Reply::Usual,
+    });
+    ran.ended_with(0);
+    room.verified();
+    assert!(ran.said.contains("It cannot be read"), "{}", ran.said);
+    assert!(ran.said.contains("Expected a file that ends in"), "{}", ran.said);
+    assert_eq!(
+        fs::read(room.bundle().join("artefacts/picture.png")).unwrap(),
+        b"a picture"
+    );
+    let results = room.events("result");
+    let fact = |step: &str, name: &str| {
+        let result = results.iter().find(|event| event["step"] == step).unwrap();
+        result["facts"][name].as_str().unwrap().to_owned()
+    };
+    assert_eq!(fact("stick", "label"), "STICK-7");
+    assert_eq!(fact("safe", "done"), "Look whether the safe is locked.");
+    let intents = room.events("intent");
+    let safe = intents.iter().find(|event| event["step"] == "safe").unwrap();
+    assert_eq!(safe["by"].as_array().unwrap().len(), 5, "all custodians who are there");
+    let signed = room.events("signed");
+    let so_far = signed
+        .iter()
+        .filter(|event| event["statement"]["sign-off"] == "so-far")
+        .count();
+    assert_eq!(so_far, 6);
+
+    fs::write(room.bundle().join("artefacts/picture.png"), b"another").unwrap();
+    let output = room.verify();
+    assert_eq!(output.status.code(), Some(9));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("artefacts/picture.png"), "{said}");
+}
+
 #[test]
 fn too_few_custodians_do_not_begin() {
     let room = Room::new();
