@@ -3,7 +3,7 @@
 use crate::{
     algorithm::{KeyType, Mechanism, Operation},
     key_token::TokenError,
-    pkcs11::{CallError, LoadError},
+    pkcs11::{CallError, LoadError, UserType},
     public_key::PublicKeyError,
     return_code::Class,
 };
@@ -24,6 +24,14 @@ pub enum Error {
     /// The token refused the PIN. It is never tried again without a person: tokens lock.
     #[error("the token refused the user PIN ({0}); it was tried once and will not be tried again")]
     PinRefused(CallError),
+    /// The token refused a PIN that a person or a quorum gave. It may count the attempts and lock.
+    #[error("the token refused the {} PIN ({source})", if *user == UserType::User { "user's" } else { "security officer's" })]
+    LoginRefused {
+        /// Whose PIN it was.
+        user: UserType,
+        /// What the token said.
+        source: CallError,
+    },
     /// A PKCS#11 call failed.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -102,7 +110,11 @@ impl Error {
             },
             Self::PublicKey(PublicKeyError::Invalid(..)) | Self::NotDestroyed | Self::WrongAnswer => Class::MemberFault,
             Self::ResidentMissing => Class::HandleLost,
-            Self::Load(_) | Self::TokenSelection(_) | Self::TokenAbsent(_) | Self::PinRefused(_) => Class::Fatal,
+            Self::Load(_)
+            | Self::TokenSelection(_)
+            | Self::TokenAbsent(_)
+            | Self::PinRefused(_)
+            | Self::LoginRefused { .. } => Class::Fatal,
             Self::NoDomain(_) | Self::NoDomainPossible(..) | Self::DomainExists(_) => Class::Fatal,
             Self::Refused(_)
             | Self::Token(_)

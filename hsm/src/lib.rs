@@ -18,6 +18,8 @@
 //! - [`resident`]: keys that live on a member as token objects.
 //! - [`token`]: tokens found by label or serial number, and initialised.
 //! - [`member`]: an open token: login, guard and keeper sessions, and each operation on keys.
+//! - [`offline_token`]: a token in a ceremony's own program, logged in for one deed at a time; [`object_id`]: what a ceremony made, found
+//!   again; [`root_key`]: keys that sign only when custodians give the PIN.
 //! - [`worker`]: the process that wraps a member: its framed protocol, its threads, its hardening.
 //!
 //! Everything here is synchronous. The gateway speaks to [`worker`] processes over a socket; a ceremony may use
@@ -33,6 +35,8 @@ pub mod error;
 pub mod key_token;
 pub mod loaded;
 pub mod member;
+pub mod object_id;
+pub mod offline_token;
 pub mod pkcs11;
 pub mod private_key;
 mod proof;
@@ -40,6 +44,7 @@ pub mod public_key;
 pub mod record;
 pub mod resident;
 pub mod return_code;
+pub mod root_key;
 pub mod sealing;
 pub mod template;
 pub mod token;

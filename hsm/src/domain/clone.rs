@@ -4,6 +4,7 @@ use super::{DomainKey, DomainKeys, WRAPPED_CAPACITY};
 use crate::{
     Error,
     algorithm::{KeyType, Mechanism},
+    object_id::ObjectId,
     pkcs11::{Attribute, CallMechanism, ObjectHandle, Session, Template},
     public_key::{read_public_key, rsa_components},
     template::{self, Extraction, Lifetime, Usage},
@@ -104,20 +105,11 @@ impl Origin {
         transport_key: &[u8],
         oaep_hash: OaepHash,
     ) -> Result<WrappedDomain, Error> {
-        let (modulus, exponent) = rsa_components(transport_key)
-            .map_err(|error| Error::Refused(format!("the transport key is not an RSA public key: {error}")))?;
+        let (modulus, exponent) = rsa_public_key(transport_key)?;
         let transport = session.create_object(&template::wrapping_public_key(&modulus, &exponent))?;
-        let [seal, portable, mac] = self
-            .keys
-            .map(|key| session.wrap_key(oaep_hash.call(), transport, key, WRAPPED_CAPACITY));
+        let wrapped = wrap_all(session, self.epoch, self.keys, transport, oaep_hash);
         session.destroy_object(transport)?;
-        Ok(WrappedDomain {
-            epoch: self.epoch,
-            oaep_hash,
-            seal: seal?,
-            portable: portable?,
-            mac: mac?,
-        })
+        wrapped
     }
 
     /// Destroys the origin's keys: from now on only the members' copies exist.
@@ -164,6 +156,24 @@ impl Transport {
         &self.public_key
     }
 
+    pub(super) fn private(&self) -> ObjectHandle {
+        self.private
+    }
+
+    /// What the token says of the private half.
+    pub fn facts(&self, session: &mut Session) -> Result<TransportFacts, Error> {
+        let mut is =
+            |attribute| -> Result<bool, Error> { Ok(session.attribute(self.private, attribute, 1)? == [CK_TRUE]) };
+        Ok(TransportFacts {
+            local: is(CKA_LOCAL)?,
+            sensitive: is(CKA_SENSITIVE)?,
+            always_sensitive: is(CKA_ALWAYS_SENSITIVE)?,
+            extractable: is(CKA_EXTRACTABLE)?,
+            never_extractable: is(CKA_NEVER_EXTRACTABLE)?,
+            modifiable: is(CKA_MODIFIABLE)?,
+        })
+    }
+
     /// Unwraps a domain as token objects with their final templates. `key_wrap` is the token's mechanism for RFC 5649.
     ///
     /// # Errors
@@ -176,27 +186,35 @@ impl Transport {
         wrapped: &WrappedDomain,
         key_wrap: CK_MECHANISM_TYPE,
     ) -> Result<DomainKeys, Error> {
+        self.receive_with(session, wrapped, key_wrap, |template| template)
+    }
+
+    /// The same, as the objects of a ceremony's step.
+    pub fn receive_in_step(
+        &self,
+        session: &mut Session,
+        wrapped: &WrappedDomain,
+        key_wrap: CK_MECHANISM_TYPE,
+        id: &ObjectId,
+    ) -> Result<DomainKeys, Error> {
+        self.receive_with(session, wrapped, key_wrap, |template| named_for(template, id))
+    }
+
+    fn receive_with(
+        &self,
+        session: &mut Session,
+        wrapped: &WrappedDomain,
+        key_wrap: CK_MECHANISM_TYPE,
+        name: impl Fn(Template) -> Template,
+    ) -> Result<DomainKeys, Error> {
         match DomainKeys::find(session, wrapped.epoch, Some(key_wrap)) {
             Err(Error::NoDomain(_)) => {}
             Ok(_) | Err(Error::TokenSelection(_)) => return Err(Error::DomainExists(wrapped.epoch)),
             Err(error) => return Err(error),
         }
-        let mut made = Vec::new();
-        for (key, bytes) in DomainKey::ALL
-            .into_iter()
-            .zip([&wrapped.seal, &wrapped.portable, &wrapped.mac])
-        {
-            let template = key.member_template(wrapped.epoch, key_wrap);
-            match session.unwrap_key(wrapped.oaep_hash.call(), self.private, bytes, &template) {
-                Ok(handle) => made.push(handle),
-                Err(error) => {
-                    for handle in made {
-                        session.destroy_object(handle)?;
-                    }
-                    return Err(error.into());
-                }
-            }
-        }
+        let templates = DomainKey::ALL.map(|key| name(key.member_template(wrapped.epoch, key_wrap)));
+        let keys = [&wrapped.seal, &wrapped.portable, &wrapped.mac].map(Vec::as_slice);
+        unwrap_all(session, wrapped.oaep_hash.call(), self.private, keys, &templates)?;
         DomainKeys::find(session, wrapped.epoch, Some(key_wrap))
     }
 
@@ -206,6 +224,75 @@ impl Transport {
         session.destroy_object(self.public)?;
         Ok(())
     }
+}
+
+/// What a token says of the private half of a transport key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransportFacts {
+    /// `CKA_LOCAL`: it was generated on the token.
+    pub local: bool,
+    /// `CKA_SENSITIVE`.
+    pub sensitive: bool,
+    /// `CKA_ALWAYS_SENSITIVE`.
+    pub always_sensitive: bool,
+    /// `CKA_EXTRACTABLE`.
+    pub extractable: bool,
+    /// `CKA_NEVER_EXTRACTABLE`.
+    pub never_extractable: bool,
+    /// `CKA_MODIFIABLE`.
+    pub modifiable: bool,
+}
+
+/// Modulus and exponent of a transport key.
+pub(super) fn rsa_public_key(transport_key: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    rsa_components(transport_key)
+        .map_err(|error| Error::Refused(format!("the transport key is not an RSA public key: {error}")))
+}
+
+/// Wraps the three keys of a domain under one.
+pub(super) fn wrap_all(
+    session: &mut Session,
+    epoch: u32,
+    keys: [ObjectHandle; 3],
+    transport: ObjectHandle,
+    oaep_hash: OaepHash,
+) -> Result<WrappedDomain, Error> {
+    let [seal, portable, mac] = keys.map(|key| session.wrap_key(oaep_hash.call(), transport, key, WRAPPED_CAPACITY));
+    Ok(WrappedDomain {
+        epoch,
+        oaep_hash,
+        seal: seal?,
+        portable: portable?,
+        mac: mac?,
+    })
+}
+
+/// Unwraps the three keys of a domain; after a failure what was made is destroyed again.
+pub(super) fn unwrap_all(
+    session: &mut Session,
+    mechanism: CallMechanism<'_>,
+    unwrapping: ObjectHandle,
+    wrapped: [&[u8]; 3],
+    templates: &[Template; 3],
+) -> Result<(), Error> {
+    let mut made = Vec::new();
+    for (wrapped, template) in wrapped.into_iter().zip(templates) {
+        match session.unwrap_key(mechanism, unwrapping, wrapped, template) {
+            Ok(handle) => made.push(handle),
+            Err(error) => {
+                for handle in made {
+                    session.destroy_object(handle)?;
+                }
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The template with the `CKA_ID` of a ceremony's step.
+pub(super) fn named_for(template: Template, id: &ObjectId) -> Template {
+    template.with(Attribute::bytes(CKA_ID, *id.as_bytes()))
 }
 
 /// What all three domain keys have in common and the transport key therefore forces.

@@ -1,6 +1,8 @@
 //! Tries on a member's domain keys what must fail, with the user's login, and says what happened.
 
-use super::{DomainKey, DomainKeys, SealingKeys, WRAPPED_CAPACITY};
+use super::{
+    DomainKey, DomainKeys, OaepHash, OriginDomain, SealingKeys, Transport, WRAPPED_CAPACITY, clone::rsa_public_key,
+};
 use crate::{
     Error,
     algorithm::KeyType,
@@ -74,6 +76,37 @@ pub fn try_forbidden(session: &mut Session, domain: &DomainKeys) -> Result<Vec<A
         trial.use_against_its_purpose(session, key, handle)?;
         trial.take_out(session, key, handle)?;
         trial.change(session, key, handle)?;
+    }
+    Ok(trial.attempts)
+}
+
+/// Tries everything that someone with the user PIN of an origin token must not be able to do with the domain on it: whoever has no
+/// trusted key can only fingerprint it. First computes the fingerprint, which must work.
+///
+/// # Errors
+///
+/// As [`try_forbidden`].
+pub fn try_forbidden_on_origin(session: &mut Session, origin: &OriginDomain) -> Result<Vec<Attempt>, Error> {
+    origin.fingerprint(session)?;
+    let [seal, portable, mac] = origin.keys;
+    let mut trial = Trial {
+        attempts: Vec::new(),
+        mechanisms: vec![origin.key_wrap],
+        wrapping: vec![("the seal key", seal), ("the portable key", portable)],
+    };
+    let transport = Transport::generate(session)?;
+    let (modulus, exponent) = rsa_public_key(transport.public_key())?;
+    transport.destroy(session)?;
+    let own = template::wrapping_public_key(&modulus, &exponent);
+    for (key, handle) in [
+        (DomainKey::Seal, seal),
+        (DomainKey::Portable, portable),
+        (DomainKey::Mac, mac),
+    ] {
+        trial.use_against_its_purpose(session, key, handle)?;
+        trial.take_out(session, key, handle)?;
+        trial.change(session, key, handle)?;
+        trial.go_without_trust(session, key, handle, &own)?;
     }
     Ok(trial.attempts)
 }
@@ -290,6 +323,36 @@ impl Trial {
         }
         session.destroy_object(own)?;
         Ok(())
+    }
+
+    /// Ways around the trusted key: a public key of one's own, which nobody has trusted, and trusting one as the user.
+    fn go_without_trust(
+        &mut self,
+        session: &mut Session,
+        key: DomainKey,
+        handle: ObjectHandle,
+        own: &Template,
+    ) -> Result<(), Error> {
+        let name = key.name();
+        for hash in [OaepHash::Sha1, OaepHash::Sha256] {
+            let what = format!("{name}: wrap it to a transport key that is not trusted, by OAEP with {hash}");
+            self.attempt(session, what, |session| {
+                let untrusted = session.create_object(own)?;
+                session.wrap_key(hash.call(), untrusted, handle, WRAPPED_CAPACITY)
+            })?;
+        }
+        self.attempt(
+            session,
+            format!("{name}: trust a transport key as the user"),
+            |session| session.create_object(&own.clone().with(Attribute::flag(CKA_TRUSTED, true))),
+        )?;
+        let freed = Template::new([Attribute::flag(CKA_WRAP_WITH_TRUSTED, false)]);
+        self.attempt(session, format!("{name}: make it wrappable under any key"), |session| {
+            session.set_attributes(handle, &freed)
+        })?;
+        self.attempt(session, format!("{name}: copy it wrappable under any key"), |session| {
+            session.copy_object(handle, &freed)
+        })
     }
 
     fn change(&mut self, session: &mut Session, key: DomainKey, handle: ObjectHandle) -> Result<(), Error> {

@@ -10,15 +10,25 @@
 //! the origin's own included, makes a [`Transport`] key, receives the three keys under it with their final templates,
 //! and forgets the transport key; then the origin is destroyed. From then on no copy can be wrapped.
 //!
+//! In a ceremony the origin is an [`OriginDomain`] on a token of its own, which is kept offline: its keys can be wrapped, but only
+//! under a [`TrustedKey`], for which the security officer logs in. A [`Canary`] goes to a member before the domain does; a
+//! [`DomainBackup`] is the domain under a key that custodians have in shares.
+//!
 //! A token that cannot hold a seal key ([`crate::sealing`]) can hold a *resident* domain: a mac key alone, born on the token
 //! under its final template. It authenticates the same things; keys under it are resident keys.
 
+mod backup;
+mod canary;
 mod clone;
 mod forbidden;
+mod origin_token;
 mod resident;
 
-pub use clone::{OaepHash, Origin, Transport, WrappedDomain};
-pub use forbidden::{Attempt, Verdict, try_forbidden};
+pub use backup::{BackupKey, DomainBackup, RestoreAs};
+pub use canary::Canary;
+pub use clone::{OaepHash, Origin, Transport, TransportFacts, WrappedDomain};
+pub use forbidden::{Attempt, Verdict, try_forbidden, try_forbidden_on_origin};
+pub use origin_token::{OriginDomain, TrustedKey};
 pub use resident::create_resident;
 
 use crate::{
@@ -225,19 +235,17 @@ impl DomainKeys {
 
     /// Computes the fingerprint of all its keys: a known key wrapped by each wrapping key, and a tag by the mac key.
     pub fn fingerprint(&self, session: &mut Session) -> Result<Fingerprint, Error> {
-        let mac = record::authenticate(session, self.mac, RecordKind::Fingerprint, &self.epoch.to_be_bytes())?;
-        let Some(sealing) = self.sealing else {
-            return Ok(Fingerprint::of_resident_domain(self.epoch, &mac));
-        };
-        let known = session.create_object(
-            &template::key(KeyType::Aes256, Lifetime::Session, Extraction::Allowed, Usage::NONE)
-                .with(Attribute::bytes(CKA_VALUE, KNOWN_KEY)),
-        )?;
-        let mechanism = CallMechanism::Plain(sealing.key_wrap);
-        let seal = session.wrap_key(mechanism, sealing.seal, known, WRAPPED_CAPACITY)?;
-        let portable = session.wrap_key(mechanism, sealing.portable, known, WRAPPED_CAPACITY)?;
-        session.destroy_object(known)?;
-        Ok(Fingerprint::of_parts(self.epoch, &seal, &portable, &mac))
+        match self.sealing {
+            Some(SealingKeys {
+                seal,
+                portable,
+                key_wrap,
+            }) => fingerprint_of(session, self.epoch, self.mac, [seal, portable], key_wrap),
+            None => {
+                let mac = fingerprint_tag(session, self.epoch, self.mac)?;
+                Ok(Fingerprint::of_resident_domain(self.epoch, &mac))
+            }
+        }
     }
 
     /// The tag of a fixed message: equal on every member of the domain, and so a test that the mac key answers right.
@@ -249,6 +257,27 @@ impl DomainKeys {
             &self.epoch.to_be_bytes(),
         )?)
     }
+}
+
+/// The fingerprint of a mac key and the two keys that wrap.
+fn fingerprint_of(
+    session: &mut Session,
+    epoch: u32,
+    mac: ObjectHandle,
+    wrapping: [ObjectHandle; 2],
+    key_wrap: CK_MECHANISM_TYPE,
+) -> Result<Fingerprint, Error> {
+    let mac = fingerprint_tag(session, epoch, mac)?;
+    let known = canary::known_key(session)?;
+    let [seal, portable] =
+        wrapping.map(|key| session.wrap_key(CallMechanism::Plain(key_wrap), key, known, WRAPPED_CAPACITY));
+    session.destroy_object(known)?;
+    Ok(Fingerprint::of_parts(epoch, &seal?, &portable?, &mac))
+}
+
+fn fingerprint_tag(session: &mut Session, epoch: u32, mac: ObjectHandle) -> Result<Tag, Error> {
+    let message = epoch.to_be_bytes();
+    Ok(record::authenticate(session, mac, RecordKind::Fingerprint, &message)?)
 }
 
 fn find_labelled(session: &mut Session, label: &str) -> Result<Vec<ObjectHandle>, Error> {

@@ -26,6 +26,7 @@ mod operations_page;
 mod pins;
 mod policy;
 mod readme;
+mod recipes;
 mod review;
 mod running;
 mod second_hsm;

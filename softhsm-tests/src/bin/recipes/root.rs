@@ -1,0 +1,87 @@
+//! Root keys on a token whose PIN nobody knows.
+
+use crate::Token;
+use p384::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
+use portcullis_hsm::{
+    Error,
+    algorithm::{KeyType, Mechanism},
+    object_id::ObjectId,
+    pkcs11::Module,
+    root_key::{NewRootKey, RootKey},
+};
+use rsa::{Pkcs1v15Sign, RsaPublicKey, pkcs8::DecodePublicKey};
+use sha2::{Digest, Sha256, Sha384};
+use std::sync::Arc;
+
+pub(crate) fn run(module: &Arc<Module>) {
+    let mut token = Token::make(module, "root");
+    for (label, key_type, mechanism) in [
+        ("curve", KeyType::EcP384, Mechanism::EcdsaSha384),
+        ("rsa", KeyType::Rsa3072, Mechanism::RsaPkcs1Sha256),
+    ] {
+        let new = NewRootKey {
+            id: ObjectId::of(b"ceremony", label),
+            label: label.to_owned(),
+            key_type,
+            mechanisms: vec![mechanism],
+        };
+        let made = token.as_user(|session| new.create(session)).expect("a root key");
+        let twice = token
+            .as_user(|session| new.create(session).map(|_| ()))
+            .expect_err("it is there");
+        assert!(twice.to_string().contains("adopt it or destroy it"), "{twice}");
+
+        // As a later ceremony finds it.
+        token.token.forget_session_objects().expect("a new session");
+        let digest = match mechanism {
+            Mechanism::EcdsaSha384 => Sha384::digest(b"certificate").to_vec(),
+            _ => Sha256::digest(b"certificate").to_vec(),
+        };
+        let (found, signature, allowed) = token
+            .as_user(|session| {
+                let found = RootKey::find(session, &new.id, key_type)?;
+                let signature = found.sign(session, mechanism, &digest)?;
+                let allowed = found.try_forbidden(session)?;
+                Ok((found, signature, allowed))
+            })
+            .expect("a signature");
+        assert_eq!(found.public_key(), made.public_key());
+        assert!(allowed.is_empty(), "the token allowed: {}", allowed.join("; "));
+        let public_key = found.public_key();
+        match key_type {
+            KeyType::EcP384 => {
+                let key = VerifyingKey::from_public_key_der(public_key).expect("a P-384 key");
+                let signature = Signature::from_slice(&signature).expect("a signature");
+                key.verify_prehash(&digest, &signature).expect("it is right");
+            }
+            _ => {
+                let key = RsaPublicKey::from_public_key_der(public_key).expect("an RSA key");
+                key.verify(Pkcs1v15Sign::new::<Sha256>(), &digest, &signature)
+                    .expect("it is right");
+            }
+        }
+
+        // Without the user's login there is no signature, also for the security officer.
+        let logged_out = token.as_officer(|session| found.sign(session, mechanism, &digest));
+        assert!(logged_out.is_err(), "a root key signed without its PIN");
+        let hidden = token.as_officer(|session| RootKey::find(session, &new.id, key_type).map(|_| ()));
+        assert!(matches!(hidden, Err(Error::ResidentMissing)), "{hidden:?}");
+        // Nor by a mechanism that it was not made for.
+        let other = match key_type {
+            KeyType::EcP384 => None,
+            _ => Some(Mechanism::RsaPssSha256),
+        };
+        if let Some(other) = other {
+            let refused =
+                token.as_user(|session| RootKey::find(session, &new.id, key_type)?.sign(session, other, &digest));
+            assert!(refused.is_err(), "a root key signed by another mechanism");
+        }
+
+        let destroyed = token
+            .as_user(|session| new.id.destroy(session))
+            .expect("it is destroyed");
+        assert_eq!(destroyed, 2);
+        let gone = token.as_user(|session| RootKey::find(session, &new.id, key_type).map(|_| ()));
+        assert!(matches!(gone, Err(Error::ResidentMissing)), "{gone:?}");
+    }
+}
