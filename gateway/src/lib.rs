@@ -14,6 +14,7 @@
 //! - [`audit`]: the hash-chained log of decisions and outcomes.
 //! - [`backup`]: copies of the store in one file each: made, checked, restored.
 //! - [`config`]: the typed configuration.
+//! - [`provisioning`]: the record, signed by custodians, on which a production gateway starts.
 //! - [`pin`]: where the members' PINs come from.
 //! - [`quota`]: what one principal may ask for.
 //! - [`reload`]: new settings, certificates and PINs without a restart.
@@ -38,6 +39,7 @@ pub mod keys;
 pub mod listener;
 pub mod pin;
 pub mod policy;
+pub mod provisioning;
 pub mod quota;
 pub mod reload;
 pub mod server;

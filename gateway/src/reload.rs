@@ -12,6 +12,7 @@ use crate::{
     config::{ConfigError, Settings},
     listener::{Places, TlsControl, TlsState},
     policy::Policy,
+    provisioning::Acceptance,
     service_manager::{Notice, ServiceManager},
 };
 use files::WatchedFiles;
@@ -217,7 +218,7 @@ impl Reloader {
 
     async fn reload(&mut self, cause: Cause) {
         let read = block_in_place(|| self.read());
-        let (settings, policy, tls) = match read {
+        let (settings, policy, tls, acceptance) = match read {
             Ok(read) => read,
             Err(reason) => {
                 tracing::error!(cause = cause.name(), %reason, "nothing was reloaded: the new state is not valid");
@@ -235,6 +236,11 @@ impl Reloader {
             tracing::error!(cause = cause.name(), %reason, "nothing was reloaded: it cannot be recorded");
             return;
         }
+        // Before members of the new record serve: an older one is refused from then on.
+        if let Err(error) = block_in_place(|| acceptance.keep()) {
+            tracing::error!(cause = cause.name(), %error, "nothing was reloaded: the provisioning record cannot be noted");
+            return self.record(cause, Phase::Gateway, "FAILED").await.unwrap_or_default();
+        }
         self.apply(settings, policy, tls);
         self.live
             .gateway
@@ -249,8 +255,9 @@ impl Reloader {
         let _ = self.record(cause, Phase::Gateway, "OK").await;
     }
 
-    fn read(&self) -> Result<(Settings, Policy, Option<TlsState>), String> {
+    fn read(&self) -> Result<(Settings, Policy, Option<TlsState>, Acceptance), String> {
         let settings = self.reloading.configuration.load().map_err(|error| error.to_string())?;
+        let acceptance = Acceptance::check(&settings).map_err(|error| error.to_string())?;
         let policy = Policy::load(&settings.policy).map_err(|error| error.to_string())?;
         let tls = match (&self.live.tls, &settings.tls) {
             (Some(_), Some(tls)) => Some(
@@ -259,7 +266,7 @@ impl Reloader {
             ),
             _ => None,
         };
-        Ok((settings, policy, tls))
+        Ok((settings, policy, tls, acceptance))
     }
 
     fn apply(&mut self, settings: Settings, policy: Policy, tls: Option<TlsState>) {

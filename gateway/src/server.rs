@@ -13,6 +13,7 @@ use crate::{
     },
     listener::{Connection, ListenError, Listeners},
     policy::{Policy, PolicyError},
+    provisioning::{Acceptance, ProvisioningError},
     quota::Quotas,
     reload::{Live, Reloader, Reloading},
     service_manager::{Notice, ServiceManager},
@@ -46,6 +47,9 @@ pub enum ServeError {
     /// The policy.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// What vouches for the domain and the members.
+    #[error(transparent)]
+    Provisioning(#[from] ProvisioningError),
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -100,6 +104,7 @@ pub async fn serve(
     let drain = settings.shutdown.drain;
     let manager = Arc::new(ServiceManager::from_environment());
     let lock = StateLock::take(&settings.state_directory)?;
+    let acceptance = Acceptance::check(&settings)?;
     let telemetry = Telemetry::start(&settings.telemetry).await?;
     let listeners = Listeners::open(settings.unix.as_ref(), settings.tls.as_ref(), connections, &telemetry).await?;
     let audit = Arc::new(AuditLog::open_watched(
@@ -108,7 +113,13 @@ pub async fn serve(
         &telemetry,
     )?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open_watched(&settings.state_directory, &telemetry)?);
-    audit.append(&Entry::gateway("gateway.start", "OK"))?;
+    let mut started = Entry::gateway("gateway.start", "OK");
+    started
+        .context
+        .insert("provisioning".to_owned(), acceptance.to_string());
+    audit.append(&started)?;
+    acceptance.keep()?;
+    tracing::info!(provisioning = %acceptance, "starting");
     let cluster = Cluster::start(settings.members.clone(), settings.cluster, settings.domain, &telemetry);
     let shared = || (Arc::clone(&store), Arc::clone(&cluster));
     let (kept, members) = shared();

@@ -13,6 +13,7 @@
 //! - [`Database`] (`database`) and [`AuditLog`] (`audit`) read the gateway's files, and change the former.
 //! - [`Collector`] (`collector`) receives traces and metrics by OTLP; [`Scrape`] (`scrape`) reads metrics as Prometheus does.
 //! - [`drill`] is load with faults: callers whose every result is checked while members and gateways fail.
+//! - [`Custodians`] (`custody`) sign provisioning records.
 //! - [`Adversary`] (`adversary`) runs the program `adversary`, which attacks a member by PKCS#11 alone.
 //! - [`Kryoptic`] (`kryoptic`) makes clusters of another kind of token.
 //! - [`Held`] (`process`) is what a process holds; `program` finds and runs programs, and waits for conditions.
@@ -27,6 +28,7 @@ mod audit;
 mod calls;
 mod cluster;
 mod collector;
+mod custody;
 mod database;
 pub mod drill;
 mod faulty;
@@ -52,6 +54,7 @@ pub use calls::{
 };
 pub use cluster::{MEMBERS, TestCluster};
 pub use collector::{Collector, ReceivedSpan};
+pub use custody::Custodians;
 pub use database::Database;
 pub use faulty::{FaultyModule, Placed};
 pub use gateway::{Ended, Gateway, Launch};

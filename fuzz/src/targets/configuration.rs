@@ -230,6 +230,7 @@ const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 const SHORT: &str = r#"
 state_directory = "state"
 audit = { file = "audit.jsonl" }
+provisioning = { development = true }
 domain = { epoch = 2, fingerprint = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" }
 [listen.unix]
 path = "gateway.sock"

@@ -17,6 +17,7 @@ use crate::{
     keys::change::Windows,
     pin::PinSource,
     policy::{Policy, PolicySettings},
+    provisioning,
     quota::Quota,
 };
 use document::{Problems, Section};
@@ -48,6 +49,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Where traces and metrics go.
     pub telemetry: TelemetrySettings,
+    /// What the gateway starts on.
+    pub provisioning: Provisioning,
     /// The domain that members must hold.
     pub domain: DomainSettings,
     /// The HSM members.
@@ -110,6 +113,15 @@ pub struct LogSettings {
     pub filter: String,
     /// One JSON object a line instead of text.
     pub json: bool,
+}
+
+/// What vouches for the domain and the members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Provisioning {
+    /// A file with the cluster's provisioning records, signed by its custodians.
+    Record(PathBuf),
+    /// Nothing: this is a development gateway.
+    Development,
 }
 
 /// The domain of the cluster.
@@ -255,8 +267,9 @@ impl ConfigError {
 impl Settings {
     /// Reads a file and checks it, together with the files that it names.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let settings = Self::read(path)?;
-        let problems = settings.check_files();
+        let mut settings = Self::read(path)?;
+        let mut problems = settings.check_files();
+        problems.extend(provisioning::apply(&mut settings));
         if problems.is_empty() {
             Ok(settings)
         } else {
@@ -321,6 +334,9 @@ impl Settings {
         }
         files.extend(self.members.iter().filter_map(|member| member.pin.file()));
         files.extend(self.policy.files.iter().cloned());
+        if let Provisioning::Record(path) = &self.provisioning {
+            files.push(path.clone());
+        }
         files
     }
 

@@ -1,7 +1,8 @@
 //! From a document to settings, table by table.
 
 use super::{
-    ClusterSettings, DomainSettings, KeySettings, Limits, LogSettings, ReloadSettings, Settings, ShutdownSettings,
+    ClusterSettings, DomainSettings, KeySettings, Limits, LogSettings, Provisioning, ReloadSettings, Settings,
+    ShutdownSettings,
     document::{Problems, Section},
     listeners::read_listeners,
     members::read_members,
@@ -23,6 +24,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
     audit.finish(problems);
     let log = read_log(&mut root, problems);
     let telemetry = read_telemetry(&mut root, problems);
+    let provisioning = read_provisioning(&mut root, problems);
     let domain = read_domain(&mut root, problems);
     let members = read_members(&mut root, problems);
     let cluster = read_cluster(&mut root, problems);
@@ -39,6 +41,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
         audit_file: audit_file?,
         log,
         telemetry,
+        provisioning: provisioning?,
         domain: domain?,
         members,
         cluster,
@@ -74,6 +77,30 @@ fn read_log(root: &mut Section<'_>, problems: &mut Problems<'_>) -> LogSettings 
     LogSettings {
         filter: filter.unwrap_or_else(|| "info".to_owned()),
         json: json.unwrap_or(false),
+    }
+}
+
+fn read_provisioning(root: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Provisioning> {
+    let mut section = root.section("provisioning", problems);
+    let (at, setting) = (section.at(), section.setting("record"));
+    let names_record = section.keys().iter().any(|key| key == "record");
+    let record = section.path("record", problems);
+    let development = section.truth("development", problems, false);
+    section.finish(problems);
+    match (names_record, development) {
+        (true, false) => record.map(Provisioning::Record),
+        (false, true) => Some(Provisioning::Development),
+        (false, false) => {
+            let message = "is missing; expected the file of the provisioning records that the custodians signed. A gateway that \
+                           is for development alone says development = true instead";
+            problems.note(at, setting, message);
+            None
+        }
+        (true, true) => {
+            let message = "is given together with development = true; expected one of them";
+            problems.note(at, setting, message);
+            None
+        }
     }
 }
 

@@ -79,6 +79,7 @@ keys = ["key"]
         "line 6: listen.tls.address: expected an address and port as text",
         "line 9: listen.tls.client_authorities: expected a path as text, found \"\"",
         "line 11: audit.file: is missing",
+        "provisioning.record: is missing; expected the file of the provisioning records",
         "line 14: domain.fingerprint: expected the domain's fingerprint",
         "line 16: member[1].token_label: neither token_label nor token_serial_number is given",
         "line 16: member[1].pin_file: is missing",
@@ -101,6 +102,36 @@ keys = ["key"]
         );
     }
     assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+/// Who forgets the record gets no gateway; who means a development gateway says so.
+#[test]
+fn what_vouches_for_the_domain_is_said_once() {
+    let with = |section: &str| SAMPLE.replace("record = \"/etc/portcullis/provisioning.record\"", section);
+    let provisioning = |section: &str| {
+        let settings = Settings::parse(&with(section), Path::new("/etc/portcullis")).expect("a configuration");
+        settings.provisioning
+    };
+    let file = PathBuf::from("/etc/portcullis/alpha.record");
+    assert_eq!(provisioning("record = \"alpha.record\""), Provisioning::Record(file));
+    assert_eq!(provisioning("development = true"), Provisioning::Development);
+    for (section, expected) in [
+        ("", "provisioning.record: is missing"),
+        ("development = false", "provisioning.record: is missing"),
+        (
+            "development = \"yes\"",
+            "provisioning.development: expected true or false",
+        ),
+        ("record = 7", "provisioning.record: expected a path as text, found 7"),
+        (
+            "record = \"a\"\ndevelopment = true",
+            "provisioning.record: is given together with development = true",
+        ),
+        ("records = []", "provisioning.records: is not a known setting"),
+    ] {
+        let found = problems(&with(section));
+        assert!(found.iter().any(|one| one.contains(expected)), "{section}: {found:?}");
+    }
 }
 
 #[test]

@@ -129,6 +129,10 @@ client_authorities = "pki/ca.pem"
 [audit]
 file = "audit.jsonl"
 
+# No custodians guard this domain.
+[provisioning]
+development = true
+
 [domain]
 epoch = {epoch}
 fingerprint = "{fingerprint}"

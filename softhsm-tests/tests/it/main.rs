@@ -25,6 +25,7 @@ mod operations;
 mod operations_page;
 mod pins;
 mod policy;
+mod provisioning;
 mod readme;
 mod recipes;
 mod review;
