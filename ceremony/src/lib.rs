@@ -7,6 +7,7 @@
 //! - [`table`]: leads people through the script. [`front`]: puts the questions, to people at a terminal or to a program.
 //! - [`host`], [`clock`], [`token`]: what it runs on, and what tokens say of themselves. [`key_file`]: the keys that people bring.
 //! - [`bundle`]: what a ceremony leaves behind, and its verification. [`report`]: the transcript for people.
+//! - [`shares`]: secrets that several custodians have together, and none of them alone.
 //! - [`demo`]: a whole ceremony without people.
 //! - [`name`], [`words`]: names of steps and seats; bytes as words that are spoken and typed back.
 //! - [`failure`], [`exit`]: why the program ends, and with which code.
@@ -30,6 +31,7 @@ pub mod problem;
 pub mod progress;
 pub mod report;
 pub mod script;
+pub mod shares;
 pub mod table;
 pub mod token;
 pub mod transcript;
