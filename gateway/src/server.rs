@@ -99,7 +99,7 @@ pub async fn serve(
     stop: CancellationToken,
     announce: impl FnOnce(Ready),
 ) -> Result<(), ServeError> {
-    let policy = Arc::new(Policy::load(&settings.policy)?);
+    let policy = Arc::new(Policy::load_remembering(&settings.policy, settings.limits.cached_keys)?);
     let connections = settings.limits.connections;
     let drain = settings.shutdown.drain;
     let manager = Arc::new(ServiceManager::from_environment());

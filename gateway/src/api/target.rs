@@ -220,10 +220,10 @@ impl<'r> Target<'r, '_> {
 
     fn take(&self, call: &mut Call, purpose: Purpose, break_glass_reason: &str) -> Result<&'r Material, ApiError> {
         let reason = Justification::read("break_glass_reason", break_glass_reason)?;
-        let (state, name) = (self.version.state(), self.name());
+        let state = self.version.state();
         let forbidden = |message: String| {
             ApiError::new(Reason::KeyStateForbidsOperation, message)
-                .with("version", name.clone())
+                .with("version", self.name())
                 .with("state", state.name())
         };
         let in_use = || InUse {
@@ -241,7 +241,8 @@ impl<'r> Target<'r, '_> {
                 let action = Action::UseCompromisedVersion;
                 if reason.as_str().is_empty() {
                     return Err(forbidden(format!(
-                        "{name} is {state}: {purpose} needs break_glass_reason and the permission {action}"
+                        "{} is {state}: {purpose} needs break_glass_reason and the permission {action}",
+                        self.name()
                     )));
                 }
                 let named = call.named().to_owned();
@@ -249,14 +250,17 @@ impl<'r> Target<'r, '_> {
                 call.note_reason(&reason);
                 call.authorise_also(
                     second,
-                    name.clone(),
+                    self.name(),
                     Resource::Key(self.record.facts()),
                     self.circumstances,
                 )?;
                 call.uses(in_use());
                 Ok(material)
             }
-            _ => Err(forbidden(format!("{name} is {state}, which does not permit {purpose}"))),
+            _ => {
+                let name = self.name();
+                Err(forbidden(format!("{name} is {state}, which does not permit {purpose}")))
+            }
         }
     }
 
@@ -306,23 +310,25 @@ impl InUse {
 
 /// The mechanism of an operation: the caller's, if the key permits it, else the only one that the key permits.
 fn choose_mechanism(record: &KeyRecord, operation: Operation, wanted: i32) -> Result<Mechanism, ApiError> {
-    let permitted: Vec<Mechanism> = record.profile.uses.mechanisms(operation).collect();
-    let names = permitted.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
-    let mismatch = |message: String| ApiError::new(Reason::AlgorithmMismatch, message).with("permitted", names.clone());
-    match (convert::mechanism(wanted)?, permitted.as_slice()) {
-        (_, []) => {
+    let wanted = convert::mechanism(wanted)?;
+    let permitted = || record.profile.uses.mechanisms(operation);
+    let mut some = permitted();
+    match (wanted, some.next(), some.next()) {
+        (_, None, _) => {
             let uses: Vec<_> = record.profile.uses.iter().map(|one| one.to_string()).collect();
             let uses = uses.join(", ");
             let message = format!("the key does not permit {operation}; it permits {uses}");
             Err(ApiError::new(Reason::AlgorithmMismatch, message).with("permitted", uses))
         }
-        (Some(chosen), permitted) if permitted.contains(&chosen) => Ok(chosen),
-        (Some(chosen), _) => Err(mismatch(format!(
-            "the key does not permit {operation} with {chosen}; it permits {names}"
-        ))),
-        (None, [only]) => Ok(*only),
-        (None, _) => Err(mismatch(format!(
-            "the key permits several mechanisms for {operation} ({names}): name one"
-        ))),
+        (Some(chosen), ..) if permitted().any(|one| one == chosen) => Ok(chosen),
+        (None, Some(only), None) => Ok(only),
+        (wanted, ..) => {
+            let names = permitted().map(|one| one.name()).collect::<Vec<_>>().join(", ");
+            let message = match wanted {
+                Some(chosen) => format!("the key does not permit {operation} with {chosen}; it permits {names}"),
+                None => format!("the key permits several mechanisms for {operation} ({names}): name one"),
+            };
+            Err(ApiError::new(Reason::AlgorithmMismatch, message).with("permitted", names))
+        }
     }
 }

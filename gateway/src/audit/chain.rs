@@ -36,6 +36,23 @@ impl ChainHead {
     }
 }
 
+/// A hash as it stands in a line.
+pub(super) struct HashText([u8; 64]);
+
+impl HashText {
+    /// In lower-case hexadecimal digits.
+    pub(super) fn of(hash: &[u8; 32]) -> Self {
+        let mut digits = [b'0'; 64];
+        // Fails only where the lengths do not fit.
+        let _ = hex::encode_to_slice(hash, &mut digits);
+        Self(digits)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 /// What a log adds up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChainSummary {

@@ -1,7 +1,7 @@
 //! The end of the chain, noted in a file of its own: an audit file that was rotated away while the gateway was down, or cut
 //! short, is then continued with the right number, or found out.
 
-use super::ChainHead;
+use super::{ChainHead, chain::HashText};
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read},
@@ -78,7 +78,7 @@ impl HeadNote {
 
 /// Always as long as any other, so that a new one covers the one before.
 fn record(head: ChainHead) -> String {
-    let content = format!("{START}{:020} {}", head.next, hex::encode(head.hash));
+    let content = format!("{START}{:020} {}", head.next, HashText::of(&head.hash).as_str());
     format!("{content} {:08x}\n", crc32c::crc32c(content.as_bytes()))
 }
 

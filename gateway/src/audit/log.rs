@@ -2,6 +2,7 @@
 
 use super::{
     ChainHead, Entry,
+    chain::HashText,
     file::{LogFile, Place, Tail, newest_rotated, sync_directory_of},
     head::HeadNote,
 };
@@ -97,7 +98,7 @@ struct Line<'a> {
     time: String,
     #[serde(flatten)]
     entry: &'a Entry,
-    prev: String,
+    prev: &'a str,
 }
 
 impl AuditLog {
@@ -327,13 +328,15 @@ impl Shared {
         let time = OffsetDateTime::now_utc()
             .format(&Rfc3339)
             .map_err(|error| self.write_error(error.to_string()))?;
+        let prev = HashText::of(&head.hash);
         let line = Line {
             seq: head.next,
             time,
             entry,
-            prev: hex::encode(head.hash),
+            prev: prev.as_str(),
         };
-        let mut bytes = serde_json::to_vec(&line).map_err(|error| self.write_error(error.to_string()))?;
+        let mut bytes = Vec::with_capacity(USUAL_ENTRY);
+        serde_json::to_writer(&mut bytes, &line).map_err(|error| self.write_error(error.to_string()))?;
         if bytes.len() > LONGEST_ENTRY {
             self.telemetry.metrics().audit_failed(AuditStage::Append);
             return Err(AuditError::TooLong { length: bytes.len() });
@@ -493,6 +496,8 @@ impl Shared {
 /// The most bytes of a line. What callers can put into an entry has bounds of its own, well below; this one is for what nobody
 /// thought of, and refuses the request.
 pub const LONGEST_ENTRY: usize = 192 * 1024;
+/// Lines of this length are not moved while they are made.
+const USUAL_ENTRY: usize = 1024;
 /// How often an entry looks whether the file is still in its place.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 

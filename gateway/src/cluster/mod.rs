@@ -7,6 +7,7 @@
 //! - `complaints`: which of many failed calls the log tells of.
 //! - `opening`: how a worker comes into service, and its probes.
 //! - `operating`: what people do to members: drain, resume, replacement of workers, another configuration.
+//! - `outgoing`: the frames on their way to a worker.
 //! - `sealing`: whether keys can be wrapped by the members that serve.
 //! - [`pins`]: the members' PINs.
 //! - [`key_use`]: what keys can be asked to do, with types.
@@ -21,6 +22,7 @@ pub mod key_use;
 mod opening;
 mod operating;
 pub mod operation;
+mod outgoing;
 pub mod pins;
 mod sealing;
 pub mod shell;

@@ -1,5 +1,6 @@
 //! A worker process and the socket to it.
 
+use super::outgoing::{Closed, Outgoing, Turn};
 use portcullis_hsm::worker::{
     frame_buffer::FrameBuffer,
     protocol::{MAX_FRAME, Reply, ReplyBody, Request, RequestBody, encode_frame},
@@ -18,12 +19,11 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixStream, unix::OwnedReadHalf, unix::OwnedWriteHalf},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::{UnixStream, unix::OwnedReadHalf},
     process::{Child, ChildStderr, Command},
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, oneshot},
 };
-use zeroize::Zeroizing;
 
 /// Why a request has no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,15 +56,11 @@ pub struct UnderWay {
 
 /// A running worker. It is killed when the last share of it is dropped.
 pub struct Worker {
-    frames: mpsc::UnboundedSender<Frame>,
-    // Probes, which must not wait behind megabytes of other work.
-    urgent: mpsc::UnboundedSender<Frame>,
+    outgoing: Arc<Outgoing>,
     pending: Arc<Mutex<Pending>>,
     next_id: AtomicU64,
     kill: Arc<Notify>,
 }
-
-type Frame = Zeroizing<Vec<u8>>;
 
 /// Who waits for which reply; `None` once the worker is gone.
 struct Pending(Option<HashMap<u64, oneshot::Sender<Answer>>>);
@@ -99,14 +95,16 @@ impl Worker {
             .kill_on_drop(true)
             .spawn()?;
         let (reader, writer) = ours.into_split();
-        let (frames, queue) = mpsc::unbounded_channel();
-        let (urgent, urgent_queue) = mpsc::unbounded_channel();
+        let outgoing = Arc::new(Outgoing::new(writer));
         let pending = Arc::new(Mutex::new(Pending(Some(HashMap::new()))));
         let kill = Arc::new(Notify::new());
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(repeat_log(member.to_owned(), stderr));
         }
-        tokio::spawn(send_frames(writer, queue, urgent_queue));
+        tokio::spawn({
+            let outgoing = Arc::clone(&outgoing);
+            async move { outgoing.write_queued().await }
+        });
         tokio::spawn({
             let (pending, kill) = (Arc::clone(&pending), Arc::clone(&kill));
             async move {
@@ -120,8 +118,7 @@ impl Worker {
             }
         });
         Ok(Arc::new(Self {
-            frames,
-            urgent,
+            outgoing,
             pending,
             next_id: AtomicU64::new(1),
             kill,
@@ -139,11 +136,7 @@ impl Worker {
     pub fn send(&self, body: RequestBody, time_left: Option<Duration>) -> Result<UnderWay, RequestError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let time_left_us = time_left.map_or(0, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX).max(1));
-        // Everything else keeps its order: a cancellation comes after what it cancels, a stop after what is to be finished.
-        let frames = match body {
-            RequestBody::Probe(_) => &self.urgent,
-            _ => &self.frames,
-        };
+        let is_probe = matches!(body, RequestBody::Probe(_));
         let frame = encode_frame(&Request {
             id,
             time_left_us,
@@ -153,11 +146,21 @@ impl Worker {
             return Err(RequestError::TooLong(frame.len()));
         }
         let (sender, receiver) = oneshot::channel();
-        match &mut lock(&self.pending).0 {
-            Some(waiting) => waiting.insert(id, sender),
+        let is_idle = match &mut lock(&self.pending).0 {
+            Some(waiting) => {
+                let is_idle = waiting.is_empty();
+                waiting.insert(id, sender);
+                is_idle
+            }
             None => return Err(RequestError::Gone),
         };
-        frames.send(frame).map_err(|_| RequestError::Gone)?;
+        let turn = match (is_idle, is_probe) {
+            (true, _) => Turn::AtOnce,
+            (false, true) => Turn::Urgent,
+            // In order: a cancellation comes after what it cancels, a stop after what is to be finished.
+            (false, false) => Turn::InOrder,
+        };
+        self.outgoing.send(frame, turn).map_err(|Closed| RequestError::Gone)?;
         Ok(UnderWay { id, answer: receiver })
     }
 
@@ -169,7 +172,7 @@ impl Worker {
             body: Some(RequestBody::Cancel(id)),
         };
         // A worker that is gone begins nothing.
-        let _ = self.frames.send(encode_frame(&cancel));
+        let _ = self.outgoing.send(encode_frame(&cancel), Turn::InOrder);
     }
 
     /// Kills the process.
@@ -186,50 +189,8 @@ impl fmt::Debug for Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        self.outgoing.close();
         self.kill();
-    }
-}
-
-/// Writes frames until the socket closes: urgent ones first, and small ones that wait together.
-async fn send_frames(
-    mut writer: OwnedWriteHalf,
-    mut queue: mpsc::UnboundedReceiver<Frame>,
-    mut urgent: mpsc::UnboundedReceiver<Frame>,
-) {
-    let mut waiting = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            frame = urgent.recv() => match frame {
-                Some(frame) => waiting.push(frame),
-                None => return,
-            },
-            frame = queue.recv() => match frame {
-                Some(frame) => waiting.push(frame),
-                None => return,
-            },
-        }
-        let mut length: usize = waiting.iter().map(|frame: &Frame| frame.len()).sum();
-        while length < WRITTEN_TOGETHER
-            && let Ok(frame) = urgent.try_recv().or_else(|_| queue.try_recv())
-        {
-            length += frame.len();
-            waiting.push(frame);
-        }
-        let written = if let [frame] = waiting.as_slice() {
-            writer.write_all(frame).await
-        } else {
-            // Of its whole length from the start: what grows leaves copies behind that nobody wipes.
-            let mut joined = Zeroizing::new(Vec::with_capacity(length));
-            for frame in &waiting {
-                joined.extend_from_slice(frame);
-            }
-            writer.write_all(&joined).await
-        };
-        waiting.clear();
-        if written.is_err() {
-            return;
-        }
     }
 }
 
@@ -293,6 +254,4 @@ fn lock(pending: &Mutex<Pending>) -> std::sync::MutexGuard<'_, Pending> {
 }
 
 const LONGEST_LINE: u64 = 4096;
-/// Frames that wait are written together until they have so many bytes.
-const WRITTEN_TOGETHER: usize = 64 << 10;
 const EXIT_GRACE: Duration = Duration::from_millis(20);

@@ -215,7 +215,7 @@ pub struct Limits {
     pub pipeline_operations: u32,
     /// What one principal may ask for.
     pub principal: Quota,
-    /// How many key records are kept in memory.
+    /// How many key records are kept in memory, and answers of the policy.
     pub cached_keys: u32,
     /// How many connections may be open on each listener.
     pub connections: u32,

@@ -29,8 +29,13 @@ pub struct Policy {
 impl Policy {
     /// Reads and checks everything that the settings name.
     pub fn load(settings: &PolicySettings) -> Result<Self, PolicyError> {
+        Self::load_remembering(settings, USUAL_ANSWERS)
+    }
+
+    /// The same, to keep at most so many answers in memory.
+    pub fn load_remembering(settings: &PolicySettings, answers: u32) -> Result<Self, PolicyError> {
         Ok(Self {
-            loaded: ArcSwap::from_pointee(Loaded::load(settings)?),
+            loaded: ArcSwap::from_pointee(Loaded::load(settings, answers)?),
         })
     }
 
@@ -94,7 +99,7 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn load(settings: &PolicySettings) -> Result<Self, PolicyError> {
+    fn load(settings: &PolicySettings, answers: u32) -> Result<Self, PolicyError> {
         let Sources { rules, warnings } = load::load(settings)?;
         let named: HashSet<_> = rules.iter().flat_map(|rule| rule.entities()).collect();
         let patterns = named
@@ -106,7 +111,7 @@ impl Loaded {
             rules,
             warnings,
             patterns,
-            memory: Memory::new(),
+            memory: Memory::new(answers),
             authorizer: Authorizer::new(),
         })
     }
@@ -275,3 +280,6 @@ impl Candidates {
         }
     }
 }
+
+/// Answers that are kept where nobody says how many.
+const USUAL_ANSWERS: u32 = 100_000;

@@ -55,11 +55,12 @@ enum Known {
 }
 
 impl Memory {
-    pub(super) fn new() -> Self {
+    /// With room for so many answers.
+    pub(super) fn new(answers: u32) -> Self {
         Self {
             hashes: RandomState::new(),
             candidates: Cache::new(MOST_CANDIDATES),
-            decisions: Cache::new(MOST_DECISIONS),
+            decisions: Cache::new(answers.into()),
         }
     }
 
@@ -211,4 +212,3 @@ impl<'a> From<&'a Remembered> for Asked<'a> {
 }
 
 const MOST_CANDIDATES: u64 = 20_000;
-const MOST_DECISIONS: u64 = 100_000;

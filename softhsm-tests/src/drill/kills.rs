@@ -182,7 +182,17 @@ async fn gateway_restarted(stage: &mut Stage, ending: Ending) {
 impl Stage {
     /// Plays random kills for a time; `look` is called with the gateway's process after each.
     pub async fn soak(size: Size, time: Duration, mut look: impl FnMut(u32, usize)) -> (Report, usize) {
-        let stage = Self::set(Scenario::named("killed"), size).await;
+        let few_cached = Scenario {
+            // What is made meanwhile is not kept: memory that grows is a leak.
+            prepare: |cluster, _| {
+                cluster.edit_config(|config| {
+                    let limits: toml::Table = toml::from_str("cached_keys = 1000").expect("a table");
+                    config.insert("limits".to_owned(), limits.into());
+                });
+            },
+            ..*Scenario::named("killed")
+        };
+        let stage = Self::set(&few_cached, size).await;
         stage.load.more(size.calls).await;
         let (started, mut kills) = (Instant::now(), 0);
         while started.elapsed() < time {

@@ -310,19 +310,7 @@ fn work_whose_time_is_up_is_not_started() {
     let cluster = TestCluster::new();
     let mut worker = Worker::serving(&cluster, 10);
     // RSA generation keeps both sessions busy while the last request's time runs out.
-    let busy: Vec<_> = (0..2)
-        .map(|_| {
-            let generate = Generate {
-                uid: Uuid::new_v4().as_bytes().to_vec(),
-                version: 1,
-                key_type: KeyType::Rsa2048.number().into(),
-                uses: vec![u32::from(Operation::Sign.number()) << 16 | u32::from(Mechanism::RsaPssSha256.number())],
-                exportable: false,
-                making: Vec::new(),
-            };
-            worker.send(RequestBody::GenerateWrapped(generate), 0)
-        })
-        .collect();
+    let busy: Vec<_> = (0..2).map(|_| worker.send(generate_rsa(), 0)).collect();
     let late = worker.send(RequestBody::Random(Random { length: 8 }), 1);
     let mut replies = Vec::new();
     for _ in 0..3 {
@@ -337,6 +325,42 @@ fn work_whose_time_is_up_is_not_started() {
             _ => panic!("an answer of another kind"),
         }
     }
+}
+
+#[test]
+fn work_that_is_cancelled_while_it_waits_is_not_done() {
+    let cluster = TestCluster::new();
+    let mut worker = Worker::serving(&cluster, 10);
+    // More than there are threads for.
+    let busy: Vec<_> = (0..6).map(|_| worker.send(generate_rsa(), 0)).collect();
+    let last = busy[5];
+    worker.send(RequestBody::Cancel(last), 0);
+    for _ in &busy {
+        let Reply { id, body, .. } = worker.receive();
+        match body {
+            Some(ReplyBody::Bytes(_)) => assert_ne!(id, last),
+            Some(ReplyBody::Failure(failure)) => {
+                assert_eq!(
+                    (id, failure.kind()),
+                    (last, FailureKind::DeadlinePassed),
+                    "{}",
+                    failure.message
+                );
+            }
+            _ => panic!("an answer of another kind"),
+        }
+    }
+}
+
+fn generate_rsa() -> RequestBody {
+    RequestBody::GenerateWrapped(Generate {
+        uid: Uuid::new_v4().as_bytes().to_vec(),
+        version: 1,
+        key_type: KeyType::Rsa2048.number().into(),
+        uses: vec![u32::from(Operation::Sign.number()) << 16 | u32::from(Mechanism::RsaPssSha256.number())],
+        exportable: false,
+        making: Vec::new(),
+    })
 }
 
 #[test]

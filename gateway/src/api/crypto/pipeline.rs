@@ -19,6 +19,7 @@ use portcullis_proto::v1::{self, pipeline_request::Request as Asked, pipeline_re
 use prost::Message;
 use std::{
     collections::HashSet,
+    pin::{Pin, pin},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -27,6 +28,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming};
 use uuid::Uuid;
 
@@ -45,6 +47,7 @@ pub(super) fn answer(
         bytes: Arc::new(Semaphore::new(BYTES as usize)),
         ids: Arc::default(),
         answers,
+        failed: CancellationToken::new(),
     };
     tokio::spawn(telemetry::follow(pipeline.run(request.into_inner())));
     Ok(ReceiverStream::new(stream))
@@ -63,6 +66,8 @@ struct Pipeline {
     // Of operations that are not answered.
     ids: Arc<Mutex<HashSet<u64>>>,
     answers: mpsc::Sender<Result<v1::PipelineResponse, Status>>,
+    // An operation panicked.
+    failed: CancellationToken,
 }
 
 /// An operation that was read, with its place in the stream.
@@ -75,16 +80,21 @@ impl Pipeline {
     async fn run(self, mut requests: Streaming<v1::PipelineRequest>) {
         let mut work = JoinSet::new();
         let mut waiting = None;
+        // Made once, not for each operation.
+        let (gone, told, failed) = (self.answers.closed(), self.told_to_end(), self.failed.cancelled());
+        let (mut gone, mut told, mut failed) = (pin!(gone), pin!(told), pin!(failed));
         let end = loop {
+            // Nobody is woken for each operation that is done: they are forgotten when the next one comes.
+            while work.try_join_next().is_some() {}
             tokio::select! {
                 biased;
                 // Dropping the work cancels it.
-                () = self.answers.closed() => return,
-                error = self.told_to_end() => break Some(self.status(error)),
-                Some(done) = work.join_next() => if done.is_err() {
+                () = &mut gone => return,
+                error = &mut told => break Some(self.status(error)),
+                () = &mut failed => {
                     let error = ApiError::new(Reason::Internal, "the gateway failed while it did an operation");
                     break Some(self.status(error));
-                },
+                }
                 next = self.next(&mut requests, &mut waiting) => match next {
                     Ok(Some(accepted)) => drop(work.spawn(telemetry::follow(self.operation(accepted)))),
                     Ok(None) => break None,
@@ -95,7 +105,7 @@ impl Pipeline {
         // What was read is answered, however the stream ends.
         loop {
             tokio::select! {
-                () = self.answers.closed() => return,
+                () = &mut gone => return,
                 done = work.join_next() => if done.is_none() { break },
             }
         }
@@ -148,8 +158,8 @@ impl Pipeline {
         stopping()
     }
 
-    /// Does an operation, in a task that owns what it needs.
-    fn operation(&self, Accepted { request, place }: Accepted) -> impl Future<Output = ()> + Send + 'static {
+    /// Does an operation, in a task that owns what it needs. On the heap from the start: it is large, and is handed on several times.
+    fn operation(&self, Accepted { request, place }: Accepted) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let v1::PipelineRequest { id, timeout, request } = request;
         let deadline = timeout
             .map(|timeout| {
@@ -168,7 +178,9 @@ impl Pipeline {
         let (gateway, peer, stream) = (Arc::clone(&self.gateway), Arc::clone(&self.peer), self.id);
         let (ids, answers) = (Arc::clone(&self.ids), self.answers.clone());
         let longest = self.deadline(None);
-        async move {
+        let failure = TellsOfPanic(self.failed.clone());
+        Box::pin(async move {
+            let _failure = failure;
             let caller = |deadline| Caller {
                 peer,
                 deadline,
@@ -207,7 +219,7 @@ impl Pipeline {
             // Fails only when the caller has gone.
             let _ = answers.send(Ok(response)).await;
             drop(place);
-        }
+        })
     }
 
     /// When an operation must be done that may take so long.
@@ -239,6 +251,17 @@ impl Pipeline {
 
     fn status(&self, error: ApiError) -> Status {
         Refused::new(error, self.id).into_status()
+    }
+}
+
+/// Lets the stream end when the task that has this panics.
+struct TellsOfPanic(CancellationToken);
+
+impl Drop for TellsOfPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
+        }
     }
 }
 

@@ -1,9 +1,18 @@
 //! How commands end: exit codes, what is said, colours and progress.
 
 use super::{CommandLine, over_tls};
-use portcullis_softhsm_tests::{AuditLog, Gateway, Output, TestCluster, Wish, find_tool, run, temporary_directory};
+use portcullis_client::v1::MemberState;
+use portcullis_softhsm_tests::{
+    AuditLog, Gateway, LONG, MEMBERS, Output, TestCluster, Wish, find_tool, run, temporary_directory,
+};
 use serde_json::Value;
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_command_leaves_nothing_behind_and_says_by_its_exit_code_what_went_wrong() {
@@ -139,4 +148,67 @@ fn on_terminal(portcullis: &CommandLine<'_>, before: &str, arguments: &str) -> O
         .env("TERM", "xterm")
         .env_remove("NO_COLOR");
     run(&mut script)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_shows_what_changes_and_outlives_the_gateway() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    for member in MEMBERS {
+        gateway.wait_for_member(member, MemberState::Ready).await;
+    }
+    let directory = temporary_directory();
+    let portcullis = CommandLine::new(directory.path(), &gateway);
+    let mut command = portcullis.command("--json cluster status --watch --interval 20ms");
+    let watch = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let watch = Watch::new(watch.expect("a watch"));
+    tokio::task::block_in_place(|| {
+        watch.until("all members serve", ["READY", "READY", "READY"]);
+        portcullis.run("cluster drain b");
+        watch.until("one is drained", ["READY", "DRAINED", "READY"]);
+        gateway.stop();
+        let _gateway = Gateway::start(&cluster);
+        watch.until("all serve again", ["READY", "READY", "READY"]);
+    });
+}
+
+/// A watch that runs; it ends with this.
+struct Watch {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watch {
+    fn new(mut child: Child) -> Self {
+        let output = BufReader::new(child.stdout.take().expect("its output"));
+        let (sender, lines) = mpsc::channel();
+        // Ends with the output.
+        thread::spawn(move || {
+            let lines = output.lines().map_while(Result::ok);
+            lines.for_each(|line| drop(sender.send(line)));
+        });
+        Self { child, lines }
+    }
+
+    /// Reads on until the members' states are so.
+    #[track_caller]
+    fn until(&self, what: &str, wanted: [&str; 3]) {
+        loop {
+            let line = self.lines.recv_timeout(LONG);
+            let line = line.unwrap_or_else(|error| panic!("{error} before {what}"));
+            let status: Value = serde_json::from_str(&line).expect("JSON");
+            let members = status["members"].as_array().expect("members");
+            let states: Vec<_> = members.iter().filter_map(|member| member["state"].as_str()).collect();
+            if states == wanted {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
