@@ -163,12 +163,12 @@ async fn a_watch_shows_what_changes_and_outlives_the_gateway() {
     let watch = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let watch = Watch::new(watch.expect("a watch"));
     tokio::task::block_in_place(|| {
-        watch.until("all members serve", ["READY", "READY", "READY"]);
+        watch.until("all members serve", ["ready", "ready", "ready"]);
         portcullis.run("cluster drain b");
-        watch.until("one is drained", ["READY", "DRAINED", "READY"]);
+        watch.until("one is drained", ["ready", "drained", "ready"]);
         gateway.stop();
         let _gateway = Gateway::start(&cluster);
-        watch.until("all serve again", ["READY", "READY", "READY"]);
+        watch.until("all serve again", ["ready", "ready", "ready"]);
     });
 }
 
