@@ -22,14 +22,16 @@ pub(crate) struct Window {
     pub(crate) time: Duration,
 }
 
-/// Runs the callers and counts the calls that end within the window's time.
+/// Runs the callers and counts the calls that end within the window's time. Where none does, because each takes longer, the window
+/// lasts until those have ended that were under way.
 pub(crate) async fn closed<C: Call>(callers: Vec<C>, window: Window) -> Sample {
     let begin = Instant::now() + window.warm_up;
     let end = begin + window.time;
     let book = Book::new(window.time);
+    let late = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
     for mut caller in callers {
-        let book = book.clone();
+        let (book, late) = (book.clone(), Arc::clone(&late));
         tasks.spawn(async move {
             loop {
                 let started = Instant::now();
@@ -41,6 +43,8 @@ pub(crate) async fn closed<C: Call>(callers: Vec<C>, window: Window) -> Sample {
                 let failed = !outcome.failed.is_empty();
                 if ended >= begin && ended < end {
                     book.open().count(outcome, ended - started);
+                } else if ended >= end {
+                    open(&late).push((outcome, ended - started, ended));
                 }
                 if failed {
                     // A caller that is refused at once must not keep the others from their turn.
@@ -50,7 +54,21 @@ pub(crate) async fn closed<C: Call>(callers: Vec<C>, window: Window) -> Sample {
         });
     }
     tasks.join_all().await;
-    book.close()
+    let sample = book.close();
+    if sample.operations > 0 || sample.failed() > 0 {
+        return sample;
+    }
+    let late = std::mem::take(&mut *open(&late));
+    let last = late.iter().map(|(.., ended)| *ended).max().unwrap_or(end);
+    let mut sample = Sample::new(last - begin);
+    for (outcome, took, _) in late {
+        sample.count(outcome, took);
+    }
+    sample
+}
+
+fn open<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The sample that all callers write to.
@@ -63,7 +81,7 @@ impl Book {
     }
 
     pub(crate) fn open(&self) -> MutexGuard<'_, Sample> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        open(&self.0)
     }
 
     pub(crate) fn close(self) -> Sample {
@@ -109,5 +127,19 @@ mod tests {
         assert_eq!(sample.latencies.count(), 80);
         let median = sample.latencies.quantile(0.5);
         assert!((9_990..=10_010).contains(&median.as_micros()), "{median:?}");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_window_in_which_nothing_ends_lasts_until_something_has() {
+        let callers = (1..=2).map(|number| Steady {
+            calls: 0,
+            takes: Duration::from_millis(400 * number),
+        });
+        let window = Window {
+            warm_up: Duration::from_millis(50),
+            time: Duration::from_millis(100),
+        };
+        let sample = closed(callers.collect(), window).await;
+        assert_eq!((sample.operations, sample.failed()), (2, 0));
+        assert_eq!(sample.time.as_millis(), 750);
     }
 }

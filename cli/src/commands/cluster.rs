@@ -83,7 +83,7 @@ async fn watch(client: &Client, console: Console, interval: Duration) -> Result<
                 }
             }
             // It was there, and may be there again.
-            Err(failure) if shown.is_some() && matches!(failure.exit(), Exit::Unavailable) => {
+            Err(failure) if shown.is_some() && matches!(failure.exit(), Exit::Unavailable | Exit::Connection) => {
                 console.failure(&failure);
                 shown = Some(String::new());
             }
