@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use portcullis_ceremony::{
-    bundle::{self, Bundle, ENVIRONMENT, SCRIPT},
+    bundle::{self, Bundle, ENVIRONMENT, ReportCheck, SCRIPT},
     clock::{Clock, HostClock},
     demo,
     environment::{Class, Environment},
@@ -265,12 +265,20 @@ fn verify(directory: &Path) -> Result<Exit, Failure> {
         Outcome::Postponed => "postponed",
         _ => "over",
     };
+    let report = match verified.report {
+        ReportCheck::Holds => "the report says what the transcript says",
+        ReportCheck::NotChecked => {
+            "REPORT NOT CHECKED: another version of the program took part in this ceremony, and the report is not what this \
+             one makes of it. Believe the transcript alone, or verify the bundle by that version"
+        }
+    };
     print(&[
         format!("{}: {outcome}", verified.script.title),
         format!("ceremony {}, a {}", verified.ceremony, verified.class),
         format!("script {}", verified.script.hash),
         format!("{} signatures, {} exceptions", verified.signatures, verified.exceptions),
         format!("head {}", verified.head),
+        report.to_owned(),
     ])?;
     Ok(Exit::Done)
 }

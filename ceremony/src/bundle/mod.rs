@@ -16,7 +16,7 @@ mod manifest;
 mod verify;
 
 pub use manifest::{Manifest, ManifestError};
-pub use verify::{Fault, Verified, verify};
+pub use verify::{Fault, ReportCheck, Verified, verify};
 pub(crate) use verify::{durations, replay};
 
 use std::{

@@ -1,13 +1,17 @@
 //! Verifying a bundle: offline, without an HSM, by whoever has it.
 
-use super::{ARTEFACTS, ENVIRONMENT, MANIFEST, Manifest, SCRIPT, SIGNATURES, TRANSCRIPT, finish::envelopes};
+use super::{
+    ARTEFACTS, ENVIRONMENT, MANIFEST, Manifest, REPORT_HTML, REPORT_MARKDOWN, SCRIPT, SIGNATURES, TRANSCRIPT,
+    finish::envelopes,
+};
 use crate::{
     environment::{Class, Environment},
     lint::lint,
     name::Name,
     progress::{Outcome, Progress, Stage},
+    report::Report,
     script::{FileHash, Script},
-    transcript::{Event, Head, Line, Lines},
+    transcript::{Event, Head, Line, Lines, Opened},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +39,17 @@ pub struct Verified {
     pub head: Head,
     /// Milliseconds from the intent of each step to its result.
     pub durations: BTreeMap<Name, u64>,
+    /// Whether the report says what the transcript says.
+    pub report: ReportCheck,
+}
+
+/// What is known of a bundle's report. Nobody signs it: it holds only as far as it is made of the transcript.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportCheck {
+    /// It is, byte for byte, what this program makes of the transcript.
+    Holds,
+    /// It is something else. Another program took part in the ceremony, which may have written a report in words of its own.
+    NotChecked,
 }
 
 /// The first thing that is wrong with a bundle.
@@ -94,6 +109,8 @@ pub fn verify(directory: &Path) -> Result<Verified, Fault> {
     let opened = progress
         .opened()
         .ok_or_else(|| at_line(1, "the ceremony was never opened".to_owned()))?;
+    let report = Report::new(&script, &environment, &lines).map_err(|what| in_file(REPORT_HTML, what))?;
+    let report = check_report(directory, &report, by_this_version(opened, &lines))?;
     Ok(Verified {
         ceremony: opened.ceremony,
         class: opened.class,
@@ -102,6 +119,7 @@ pub fn verify(directory: &Path) -> Result<Verified, Fault> {
         exceptions: progress.exceptions(),
         head,
         durations: durations(&lines),
+        report,
         script: script.clone(),
     })
 }
@@ -151,7 +169,7 @@ fn files(directory: &Path, manifest: &Manifest) -> Result<(), Fault> {
             return Err(in_file(path, "it is not the file that MANIFEST names"));
         }
     }
-    for name in [SCRIPT, ENVIRONMENT, TRANSCRIPT] {
+    for name in [SCRIPT, ENVIRONMENT, TRANSCRIPT, REPORT_HTML, REPORT_MARKDOWN] {
         if !manifest.files.contains_key(name) {
             return Err(in_file(MANIFEST, format!("it does not name {name}")));
         }
@@ -198,6 +216,26 @@ fn artefacts(manifest: &Manifest, lines: &[Line]) -> Result<(), Fault> {
         Some(path) => Err(in_file(path, "no line of the transcript speaks of it")),
         None => Ok(()),
     }
+}
+
+/// Holds the report against one that is made anew. MANIFEST does not vouch for it: whoever changes the one can change the other.
+fn check_report(directory: &Path, report: &Report, by_this_version: bool) -> Result<ReportCheck, Fault> {
+    for (name, made) in [(REPORT_HTML, report.html()), (REPORT_MARKDOWN, report.markdown())] {
+        let made = made.map_err(|what| in_file(name, what))?;
+        if read(directory, name)? != made.as_bytes() {
+            if by_this_version {
+                return Err(in_file(name, "it is not the report of the transcript"));
+            }
+            return Ok(ReportCheck::NotChecked);
+        }
+    }
+    Ok(ReportCheck::Holds)
+}
+
+/// Whether one program of this version held the ceremony from its beginning to its end, by what was signed.
+fn by_this_version(opened: &Opened, lines: &[Line]) -> bool {
+    let by_another = |line: &Line| matches!(&line.entry.event, Event::Resumed { tool, .. } if *tool != opened.tool);
+    opened.version == env!("CARGO_PKG_VERSION") && !lines.iter().any(by_another)
 }
 
 fn read(directory: &Path, name: &str) -> Result<Vec<u8>, Fault> {
