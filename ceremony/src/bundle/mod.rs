@@ -5,7 +5,7 @@
 //! | `script.toml`, `env.toml` | the script and the environment, byte for byte |
 //! | `transcript.jsonl` | the transcript ([`crate::transcript`]) |
 //! | `signatures/` | each signature of the transcript as a DSSE envelope, for other tools |
-//! | `artefacts/` | files that steps made |
+//! | `artefacts/` | files that steps made, by step and attempt |
 //! | `report.html`, `report.md` | the transcript for people, made to be printed and signed |
 //! | `MANIFEST` | the hashes of all of them |
 //!
@@ -20,7 +20,7 @@ pub use verify::{Fault, ReportCheck, Verified, verify};
 pub(crate) use verify::{durations, replay};
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -70,14 +70,9 @@ impl Bundle {
         [self.directory.join(TRANSCRIPT), self.second.join(TRANSCRIPT)]
     }
 
-    /// Keeps a file that a step made. One of the same name that an interrupted attempt left is replaced.
+    /// Keeps a file that a step made, under a name that no other attempt has: nothing is overwritten.
     pub fn keep(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let path = self.directory.join(ARTEFACTS).join(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        write_new(&path, content)
+        write_new(&self.directory.join(ARTEFACTS).join(name), content)
     }
 }
 

@@ -159,7 +159,7 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
         }
         let mut abilities = described.abilities.join("\n");
         abilities.push('\n');
-        let name = format!("{}.txt", step.id);
+        let name = self.artefact(step, "txt");
         self.bundle
             .keep(&name, abilities.as_bytes())
             .map_err(Failure::file("keep what the token can do in the bundle"))?;
@@ -221,7 +221,7 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
                 Err(error) => self.say(&format!("It cannot be read: {error}"))?,
                 Ok(content) => {
                     let name = match path.extension().and_then(|extension| extension.to_str()) {
-                        Some(extension @ ("jpg" | "jpeg" | "png")) => format!("{}.{extension}", step.id),
+                        Some(extension @ ("jpg" | "jpeg" | "png")) => self.artefact(step, extension),
                         _ => {
                             self.say("Expected a file that ends in .jpg, .jpeg or .png.")?;
                             continue;
@@ -237,6 +237,12 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
                 }
             }
         }
+    }
+
+    /// What a file of the attempt that was begun is called. Every attempt has names of its own: a step that is repeated leaves what
+    /// the attempts before it made, of which the transcript speaks.
+    fn artefact(&self, step: &Step, extension: &str) -> String {
+        format!("{}-{}.{extension}", step.id, self.progress.attempts(&step.id))
     }
 }
 

@@ -158,7 +158,7 @@ id = \"end\"";
     assert!(ran.said.contains("It cannot be read"), "{}", ran.said);
     assert!(ran.said.contains("Expected a file that ends in"), "{}", ran.said);
     assert_eq!(
-        fs::read(room.bundle().join("artefacts/picture.png")).unwrap(),
+        fs::read(room.bundle().join("artefacts/picture-1.png")).unwrap(),
         b"a picture"
     );
     let results = room.events("result");
@@ -178,11 +178,58 @@ id = \"end\"";
         .count();
     assert_eq!(so_far, 6);
 
-    fs::write(room.bundle().join("artefacts/picture.png"), b"another").unwrap();
+    fs::write(room.bundle().join("artefacts/picture-1.png"), b"another").unwrap();
     let output = room.verify();
     assert_eq!(output.status.code(), Some(9));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("artefacts/picture.png"), "{said}");
+    assert!(said.contains("artefacts/picture-1.png"), "{said}");
+}
+
+/// A step that was done is done again: both pictures stay, each with the line that speaks of it.
+#[test]
+fn a_step_that_is_repeated_keeps_what_its_first_attempt_made() {
+    let step = "
+[[step]]
+id = \"picture\"
+do = \"photo\"
+by = [\"c2\"]
+with = { what = \"the sealed bag\" }
+sign_off = [\"witness\"]
+
+[[step]]
+id = \"end\"";
+    let script = crate::room::INSPECTION.replace("\n[[step]]\nid = \"end\"", step);
+    let room = Room::with("rehearsal", &script);
+    let pictures = [
+        ("first.png", b"a blurred picture".as_slice()),
+        ("second.png", b"a sharp one"),
+    ];
+    for (name, content) in pictures {
+        fs::write(room.path(name), content).unwrap();
+    }
+    let (mut taken, mut raised) = (0, false);
+    room.rehearse(|id| match id {
+        "photo/picture" => {
+            taken += 1;
+            Reply::Say(room.path(pictures[taken - 1].0).display().to_string())
+        }
+        "sign/sign-off/picture/Witness" if !raised => {
+            raised = true;
+            say("!exception")
+        }
+        "exception/what" | "exception/effect" => say("The number cannot be read."),
+        "exception/noticed-by" => say("Witness"),
+        "decide/1" => say("repeat"),
+        "decide/1/reason" => say("A second picture."),
+        _ => Reply::Usual,
+    })
+    .ended_with(0);
+    assert_eq!(taken, 2);
+    room.verified();
+    for (place, (_, content)) in (1..).zip(pictures) {
+        let kept = fs::read(room.bundle().join(format!("artefacts/picture-{place}.png"))).unwrap();
+        assert_eq!(kept, content);
+    }
 }
 
 #[test]

@@ -14,10 +14,10 @@ fn what_a_token_says_of_itself_is_recorded_and_nothing_on_it_is_changed() {
     let hsm = results.iter().find(|event| event["step"] == "hsm").expect("a result");
     assert_eq!(hsm["facts"]["label"], "ceremony-test");
     assert_eq!(hsm["facts"]["software"], "yes");
-    let abilities = fs::read_to_string(room.bundle().join("artefacts/hsm.txt")).unwrap();
+    let abilities = fs::read_to_string(room.bundle().join("artefacts/hsm-1.txt")).unwrap();
     assert!(abilities.contains("generate AES_256"), "{abilities}");
     // A file that a step made is part of the bundle.
-    fs::write(room.bundle().join("artefacts/hsm.txt"), "generate everything\n").unwrap();
+    fs::write(room.bundle().join("artefacts/hsm-1.txt"), "generate everything\n").unwrap();
     assert_eq!(room.verify().status.code(), Some(9));
 }
 
