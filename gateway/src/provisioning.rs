@@ -13,6 +13,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Why the gateway does not start on the record that its configuration names. Where the two say different things, that is a
@@ -27,6 +28,11 @@ pub enum ProvisioningError {
         /// Why.
         reason: String,
     },
+    /// The settings were never held against the file.
+    #[error(
+        "{0}: its records were not read together with the configuration; expected settings that were loaded from their file"
+    )]
+    NotRead(PathBuf),
     /// The record in use is not among those of the file.
     #[error(
         "{path}: this gateway was in use with provisioning record {sequence} (digest {digest}), which is not in the file: it is \
@@ -78,16 +84,19 @@ pub fn read(path: &Path) -> Result<Chain, ProvisioningError> {
 }
 
 /// Holds the settings against the record that they name, and has each member found by the serial number that the record says.
-/// Returns everything that does not fit.
+/// Returns everything that does not fit. The records stay with the settings: what was checked is what comes into use, whatever
+/// happens to the file in between.
 pub(crate) fn apply(settings: &mut Settings) -> Vec<Problem> {
     let Provisioning::Record(path) = &settings.provisioning else {
         return Vec::new();
     };
-    let record = match read(path) {
-        Ok(chain) => chain.last().record.clone(),
+    let chain = match read(path) {
+        Ok(chain) => Arc::new(chain),
         Err(error) => return vec![problem("provisioning.record", error.to_string())],
     };
-    let mut problems = check_domain(settings, &record);
+    settings.records = Some(Arc::clone(&chain));
+    let record = &chain.last().record;
+    let mut problems = check_domain(settings, record);
     for member in &mut settings.members {
         let setting = |key: &str| format!("member {}: {key}", member.name);
         let Some(recorded) = record.member(&member.name) else {
@@ -185,7 +194,8 @@ impl Acceptance {
                 });
             }
             (Provisioning::Record(path), noted) => {
-                let chain = read(path)?;
+                let chain = settings.records.as_deref();
+                let chain = chain.ok_or_else(|| ProvisioningError::NotRead(path.clone()))?;
                 if let Some(noted) = noted
                     && chain.find(&noted.digest).is_none()
                 {

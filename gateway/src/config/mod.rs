@@ -22,6 +22,7 @@ use crate::{
 };
 use document::{Problems, Section};
 use portcullis_hsm::{domain::Fingerprint, token::TokenSelector};
+use portcullis_provisioning::chain::Chain;
 use portcullis_session_manager::{MemberPlan, Settings as ManagerSettings};
 use reader::read_settings;
 use std::{
@@ -30,6 +31,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use toml::de::DeTable;
@@ -51,6 +53,8 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     /// What the gateway starts on.
     pub provisioning: Provisioning,
+    /// The records of that file, as they were when the settings were checked against them.
+    pub records: Option<Arc<Chain>>,
     /// The domain that members must hold.
     pub domain: DomainSettings,
     /// The HSM members.

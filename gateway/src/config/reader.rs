@@ -42,6 +42,7 @@ pub(super) fn read_settings(mut root: Section<'_>, problems: &mut Problems<'_>) 
         log,
         telemetry,
         provisioning: provisioning?,
+        records: None,
         domain: domain?,
         members,
         cluster,

@@ -1,6 +1,7 @@
 //! A production gateway starts on a record that its custodians signed, and on nothing else.
 
 use portcullis_client::v1::MemberState;
+use portcullis_gateway::{config::Settings, provisioning::Acceptance};
 use portcullis_provisioning::{
     document::SignedDocument,
     record::{MemberIdentity, ProvisioningRecord},
@@ -293,6 +294,34 @@ async fn what_was_in_use_cannot_be_put_aside() {
     block_in_place(|| gateway.stop());
     fs::write(production.note(), "3 abc\n").expect("the note");
     production.refuses(&["provisioning.accepted is damaged"]);
+}
+
+/// The file is read once: what was held against the configuration is what comes into use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_after_it_was_checked_changes_nothing() {
+    let production = Production::new().await;
+    let first = production.first();
+    production.place(&[&first]);
+    let settings = Settings::load(&production.cluster.config_file()).expect("a configuration");
+    // A record of another domain, with which this configuration would be refused.
+    let second = production.next(&first, |record| {
+        record.domain.epoch += 1;
+        record.domain.fingerprint = [7; 32];
+    });
+    production.place(&[&first, &second]);
+    let acceptance = Acceptance::check(&settings).expect("the record that was checked");
+    acceptance.keep().expect("a note");
+    let digest = hex::encode(first.digest());
+    assert_eq!(
+        acceptance.to_string(),
+        format!("record 1 of cluster alpha, digest {digest}")
+    );
+    let noted = fs::read_to_string(production.note()).expect("the note");
+    assert_eq!(noted, format!("1 {digest}\n"));
+    production.refuses(&["domain.epoch: is 1; provisioning record 2 says 2"]);
+    let unchecked = Settings::read(&production.cluster.config_file()).expect("a configuration");
+    let refused = Acceptance::check(&unchecked).expect_err("records that nothing was held against");
+    assert!(refused.to_string().contains("were not read"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
