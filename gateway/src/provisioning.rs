@@ -28,6 +28,16 @@ pub enum ProvisioningError {
         /// Why.
         reason: String,
     },
+    /// A running gateway was given a record and had none, or the other way round.
+    #[error(
+        "provisioning: the gateway was started {started}, and by the configuration it is now to run {new}: that needs a restart",
+        started = on(*.production),
+        new = on(!*.production)
+    )]
+    NeedsRestart {
+        /// Whether it was started on a record.
+        production: bool,
+    },
     /// The settings were never held against the file.
     #[error(
         "{0}: its records were not read together with the configuration; expected settings that were loaded from their file"
@@ -181,9 +191,10 @@ pub struct Acceptance {
 }
 
 impl Acceptance {
-    /// Holds what the settings name against the record that was the last in use. Nothing is changed.
-    pub fn check(settings: &Settings) -> Result<Self, ProvisioningError> {
-        let note = settings.state_directory.join(NOTE);
+    /// Holds what the settings name against the record that was the last in use in this state directory: the one in which the
+    /// gateway runs, whatever new settings say. Nothing is changed.
+    pub fn check(settings: &Settings, state_directory: &Path) -> Result<Self, ProvisioningError> {
+        let note = state_directory.join(NOTE);
         let noted = Noted::read(&note)?;
         let last = match (&settings.provisioning, &noted) {
             (Provisioning::Development, None) => None,
@@ -210,6 +221,18 @@ impl Acceptance {
             }
         };
         Ok(Self { note, noted, last })
+    }
+
+    /// The same for a gateway that runs, on the settings with which it was started. What a reload does not exchange, it does not
+    /// take into use either.
+    pub fn check_reload(started: &Settings, new: &Settings) -> Result<Self, ProvisioningError> {
+        let production = |settings: &Settings| matches!(settings.provisioning, Provisioning::Record(_));
+        if production(started) != production(new) {
+            return Err(ProvisioningError::NeedsRestart {
+                production: production(started),
+            });
+        }
+        Self::check(new, &started.state_directory)
     }
 
     /// Notes the record as the one in use, on disk.
@@ -302,6 +325,14 @@ impl Noted {
 impl fmt::Display for Noted {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{} {}", self.sequence, hex::encode(self.digest))
+    }
+}
+
+fn on(production: bool) -> &'static str {
+    if production {
+        "on a provisioning record"
+    } else {
+        "for development"
     }
 }
 

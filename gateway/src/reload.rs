@@ -257,7 +257,7 @@ impl Reloader {
 
     fn read(&self) -> Result<(Settings, Policy, Option<TlsState>, Acceptance), String> {
         let settings = self.reloading.configuration.load().map_err(|error| error.to_string())?;
-        let acceptance = Acceptance::check(&settings).map_err(|error| error.to_string())?;
+        let acceptance = Acceptance::check_reload(&self.started, &settings).map_err(|error| error.to_string())?;
         let policy = Policy::load_remembering(&settings.policy, settings.limits.cached_keys)
             .map_err(|error| error.to_string())?;
         let tls = match (&self.live.tls, &settings.tls) {

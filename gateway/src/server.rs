@@ -104,7 +104,7 @@ pub async fn serve(
     let drain = settings.shutdown.drain;
     let manager = Arc::new(ServiceManager::from_environment());
     let lock = StateLock::take(&settings.state_directory)?;
-    let acceptance = Acceptance::check(&settings)?;
+    let acceptance = Acceptance::check(&settings, &settings.state_directory)?;
     let telemetry = Telemetry::start(&settings.telemetry).await?;
     let listeners = Listeners::open(settings.unix.as_ref(), settings.tls.as_ref(), connections, &telemetry).await?;
     let audit = Arc::new(AuditLog::open_watched(

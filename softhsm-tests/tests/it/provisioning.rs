@@ -86,6 +86,39 @@ impl Production {
         gateway
     }
 
+    /// Says in the configuration what the gateway is to start on.
+    fn provision(&self, key: &str, value: impl Into<toml::Value>) {
+        let provisioning = toml::Table::from_iter([(key.to_owned(), value.into())]);
+        self.cluster
+            .edit_config(|config| drop(config.insert("provisioning".to_owned(), provisioning.into())));
+    }
+
+    /// Asks for a reload, which must be refused with these words.
+    fn refuses_to_reload(&self, gateway: &Gateway, words: &[&str]) {
+        let before = self.reloads().len();
+        gateway.hang_up();
+        let outcome = block_in_place(|| {
+            wait_until("the end of the reload", LONG, || {
+                let ended = self.reloads().into_iter().skip(before);
+                ended.into_iter().find(|entry| entry["phase"] == "gateway")
+            })
+        });
+        assert_eq!(outcome["outcome"], "CONFIGURATION_INVALID", "{}", gateway.log());
+        let log = gateway.log();
+        let refused = log.lines().rfind(|line| line.contains("nothing was reloaded"));
+        let refused = refused.unwrap_or_else(|| panic!("no reload was refused in:\n{log}"));
+        for word in words {
+            assert!(refused.contains(word), "{word:?} is not in: {refused}");
+        }
+    }
+
+    /// What the audit log says of reloads.
+    fn reloads(&self) -> Vec<serde_json::Value> {
+        let entries = AuditLog::read(&self.cluster.audit_file()).entries;
+        let reloads = entries.into_iter().filter(|entry| entry["action"] == "gateway.reload");
+        reloads.collect()
+    }
+
     fn set(&self, section: &str, key: &str, value: impl Into<toml::Value>) {
         self.cluster.edit_config(|config| {
             let section = config[section].as_table_mut().expect("the section");
@@ -309,7 +342,7 @@ async fn a_file_that_changes_after_it_was_checked_changes_nothing() {
         record.domain.fingerprint = [7; 32];
     });
     production.place(&[&first, &second]);
-    let acceptance = Acceptance::check(&settings).expect("the record that was checked");
+    let acceptance = Acceptance::check(&settings, &settings.state_directory).expect("the record that was checked");
     acceptance.keep().expect("a note");
     let digest = hex::encode(first.digest());
     assert_eq!(
@@ -320,7 +353,8 @@ async fn a_file_that_changes_after_it_was_checked_changes_nothing() {
     assert_eq!(noted, format!("1 {digest}\n"));
     production.refuses(&["domain.epoch: is 1; provisioning record 2 says 2"]);
     let unchecked = Settings::read(&production.cluster.config_file()).expect("a configuration");
-    let refused = Acceptance::check(&unchecked).expect_err("records that nothing was held against");
+    let refused =
+        Acceptance::check(&unchecked, &unchecked.state_directory).expect_err("records that nothing was held against");
     assert!(refused.to_string().contains("were not read"), "{refused}");
 }
 
@@ -366,4 +400,62 @@ async fn a_new_record_is_taken_into_use_by_a_reload_and_an_invalid_one_is_not() 
     block_in_place(|| gateway.stop());
     let noted = fs::read_to_string(production.note()).expect("the note");
     assert_eq!(noted, format!("2 {}\n", hex::encode(second.digest())));
+}
+
+/// The note lies where the gateway runs. Another state directory in a new configuration has none, and is not asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_finds_the_note_in_the_directory_in_which_the_gateway_was_started() {
+    let production = Production::new().await;
+    let first = production.first();
+    let second = production.next(&first, |record| record.ceremony = "policy-change".to_owned());
+    production.place(&[&first, &second]);
+    let gateway = production.serves().await;
+    let noted = fs::read_to_string(production.note()).expect("the note");
+    let elsewhere = production.cluster.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("a directory");
+    production.place(&[&first]);
+    production.cluster.edit_config(|config| {
+        config.insert("state_directory".to_owned(), elsewhere.display().to_string().into());
+    });
+    let in_use = format!("provisioning record 2 (digest {}", hex::encode(second.digest()));
+    production.refuses_to_reload(&gateway, &[&in_use, "it is of another cluster, or older"]);
+    assert_eq!(fs::read_to_string(production.note()).expect("the note"), noted);
+    assert_eq!(fs::read_dir(&elsewhere).expect("the directory").count(), 0);
+    block_in_place(|| gateway.stop());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_makes_no_production_gateway_of_one_for_development_nor_the_other_way_round() {
+    let production = Production::new().await;
+    production.place(&[&production.first()]);
+    production.provision("development", true);
+    let gateway = production.serves().await;
+    production.provision("record", "provisioning.record");
+    production.refuses_to_reload(
+        &gateway,
+        &[
+            "was started for development",
+            "now to run on a provisioning record",
+            "needs a restart",
+        ],
+    );
+    assert!(!production.note().exists());
+    block_in_place(|| gateway.stop());
+
+    let gateway = production.serves().await;
+    let elsewhere = production.cluster.path().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("a directory");
+    production.provision("development", true);
+    production.cluster.edit_config(|config| {
+        config.insert("state_directory".to_owned(), elsewhere.display().to_string().into());
+    });
+    production.refuses_to_reload(
+        &gateway,
+        &[
+            "was started on a provisioning record",
+            "now to run for development",
+            "needs a restart",
+        ],
+    );
+    block_in_place(|| gateway.stop());
 }
