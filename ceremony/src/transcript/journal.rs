@@ -3,13 +3,14 @@
 use super::{Entry, Event, Head, Lines};
 use portcullis_provisioning::Moment;
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-/// A transcript that is being written. Every line is on both media before the next thing is done.
+/// A transcript that is being written. Every line is on both media before the next thing is done, and no other program has it:
+/// the copy on the first medium is locked (flock(2)) for as long as this lives.
 #[derive(Debug)]
 pub struct Journal {
     media: [Medium; 2],
@@ -34,6 +35,15 @@ pub enum JournalError {
         /// Why.
         source: io::Error,
     },
+    /// Another program writes it.
+    #[error(
+        "another program holds this ceremony: it has {} open. Go on there, or end that program first",
+        path.display()
+    )]
+    Held {
+        /// The copy that is locked.
+        path: PathBuf,
+    },
     /// The two copies say different things.
     #[error(
         "{} and {} differ in what they both have: one of them was changed, and nothing is written to either",
@@ -51,9 +61,12 @@ pub enum JournalError {
 impl Journal {
     /// Begins a transcript. Neither file may exist.
     pub fn create(paths: [&Path; 2]) -> Result<Self, JournalError> {
-        let [first, second] = paths.map(|path| Medium::open(path, OpenOptions::new().append(true).create_new(true)));
+        let [first, second] = paths;
+        let open = |path| Medium::open(path, OpenOptions::new().append(true).create_new(true));
+        let first = open(first)?;
+        first.lock()?;
         Ok(Self {
-            media: [first?, second?],
+            media: [first, open(second)?],
             next: 1,
             head: Head::START,
         })
@@ -63,14 +76,14 @@ impl Journal {
     ///
     /// A line that was cut off is taken away: nothing was done on its ground. A copy that lacks the last line gets it.
     pub fn reopen(paths: [&Path; 2]) -> Result<(Self, Vec<u8>), JournalError> {
-        let [first, second] = paths.map(|path| {
-            let read = match fs::read(path) {
-                // It was to be made when the program ended.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-                read => read,
-            };
-            read.map_err(|source| medium_error(path, source))
-        });
+        // One that is not there was to be made when the program ended.
+        let open = |path| Medium::open(path, OpenOptions::new().read(true).append(true).create(true));
+        let [first, second] = paths;
+        let first = open(first)?;
+        // Before anything is read: what another program writes at this moment is not what this one would go on from.
+        first.lock()?;
+        let media = [first, open(second)?];
+        let [first, second] = media.each_ref().map(Medium::read);
         let (first, second) = (first?, second?);
         let (one, other) = (Lines::whole(&first), Lines::whole(&second));
         if !one.starts_with(other) && !other.starts_with(one) {
@@ -78,23 +91,18 @@ impl Journal {
             return Err(JournalError::Differ { first, second });
         }
         let whole = if one.len() >= other.len() { one } else { other };
-        let mut media = Vec::new();
-        for (path, present) in paths.into_iter().zip([&first, &second]) {
-            let medium = Medium::open(path, OpenOptions::new().append(true).create(true))?;
+        for (medium, present) in media.iter().zip([&first, &second]) {
             let kept = Lines::whole(present).len();
             medium.perform(|mut file| {
-                file.set_len(kept as u64)?;
+                if kept < present.len() {
+                    file.set_len(kept as u64)?;
+                }
                 file.write_all(&whole[kept..])?;
                 file.sync_all()
             })?;
-            media.push(medium);
         }
         let last = whole.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
         let lines = whole.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let media = <[Medium; 2]>::try_from(media).map_err(|_| JournalError::Differ {
-            first: paths[0].to_owned(),
-            second: paths[1].to_owned(),
-        })?;
         let journal = Self {
             media,
             next: lines + 1,
@@ -156,6 +164,26 @@ impl Medium {
         let directory = path.parent().unwrap_or(Path::new("."));
         medium.perform(|_| File::open(directory)?.sync_all())?;
         Ok(medium)
+    }
+
+    /// Keeps other programs out, until the file is closed.
+    fn lock(&self) -> Result<(), JournalError> {
+        self.file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => JournalError::Held {
+                path: self.path.clone(),
+            },
+            TryLockError::Error(source) => medium_error(&self.path, source),
+        })
+    }
+
+    /// Everything that it has now.
+    fn read(&self) -> Result<Vec<u8>, JournalError> {
+        let mut content = Vec::new();
+        self.perform(|file| {
+            let length = file.metadata()?.len();
+            file.take(length).read_to_end(&mut content).map(drop)
+        })?;
+        Ok(content)
     }
 
     fn perform(&self, what: impl FnOnce(&File) -> io::Result<()>) -> Result<(), JournalError> {

@@ -1,6 +1,6 @@
 //! Killed, paused and taken up again.
 
-use crate::room::{Reply, Room, say, usual};
+use crate::room::{Reply, Room, say, tree, usual};
 use std::fs;
 
 /// The program is killed at each question of the whole ceremony in turn: between steps, in a step, while people sign.
@@ -44,6 +44,44 @@ fn killed_anywhere_it_can_be_aborted() {
         room.abort("a drill", usual).ended_with(if over { 0 } else { 20 });
         room.verified();
     }
+}
+
+/// Two programs that write one transcript would each go on from what the other does not know.
+#[test]
+fn a_ceremony_that_is_being_held_is_not_taken_up_by_a_second_program() {
+    let room = Room::new();
+    let intrude = || {
+        let before = [room.bundle(), room.second_bundle()].map(|bundle| tree(&bundle));
+        for ran in [room.resume(|_| Reply::Leave), room.abort("a mistake", |_| Reply::Leave)] {
+            ran.ended_with(4);
+            assert!(
+                ran.errors.contains("another program holds this ceremony"),
+                "{}",
+                ran.errors
+            );
+            assert!(ran.asked.is_empty());
+        }
+        let after = [room.bundle(), room.second_bundle()].map(|bundle| tree(&bundle));
+        assert_eq!(before, after);
+    };
+    // While it is held for the first time, and when it was taken up again.
+    room.rehearse(|id| match id {
+        "words/hash" => {
+            intrude();
+            Reply::Usual
+        }
+        "bag/bag" => Reply::Kill,
+        _ => Reply::Usual,
+    });
+    room.resume(|id| {
+        if id == "bag/bag" {
+            intrude();
+        }
+        Reply::Usual
+    })
+    .ended_with(0);
+    assert_eq!(room.events("resumed").len(), 1);
+    room.verified();
 }
 
 #[test]
@@ -142,6 +180,7 @@ fn a_medium_that_cannot_be_written_stops_everything() {
     let ran = room.resume(usual);
     ran.ended_with(4);
     assert!(ran.errors.contains("cannot write the transcript"), "{}", ran.errors);
+    assert!(ran.errors.contains("No space left"), "{}", ran.errors);
     let after = fs::read(room.bundle().join("transcript.jsonl")).unwrap();
     assert_eq!(before, after, "nothing was done without it");
 }
