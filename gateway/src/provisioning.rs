@@ -5,7 +5,7 @@
 //! from then on the gateway starts on that one or on one that follows it, and on nothing else. So a configuration cannot put
 //! another domain, other custodians or an older record in its place; a new state directory believes the first file that it is shown.
 
-use crate::config::{Problem, Provisioning, Settings};
+use crate::config::{DomainSettings, Problem, Provisioning, Settings};
 use portcullis_provisioning::{chain::Chain, chain::Link, record::ProvisioningRecord};
 use std::{
     fmt,
@@ -37,6 +37,18 @@ pub enum ProvisioningError {
     NeedsRestart {
         /// Whether it was started on a record.
         production: bool,
+    },
+    /// The domain of a running gateway was exchanged.
+    #[error(
+        "domain: the gateway was started for epoch {}, fingerprint {}, and the configuration and its provisioning record now say \
+         epoch {}, fingerprint {}: that needs a restart",
+        started.epoch, started.fingerprint, new.epoch, new.fingerprint
+    )]
+    AnotherDomain {
+        /// What members hold that serve.
+        started: DomainSettings,
+        /// What they would have to hold.
+        new: DomainSettings,
     },
     /// The settings were never held against the file.
     #[error(
@@ -232,7 +244,14 @@ impl Acceptance {
                 production: production(started),
             });
         }
-        Self::check(new, &started.state_directory)
+        let acceptance = Self::check(new, &started.state_directory)?;
+        if production(started) && started.domain != new.domain {
+            return Err(ProvisioningError::AnotherDomain {
+                started: started.domain,
+                new: new.domain,
+            });
+        }
+        Ok(acceptance)
     }
 
     /// Notes the record as the one in use, on disk.

@@ -223,7 +223,7 @@ impl Reloader {
             Err(reason) => {
                 tracing::error!(cause = cause.name(), %reason, "nothing was reloaded: the new state is not valid");
                 return self
-                    .record(cause, Phase::Gateway, "CONFIGURATION_INVALID")
+                    .record(cause, Phase::Gateway, "CONFIGURATION_INVALID", None)
                     .await
                     .unwrap_or_default();
             }
@@ -232,14 +232,17 @@ impl Reloader {
             tracing::warn!(setting, "a changed setting is not reloaded: it needs a restart");
         }
         // Before it is in force: the gateway does not change unseen.
-        if let Err(reason) = self.record(cause, Phase::Intent, "ALLOWED").await {
+        if let Err(reason) = self.record(cause, Phase::Intent, "ALLOWED", Some(&acceptance)).await {
             tracing::error!(cause = cause.name(), %reason, "nothing was reloaded: it cannot be recorded");
             return;
         }
         // Before members of the new record serve: an older one is refused from then on.
         if let Err(error) = block_in_place(|| acceptance.keep()) {
             tracing::error!(cause = cause.name(), %error, "nothing was reloaded: the provisioning record cannot be noted");
-            return self.record(cause, Phase::Gateway, "FAILED").await.unwrap_or_default();
+            return self
+                .record(cause, Phase::Gateway, "FAILED", Some(&acceptance))
+                .await
+                .unwrap_or_default();
         }
         self.apply(settings, policy, tls);
         self.live
@@ -252,7 +255,7 @@ impl Reloader {
             .await;
         tracing::info!(cause = cause.name(), "reloaded");
         // Told to the log by itself, if it cannot be written.
-        let _ = self.record(cause, Phase::Gateway, "OK").await;
+        let _ = self.record(cause, Phase::Gateway, "OK", Some(&acceptance)).await;
     }
 
     fn read(&self) -> Result<(Settings, Policy, Option<TlsState>, Acceptance), String> {
@@ -293,12 +296,22 @@ impl Reloader {
         self.current = settings;
     }
 
-    async fn record(&self, cause: Cause, phase: Phase, outcome: &str) -> Result<(), String> {
+    /// Says in the audit log what a reload does, and on what the gateway runs after it, where that is known.
+    async fn record(
+        &self,
+        cause: Cause,
+        phase: Phase,
+        outcome: &str,
+        acceptance: Option<&Acceptance>,
+    ) -> Result<(), String> {
         let mut entry = Entry {
             phase,
             ..Entry::gateway("gateway.reload", outcome)
         };
         entry.context.insert("cause".to_owned(), cause.name().to_owned());
+        if let Some(acceptance) = acceptance {
+            entry.context.insert("provisioning".to_owned(), acceptance.to_string());
+        }
         let written = self.live.gateway.audit.append_synced(&entry).await;
         written.map_err(|error| {
             tracing::error!(%error, "a reload is not in the audit log");

@@ -129,7 +129,7 @@ pub enum Provisioning {
 }
 
 /// The domain of the cluster.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DomainSettings {
     /// Its epoch.
     pub epoch: u32,

@@ -398,8 +398,44 @@ async fn a_new_record_is_taken_into_use_by_a_reload_and_an_invalid_one_is_not() 
     });
     gateway.wait_for_member("c", MemberState::Ready).await;
     block_in_place(|| gateway.stop());
+    let digest = hex::encode(second.digest());
     let noted = fs::read_to_string(production.note()).expect("the note");
-    assert_eq!(noted, format!("2 {}\n", hex::encode(second.digest())));
+    assert_eq!(noted, format!("2 {digest}\n"));
+    // The audit log says since when.
+    let last = production.reloads().pop().expect("a reload");
+    assert_eq!(last["outcome"], "OK");
+    assert_eq!(
+        last["context"]["provisioning"],
+        format!("record 2 of cluster alpha, digest {digest}")
+    );
+}
+
+/// Members are fenced by the domain with which the gateway was started: a record of another one is not in force by a reload, and so
+/// not noted either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_does_not_take_a_record_of_another_domain_into_use() {
+    let production = Production::new().await;
+    let first = production.first();
+    production.place(&[&first]);
+    let gateway = production.serves().await;
+    let noted = fs::read_to_string(production.note()).expect("the note");
+    let second = production.next(&first, |record| {
+        record.domain.epoch = 2;
+        record.domain.fingerprint = [7; 32];
+    });
+    production.place(&[&first, &second]);
+    production.set("domain", "epoch", 2);
+    production.set("domain", "fingerprint", hex::encode([7; 32]));
+    production.refuses_to_reload(
+        &gateway,
+        &[
+            "domain: the gateway was started for epoch 1",
+            "now say epoch 2, fingerprint 0707",
+            "needs a restart",
+        ],
+    );
+    assert_eq!(fs::read_to_string(production.note()).expect("the note"), noted);
+    block_in_place(|| gateway.stop());
 }
 
 /// The note lies where the gateway runs. Another state directory in a new configuration has none, and is not asked.
