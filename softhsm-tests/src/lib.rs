@@ -15,6 +15,7 @@
 //! - [`drill`] is load with faults: callers whose every result is checked while members and gateways fail.
 //! - [`Custodians`] (`custody`) sign provisioning records.
 //! - [`Adversary`] (`adversary`) runs the program `adversary`, which attacks a member by PKCS#11 alone.
+//! - [`Shim`] (`shim`) is the PKCS#11 module with a configuration, and the programs that load it.
 //! - [`Kryoptic`] (`kryoptic`) makes clusters of another kind of token.
 //! - [`Held`] (`process`) is what a process holds; `program` finds and runs programs, and waits for conditions.
 //!
@@ -41,6 +42,7 @@ mod process;
 mod program;
 mod refusal;
 mod scrape;
+mod shim;
 mod signature;
 mod transfers;
 mod wire;
@@ -72,6 +74,7 @@ pub use program::{
 };
 pub use refusal::{Refusal, refusal};
 pub use scrape::Scrape;
+pub use shim::Shim;
 pub use signature::{openssl_accepts, verifies};
 pub use transfers::{
     clear_import, create_ephemeral_key, create_import_job, create_key_for_import, create_recipient, import, job_import,

@@ -150,6 +150,7 @@ impl Keys {
                 page_size: 1000,
                 page_token,
                 filter: format!("labels.{LABEL}={} AND state=ACTIVE", self.label),
+                with_versions: false,
             };
             let page = self.client.keys().list_keys(request).await?.into_inner();
             self.destroy_all(page.keys, cleaned).await;

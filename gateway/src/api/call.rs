@@ -257,7 +257,12 @@ impl Call {
 
     /// Whether the caller may do something, for what is shown in lists. Leaves no trace in the audit entry.
     pub(super) fn may(&self, action: Action, resource: Resource<'_>) -> bool {
-        self.ask(action, resource, Circumstances::NONE).is_allowed()
+        self.may_under(action, resource, Circumstances::NONE)
+    }
+
+    /// Whether the caller may do something more under given circumstances.
+    pub(super) fn may_under(&self, action: Action, resource: Resource<'_>, circumstances: Circumstances<'_>) -> bool {
+        self.ask(action, resource, circumstances).is_allowed()
     }
 
     /// Whether the caller may do something to a key of which only the name is known, whatever it is.

@@ -48,6 +48,21 @@ pub(super) fn key(record: &KeyRecord) -> v1::Key {
         create_time: Some(timestamp(record.key.created)),
         etag: record.key.revision.to_string(),
         destroy_window: Some(to_duration(record.profile.destroy_window)),
+        versions: Vec::new(),
+    }
+}
+
+/// A key with those of its versions that are chosen, and their public halves.
+pub(super) fn key_with_versions(record: &KeyRecord, chosen: impl Fn(&VersionRecord) -> bool) -> v1::Key {
+    let versions = record.versions.iter().filter(|version| chosen(version));
+    v1::Key {
+        versions: versions
+            .map(|one| v1::KeyVersion {
+                public_key: one.public_key().to_vec().into(),
+                ..version(record, one)
+            })
+            .collect(),
+        ..key(record)
     }
 }
 
@@ -95,6 +110,7 @@ pub(super) fn version(record: &KeyRecord, version: &VersionRecord) -> v1::KeyVer
         use_count: None,
         etag: version.revision().to_string(),
         destruction: destruction.into(),
+        public_key: Default::default(),
     }
 }
 

@@ -31,6 +31,7 @@ mod recipes;
 mod review;
 mod running;
 mod second_hsm;
+mod shim;
 mod shutdown;
 mod table;
 mod telemetry;

@@ -109,6 +109,7 @@ async fn list(client: &Client, console: Console, ring: &RingName, filter: String
             page_size: PAGE_SIZE,
             page_token,
             filter: filter.clone(),
+            with_versions: false,
         };
         let page = client.keys().list_keys(request).await?.into_inner();
         Ok(Listing {

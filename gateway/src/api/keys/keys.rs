@@ -13,6 +13,7 @@ use crate::{
     cluster::core::MemberIndex,
     keys::{
         creation::{FirstVersion, WantedKey, WantedVersion},
+        directory::{KeyRecord, VersionRecord},
         filter::KeyFilter,
         name::{Id, KeyName},
         purpose,
@@ -93,6 +94,11 @@ pub(super) async fn list(call: &mut Call, request: v1::ListKeysRequest) -> Resul
         Ok(key) => call.may_whatever_it_is(Action::ReadKey, &key),
         Err(_) => call.may(Action::ReadKey, Resource::KeyRing(&ring)),
     };
+    // As GetKeyVersion and GetPublicKey ask for each.
+    let may_read = |record: &KeyRecord, version: &VersionRecord| {
+        let circumstances = Circumstances::about_version(version.row.number == record.key.primary_version);
+        call.may_under(Action::ReadKey, Resource::Key(record.facts()), circumstances)
+    };
     let prefix = format!("keyRings/{ring}/keys/");
     let mut page = Gathering::new(prefix, after, page_size(request.page_size)?, filter.is_empty());
     while let Some((after, limit)) = page.wanted() {
@@ -104,7 +110,10 @@ pub(super) async fn list(call: &mut Call, request: v1::ListKeysRequest) -> Resul
             |record| record.key.name.key.as_str(),
             |record| {
                 let is_shown = filter.passes(record) && call.may(Action::ReadKey, Resource::Key(record.facts()));
-                is_shown.then(|| convert::key(record))
+                is_shown.then(|| match request.with_versions {
+                    true => convert::key_with_versions(record, |version| may_read(record, version)),
+                    false => convert::key(record),
+                })
             },
         );
     }

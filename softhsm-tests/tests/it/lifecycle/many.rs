@@ -56,6 +56,7 @@ async fn listed(client: &Client, filter: &str) -> Vec<String> {
             page_size: 1000,
             page_token,
             filter: filter.to_owned(),
+            with_versions: false,
         };
         let page = client.keys().list_keys(request).await.expect("a page").into_inner();
         assert!(page.unauthentic.is_empty(), "{:?}", page.unauthentic);

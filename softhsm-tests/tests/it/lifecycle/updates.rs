@@ -126,6 +126,7 @@ async fn listed(client: &Client, filter: &str, page_size: i32) -> Vec<String> {
             page_size,
             page_token,
             filter: filter.to_owned(),
+            with_versions: false,
         };
         let page = client.keys().list_keys(request).await.expect("a page").into_inner();
         assert!(page.keys.len() <= page_size as usize);

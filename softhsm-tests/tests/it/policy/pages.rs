@@ -55,6 +55,7 @@ async fn keys(client: &Client, size: i32, filter: &str, token: &str) -> Result<(
         page_size: size,
         page_token: token.to_owned(),
         filter: filter.to_owned(),
+        with_versions: false,
     };
     let page = client.keys().list_keys(request).await?.into_inner();
     assert_eq!(page.unauthentic, [] as [&str; 0]);

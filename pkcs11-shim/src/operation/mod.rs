@@ -1,0 +1,14 @@
+//! What is done with keys.
+//!
+//! - `scheme`: how a signature is made: what of it happens here, and what is asked of the gateway.
+//! - `signature`: signing and verification, single and in parts.
+//! - `cipher`: encryption and decryption.
+//! - `digest`: digests.
+//! - `generation`: new keys. `derivation`: secrets from key agreement.
+
+pub(crate) mod cipher;
+pub(crate) mod derivation;
+pub(crate) mod digest;
+pub(crate) mod generation;
+pub(crate) mod scheme;
+pub(crate) mod signature;
