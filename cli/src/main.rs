@@ -76,6 +76,10 @@ fn colours_in(mut arguments: impl Iterator<Item = String>) -> ColorChoice {
 }
 
 fn run(arguments: Arguments, console: Console) -> Result<Exit, Failure> {
+    if let Command::Pkcs11(command) = arguments.command {
+        // The module has runtimes of its own, which this thread drives.
+        return commands::pkcs11::run(console, command);
+    }
     if let Command::BenchHelper(helper) = arguments.command {
         // It has threads and a runtime of its own.
         return commands::bench::help(helper);

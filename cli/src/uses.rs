@@ -112,9 +112,14 @@ fn usual_operations(mechanism: Mechanism) -> &'static [KeyOperation] {
         Mechanism::RsaOaepSha1 | Mechanism::RsaOaepSha256 | Mechanism::RsaPkcs1Encryption | Mechanism::RsaRaw => {
             Purpose::AsymmetricDecrypt
         }
-        Mechanism::AesGcm | Mechanism::AesCbc | Mechanism::AesCbcPad | Mechanism::AesCtr | Mechanism::AesEcb => {
-            Purpose::Encrypt
-        }
+        Mechanism::AesGcm
+        | Mechanism::AesGcmCallerIv
+        | Mechanism::AesCbc
+        | Mechanism::AesCbcCallerIv
+        | Mechanism::AesCbcPad
+        | Mechanism::AesCbcPadCallerIv
+        | Mechanism::AesCtr
+        | Mechanism::AesEcb => Purpose::Encrypt,
         Mechanism::AesCmac | Mechanism::HmacSha256 | Mechanism::HmacSha384 | Mechanism::HmacSha512 => Purpose::Mac,
         Mechanism::AesKw | Mechanism::AesKwp => Purpose::Wrap,
         Mechanism::Ecdh => Purpose::Agree,

@@ -90,6 +90,8 @@ calls! { keys {
     update_alias(UpdateAliasRequest) -> Alias, changes;
     /// Takes an alias away.
     delete_alias(DeleteAliasRequest) -> DeleteAliasResponse, changes;
+    /// What the cluster can do.
+    list_mechanisms(ListMechanismsRequest) -> ListMechanismsResponse, reads;
     /// A page of a ring's aliases.
     list_aliases(ListAliasesRequest) -> ListAliasesResponse, reads;
     /// Makes a key under which key material is wrapped for one import.

@@ -139,6 +139,12 @@ numbered! {
         AesKw = 70, "AES_KW";
         /// AES key wrap with padding (RFC 5649).
         AesKwp = 71, "AES_KWP";
+        /// AES-GCM with a nonce that the caller chooses.
+        AesGcmCallerIv = 72, "AES_GCM_CALLER_IV";
+        /// AES-CBC without padding, with an initialisation vector that the caller chooses.
+        AesCbcCallerIv = 73, "AES_CBC_CALLER_IV";
+        /// AES-CBC with PKCS#7 padding, with an initialisation vector that the caller chooses.
+        AesCbcPadCallerIv = 74, "AES_CBC_PAD_CALLER_IV";
         /// HMAC-SHA-256 (FIPS 198-1).
         HmacSha256 = 96, "HMAC_SHA256";
         /// HMAC-SHA-384.
@@ -249,6 +255,14 @@ impl Mechanism {
         }
     }
 
+    /// Whether it encrypts under an initialisation vector that the caller chooses, and not one that the HSM draws.
+    pub fn takes_callers_iv(self) -> bool {
+        matches!(
+            self,
+            Self::AesGcmCallerIv | Self::AesCbcCallerIv | Self::AesCbcPadCallerIv
+        )
+    }
+
     /// Whether a key type can be used so at all.
     pub fn fits(self, operation: Operation, key_type: KeyType) -> bool {
         use Operation::{Decrypt, Derive, Encrypt, MacSign, MacVerify, Sign, Unwrap, Wrap};
@@ -267,9 +281,14 @@ impl Mechanism {
             }
             Self::RsaRaw => matches!(operation, Sign | Decrypt) && matches!(key_type.family(), Family::Rsa(_)),
             Self::Ed25519 => operation == Sign && key_type == KeyType::Ed25519,
-            Self::AesGcm | Self::AesCbc | Self::AesCbcPad | Self::AesCtr | Self::AesEcb => {
-                matches!(operation, Encrypt | Decrypt) && matches!(key_type.family(), Family::Aes(_))
-            }
+            Self::AesGcm
+            | Self::AesGcmCallerIv
+            | Self::AesCbc
+            | Self::AesCbcCallerIv
+            | Self::AesCbcPad
+            | Self::AesCbcPadCallerIv
+            | Self::AesCtr
+            | Self::AesEcb => matches!(operation, Encrypt | Decrypt) && matches!(key_type.family(), Family::Aes(_)),
             Self::AesCmac => matches!(operation, MacSign | MacVerify) && matches!(key_type.family(), Family::Aes(_)),
             Self::AesKw | Self::AesKwp => {
                 matches!(operation, Wrap | Unwrap) && matches!(key_type.family(), Family::Aes(_))

@@ -5,7 +5,7 @@
 //!
 //! - `signing`: signatures and message authentication codes.
 //! - `gcm`: authenticated encryption, data keys, and encrypting anew.
-//! - `bare`: AES modes without authentication.
+//! - `bare`: AES modes whose result is their ciphertext alone.
 //! - `private_key`: RSA decryption and key agreement.
 //! - `decryption`: whether a failed decryption is about the ciphertext or about the member.
 //! - `login`, `probe`: whether the member is still logged in, and still what it was.
@@ -18,7 +18,7 @@ mod private_key;
 mod probe;
 mod signing;
 
-pub use bare::BareOutput;
+pub use bare::{BareOutput, Mode};
 pub use gcm::{Gcm, GcmAssociatedData, GcmOutput};
 
 mod ephemeral;

@@ -212,9 +212,9 @@ pub fn pkcs11_mechanism(mechanism: Mechanism) -> CK_MECHANISM_TYPE {
         Mechanism::RsaOaepSha1 | Mechanism::RsaOaepSha256 => CKM_RSA_PKCS_OAEP,
         Mechanism::RsaRaw => CKM_RSA_X_509,
         Mechanism::Ed25519 => CKM_EDDSA,
-        Mechanism::AesGcm => CKM_AES_GCM,
-        Mechanism::AesCbc => CKM_AES_CBC,
-        Mechanism::AesCbcPad => CKM_AES_CBC_PAD,
+        Mechanism::AesGcm | Mechanism::AesGcmCallerIv => CKM_AES_GCM,
+        Mechanism::AesCbc | Mechanism::AesCbcCallerIv => CKM_AES_CBC,
+        Mechanism::AesCbcPad | Mechanism::AesCbcPadCallerIv => CKM_AES_CBC_PAD,
         Mechanism::AesCtr => CKM_AES_CTR,
         Mechanism::AesEcb => CKM_AES_ECB,
         Mechanism::AesCmac => CKM_AES_CMAC,
@@ -263,23 +263,34 @@ pub fn decryption_call(mechanism: Mechanism) -> Option<CallMechanism<'static>> {
     }
 }
 
-/// The call of an AES mode without authentication, with the initialisation vector as long as [`iv_length`] says; `None` where
-/// the mechanism or the length is another.
-pub fn bare_call(mechanism: Mechanism, iv: &[u8]) -> Option<CallMechanism<'_>> {
-    if iv_length(mechanism) != Some(iv.len()) {
+/// The call of an AES mode whose result is its ciphertext alone, with the initialisation vector as long as [`iv_length`] says; `None`
+/// where the mechanism or the length is another, or where associated data would not be authenticated.
+pub fn bare_call<'a>(mechanism: Mechanism, iv: &'a [u8], associated_data: &'a [u8]) -> Option<CallMechanism<'a>> {
+    let authenticates = mechanism == Mechanism::AesGcmCallerIv;
+    if iv_length(mechanism) != Some(iv.len()) || (!associated_data.is_empty() && !authenticates) {
         return None;
     }
     match mechanism {
+        Mechanism::AesGcmCallerIv => iv
+            .try_into()
+            .ok()
+            .map(|nonce| CallMechanism::Gcm { nonce, associated_data }),
         Mechanism::AesCtr => iv.try_into().ok().map(|counter| CallMechanism::Ctr { counter }),
         Mechanism::AesEcb => Some(CallMechanism::Plain(pkcs11_mechanism(mechanism))),
         _ => Some(CallMechanism::Bytes(pkcs11_mechanism(mechanism), iv)),
     }
 }
 
-/// The length in bytes of the initialisation vector of an AES mode without authentication; `None` for other mechanisms.
+/// The length in bytes of the initialisation vector of an AES mode whose result is its ciphertext alone; `None` for other
+/// mechanisms.
 pub fn iv_length(mechanism: Mechanism) -> Option<usize> {
     match mechanism {
-        Mechanism::AesCbc | Mechanism::AesCbcPad | Mechanism::AesCtr => Some(AES_BLOCK),
+        Mechanism::AesCbc
+        | Mechanism::AesCbcCallerIv
+        | Mechanism::AesCbcPad
+        | Mechanism::AesCbcPadCallerIv
+        | Mechanism::AesCtr => Some(AES_BLOCK),
+        Mechanism::AesGcmCallerIv => Some(GCM_NONCE),
         Mechanism::AesEcb => Some(0),
         _ => None,
     }
@@ -301,6 +312,9 @@ pub fn shared_secret() -> Template {
 
 /// The length of an AES block in bytes.
 pub const AES_BLOCK: usize = 16;
+
+/// The length in bytes of a nonce of AES-GCM.
+const GCM_NONCE: usize = 12;
 
 /// What the HSM is given to sign: for RSASSA-PKCS1-v1_5 the digest inside its DigestInfo (RFC 8017 section 9.2).
 pub fn signing_input(mechanism: Mechanism, data: &[u8]) -> Vec<u8> {

@@ -149,7 +149,7 @@ pub(crate) fn shown(object: v1::StoredObject, keys: &[Arc<Key>]) -> Vec<Content>
                 Reference::Stored { key, version } => {
                     object.key == *key || object.key == format!("{key}/versions/{version}")
                 }
-                Reference::Ephemeral(_) => false,
+                Reference::Ephemeral(_) | Reference::Brought => false,
             });
             let id = match (object.object_id.is_empty(), key) {
                 (true, Some(key)) => key.id.clone(),

@@ -5,7 +5,7 @@
 
 use crate::{
     gateway::Endpoint,
-    log::{Level, LogSettings},
+    log::{Destination, Level, LogSettings, SYSLOG},
 };
 use serde::Deserialize;
 use std::{
@@ -74,6 +74,8 @@ pub struct NewKeys {
     pub raw_rsa: bool,
     /// PKCS#1 v1.5 decryption, for decrypting keys.
     pub rsa_pkcs1_decryption: bool,
+    /// AES-GCM with nonces that callers choose, for AES keys that encrypt.
+    pub aes_gcm: bool,
 }
 
 /// Why there is no configuration. Says which file, what was expected and what was found.
@@ -166,7 +168,12 @@ impl Config {
             new_keys: document.new_keys,
             log: LogSettings {
                 level: document.log.level,
-                file: document.log.file,
+                destination: match (document.log.file, document.log.syslog) {
+                    (None, false) => Destination::StandardError,
+                    (Some(file), false) => Destination::File(file),
+                    (None, true) => Destination::Syslog(SYSLOG.into()),
+                    (Some(_), true) => return Err("log: expected a file or syslog, found both".into()),
+                },
             },
         })
     }
@@ -227,6 +234,7 @@ enum Mode {
 struct Log {
     level: Level,
     file: Option<PathBuf>,
+    syslog: bool,
 }
 
 fn default_timeout() -> String {
@@ -301,6 +309,7 @@ mod tests {
             ("endpoint = \"unix:/s\"\npin.mode = \"required\"", "pin.file"),
             ("endpoint = \"unix:/s\"\npin.file = \"/f\"", "pin.file"),
             ("endpoint = \"unix:/s\"\nlog.level = \"loud\"", "loud"),
+            ("endpoint = \"unix:/s\"\nlog = { file = \"/f\", syslog = true }", "both"),
         ] {
             let error = Config::parse(text).expect_err(text);
             assert!(error.contains(named), "{text}: {error}");

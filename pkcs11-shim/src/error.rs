@@ -10,6 +10,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     code: CK_RV,
+    /// The gateway's reason, where it is that.
+    reason: Option<String>,
     detail: Option<String>,
 }
 
@@ -18,13 +20,22 @@ impl Error {
     pub fn new(code: CK_RV, detail: impl Into<String>) -> Self {
         Self {
             code,
+            reason: None,
             detail: Some(detail.into()),
         }
     }
 
     /// What the gateway answered: its reason decides the code.
     pub fn from_reason(reason: &str, message: &str) -> Self {
-        Self::new(code_of(reason), format!("the gateway: {reason}: {message}"))
+        Self {
+            reason: Some(reason.to_owned()),
+            ..Self::new(code_of(reason), format!("the gateway: {reason}: {message}"))
+        }
+    }
+
+    /// Whether it is the gateway's, for this reason.
+    pub fn is(&self, reason: &str) -> bool {
+        self.reason.as_deref() == Some(reason)
     }
 
     /// The code that the caller gets.
@@ -40,7 +51,11 @@ impl Error {
 
 impl From<CK_RV> for Error {
     fn from(code: CK_RV) -> Self {
-        Self { code, detail: None }
+        Self {
+            code,
+            reason: None,
+            detail: None,
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Reference {
     },
     /// An ephemeral key's token.
     Ephemeral(Zeroizing<Vec<u8>>),
+    /// None does: it is a public key that the caller brought, and is used here.
+    Brought,
 }
 
 /// What a version's state lets it do.
@@ -55,6 +57,7 @@ impl Key {
         match &self.reference {
             Reference::Stored { key, version } => (format!("{key}/versions/{version}"), Vec::new()),
             Reference::Ephemeral(token) => (String::new(), token.to_vec()),
+            Reference::Brought => (String::new(), Vec::new()),
         }
     }
 
@@ -78,28 +81,21 @@ impl Key {
             .any(|(one, mechanism)| *one == operation && self.permits(operation, *mechanism))
     }
 
+    /// Whether it is a caller's own public key.
+    pub(crate) fn is_brought(&self) -> bool {
+        matches!(self.reference, Reference::Brought)
+    }
+
     /// `CKA_KEY_TYPE`.
     pub(crate) fn pkcs11_type(&self) -> CK_KEY_TYPE {
-        match self.key_type {
-            KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => CKK_RSA,
-            KeyType::EcP256 | KeyType::EcP384 | KeyType::EcP521 => CKK_EC,
-            KeyType::Ed25519 => CKK_EC_EDWARDS,
-            KeyType::Aes128 | KeyType::Aes256 => CKK_AES,
-            _ => CKK_GENERIC_SECRET,
-        }
+        pkcs11_type(self.key_type)
     }
 
     /// `CKA_KEY_GEN_MECHANISM`.
     pub(crate) fn generator(&self) -> CK_MECHANISM_TYPE {
-        if !self.is_generated {
-            return CK_UNAVAILABLE_INFORMATION;
-        }
-        match self.pkcs11_type() {
-            CKK_RSA => CKM_RSA_PKCS_KEY_PAIR_GEN,
-            CKK_EC => CKM_EC_KEY_PAIR_GEN,
-            CKK_EC_EDWARDS => CKM_EC_EDWARDS_KEY_PAIR_GEN,
-            CKK_AES => CKM_AES_KEY_GEN,
-            _ => CKM_GENERIC_SECRET_KEY_GEN,
+        match self.is_generated {
+            true => generator(self.key_type),
+            false => CK_UNAVAILABLE_INFORMATION,
         }
     }
 
@@ -154,6 +150,27 @@ impl Key {
     }
 }
 
+fn pkcs11_type(key_type: KeyType) -> CK_KEY_TYPE {
+    match key_type {
+        KeyType::Rsa2048 | KeyType::Rsa3072 | KeyType::Rsa4096 => CKK_RSA,
+        KeyType::EcP256 | KeyType::EcP384 | KeyType::EcP521 => CKK_EC,
+        KeyType::Ed25519 => CKK_EC_EDWARDS,
+        KeyType::Aes128 | KeyType::Aes256 => CKK_AES,
+        _ => CKK_GENERIC_SECRET,
+    }
+}
+
+/// The mechanism that generates keys of a type.
+pub(crate) fn generator(key_type: KeyType) -> CK_MECHANISM_TYPE {
+    match pkcs11_type(key_type) {
+        CKK_RSA => CKM_RSA_PKCS_KEY_PAIR_GEN,
+        CKK_EC => CKM_EC_KEY_PAIR_GEN,
+        CKK_EC_EDWARDS => CKM_EC_EDWARDS_KEY_PAIR_GEN,
+        CKK_AES => CKM_AES_KEY_GEN,
+        _ => CKM_GENERIC_SECRET_KEY_GEN,
+    }
+}
+
 /// The mechanisms of the standard that a mechanism of the gateway carries.
 pub(crate) fn standard(mechanism: Mechanism) -> &'static [CK_MECHANISM_TYPE] {
     match mechanism {
@@ -189,8 +206,9 @@ pub(crate) fn standard(mechanism: Mechanism) -> &'static [CK_MECHANISM_TYPE] {
             CKM_SHA512_RSA_PKCS_PSS,
         ],
         Mechanism::Ed25519 => &[CKM_EDDSA],
-        Mechanism::AesCbc => &[CKM_AES_CBC],
-        Mechanism::AesCbcPad => &[CKM_AES_CBC_PAD],
+        Mechanism::AesCbc | Mechanism::AesCbcCallerIv => &[CKM_AES_CBC],
+        Mechanism::AesCbcPad | Mechanism::AesCbcPadCallerIv => &[CKM_AES_CBC_PAD],
+        Mechanism::AesGcmCallerIv => &[CKM_AES_GCM],
         Mechanism::AesCtr => &[CKM_AES_CTR],
         Mechanism::AesEcb => &[CKM_AES_ECB],
         Mechanism::AesCmac => &[CKM_AES_CMAC],
@@ -198,7 +216,9 @@ pub(crate) fn standard(mechanism: Mechanism) -> &'static [CK_MECHANISM_TYPE] {
         Mechanism::HmacSha384 => &[CKM_SHA384_HMAC, CKM_SHA384_HMAC_GENERAL],
         Mechanism::HmacSha512 => &[CKM_SHA512_HMAC, CKM_SHA512_HMAC_GENERAL],
         Mechanism::Ecdh => &[CKM_ECDH1_DERIVE],
-        // Not carried: the gateway's own format, and wrapping.
-        Mechanism::AesGcm | Mechanism::AesKw | Mechanism::AesKwp | Mechanism::Unspecified => &[],
+        Mechanism::AesKw => &[CKM_AES_KEY_WRAP],
+        Mechanism::AesKwp => &[CKM_AES_KEY_WRAP_PAD, CKM_AES_KEY_WRAP_KWP],
+        // Not carried: the gateway's own format.
+        Mechanism::AesGcm | Mechanism::Unspecified => &[],
     }
 }

@@ -8,8 +8,9 @@
 //! - `library`: the module's state in a process, and in a forked child.
 //! - `config`, `log`: the file that says where the gateway is; messages for people.
 //! - `token`, `session`: what is in the slots, and who looks at it. `catalogue`: what a ring holds, fetched in bulk.
-//! - `object`, `key`, `template`: objects, their attributes, and what callers ask for. `storage`: what callers change.
-//! - `mechanism`: what is carried. `operation`: what is done with keys. `software`: what needs no secret.
+//! - `object`, `key`, `template`: objects, their attributes, and what callers ask for. `creation`: what callers bring. `storage`: what
+//!   they generate, rename and destroy.
+//! - `mechanism`: what is carried. `abilities`: what of it the cluster has. `operation`: what is done with keys. `software`: what needs no secret.
 //! - `output`: results of variable length. `error`: return codes, and the table of the gateway's reasons.
 //! - `gateway`: connections, each driven by the thread that calls. There are no other threads.
 
@@ -18,9 +19,13 @@
 #[allow(unsafe_code)]
 mod abi;
 #[forbid(unsafe_code)]
+mod abilities;
+#[forbid(unsafe_code)]
 mod catalogue;
 #[forbid(unsafe_code)]
 pub mod config;
+#[forbid(unsafe_code)]
+mod creation;
 #[forbid(unsafe_code)]
 pub mod error;
 #[forbid(unsafe_code)]

@@ -1,10 +1,12 @@
 //! The module's state in a process, from `C_Initialize` to `C_Finalize`, and what a forked child has of it.
 
 use crate::{
+    abilities::Abilities,
     config::{Config, PinMode},
     error::{Error, Result},
     gateway::Pool,
     log::Level,
+    mechanism::{MECHANISMS, Row},
     object::Object,
     session::{Session, Sessions},
     token::{Objects, Token, lock},
@@ -25,6 +27,7 @@ pub(crate) struct Library {
     pub(crate) sessions: Mutex<Sessions>,
     pub(crate) objects: Mutex<Objects>,
     tokens: Mutex<Vec<Arc<Token>>>,
+    abilities: Mutex<Option<Arc<Abilities>>>,
 }
 
 /// No lock: a child may be forked while another thread looks here.
@@ -101,6 +104,7 @@ impl Library {
             sessions: Mutex::default(),
             objects: Mutex::default(),
             tokens: Mutex::new(tokens.collect()),
+            abilities: Mutex::default(),
             config,
         }
     }
@@ -156,6 +160,26 @@ impl Library {
             }
         }
         Ok(lock(&self.tokens).clone())
+    }
+
+    /// What the cluster can do, as it said when it was asked first. `None` while it cannot be asked.
+    pub(crate) fn abilities(&self) -> Option<Arc<Abilities>> {
+        if let Some(known) = &*lock(&self.abilities) {
+            return Some(Arc::clone(known));
+        }
+        let answer = self.pool.list_mechanisms(v1::ListMechanismsRequest {});
+        let answer = answer
+            .inspect_err(|error| self.log("the list of mechanisms", error))
+            .ok()?;
+        let abilities = Arc::new(Abilities::new(&answer));
+        *lock(&self.abilities) = Some(Arc::clone(&abilities));
+        Some(abilities)
+    }
+
+    /// The mechanisms that are listed: what is carried here and the cluster has; all that is carried while it cannot be asked.
+    pub(crate) fn mechanisms(&self) -> Vec<Row> {
+        self.abilities()
+            .map_or_else(|| MECHANISMS.to_vec(), |abilities| abilities.rows())
     }
 
     /// A slot's token.

@@ -38,6 +38,11 @@ pub(crate) enum Parameters {
         shared: Vec<u8>,
         public: Vec<u8>,
     },
+    Gcm {
+        nonce: Vec<u8>,
+        associated_data: Vec<u8>,
+        tag_bits: CK_ULONG,
+    },
     Length(CK_ULONG),
 }
 
@@ -82,11 +87,6 @@ pub(crate) struct Row {
     pub(crate) least: CK_ULONG,
     pub(crate) most: CK_ULONG,
     pub(crate) flags: CK_FLAGS,
-}
-
-/// What is known of a mechanism.
-pub(crate) fn row(kind: CK_MECHANISM_TYPE) -> Option<Row> {
-    MECHANISMS.iter().find(|row| row.kind == kind).copied()
 }
 
 const HASH_THEN_SIGN: &[(CK_MECHANISM_TYPE, Family, Hash)] = &[
@@ -151,8 +151,12 @@ pub(crate) const MECHANISMS: &[Row] = &[
     secret(CKM_AES_CMAC, 16, 32, SIGN),
     secret(CKM_AES_CTR, 16, 32, CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
     secret(CKM_AES_ECB, 16, 32, CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
-    secret(CKM_AES_CBC, 16, 32, CKF_HW | CKF_DECRYPT),
-    secret(CKM_AES_CBC_PAD, 16, 32, CKF_HW | CKF_DECRYPT),
+    secret(CKM_AES_CBC, 16, 32, CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
+    secret(CKM_AES_CBC_PAD, 16, 32, CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
+    secret(CKM_AES_GCM, 16, 32, CKF_HW | CKF_ENCRYPT | CKF_DECRYPT),
+    secret(CKM_AES_KEY_WRAP, 16, 32, CKF_HW | CKF_WRAP),
+    secret(CKM_AES_KEY_WRAP_PAD, 16, 32, CKF_HW | CKF_WRAP | CKF_UNWRAP),
+    secret(CKM_AES_KEY_WRAP_KWP, 16, 32, CKF_HW | CKF_WRAP | CKF_UNWRAP),
     secret(CKM_GENERIC_SECRET_KEY_GEN, 32, 64, CKF_HW | CKF_GENERATE),
     secret(CKM_SHA256_HMAC, 32, 32, SIGN),
     secret(CKM_SHA384_HMAC, 48, 48, SIGN),

@@ -123,7 +123,7 @@ impl Object {
             CKA_TOKEN => Some(flag(is_stored)),
             CKA_PRIVATE => Some(flag(self.is_private())),
             CKA_MODIFIABLE => Some(flag(is_stored && self.content.can_be_renamed())),
-            CKA_COPYABLE => Some(flag(false)),
+            CKA_COPYABLE => Some(flag(self.content.can_be_copied())),
             CKA_DESTROYABLE => Some(flag(self.content.can_be_destroyed() || !is_stored)),
             CKA_UNIQUE_ID => Some(self.identity().into_bytes()),
             _ => None,
@@ -182,6 +182,15 @@ impl Content {
             Self::PublicKey(_) | Self::PrivateKey(_) | Self::SecretKey(_) | Self::Data(_) => true,
             Self::Certificate(certificate) => certificate.name.is_some(),
             Self::Secret(_) => false,
+        }
+    }
+
+    /// Whether its values are the caller's to have twice: those of keys that the gateway keeps are not.
+    pub(crate) fn can_be_copied(&self) -> bool {
+        match self {
+            Self::PublicKey(key) => key.is_brought(),
+            Self::PrivateKey(_) | Self::SecretKey(_) => false,
+            Self::Secret(_) | Self::Certificate(_) | Self::Data(_) => true,
         }
     }
 
@@ -248,7 +257,7 @@ fn public_key(key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     let has = |operation| key.uses.iter().any(|(one, _)| *one == operation);
     match kind {
         CKA_ENCRYPT => Some(flag(has(KeyOperation::Decrypt) && key.standing == Standing::Active)),
-        CKA_VERIFY => Some(flag(has(KeyOperation::Sign))),
+        CKA_VERIFY => Some(flag(has(KeyOperation::Sign) || key.is_brought())),
         CKA_VERIFY_RECOVER | CKA_WRAP | CKA_TRUSTED | CKA_DERIVE => Some(flag(false)),
         CKA_MODULUS_BITS => key
             .rsa()
@@ -269,16 +278,26 @@ fn private_key(key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
 
 fn secret_key(key: &Key, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
     match kind {
-        CKA_ENCRYPT => Some(flag(
-            key.permits(KeyOperation::Encrypt, Mechanism::AesEcb)
-                || key.permits(KeyOperation::Decrypt, Mechanism::AesCtr),
-        )),
+        CKA_ENCRYPT => {
+            let by_callers = [
+                Mechanism::AesEcb,
+                Mechanism::AesGcmCallerIv,
+                Mechanism::AesCbcCallerIv,
+                Mechanism::AesCbcPadCallerIv,
+            ];
+            let may = |mechanism| key.permits(KeyOperation::Encrypt, mechanism);
+            Some(flag(
+                by_callers.into_iter().any(may) || key.permits(KeyOperation::Decrypt, Mechanism::AesCtr),
+            ))
+        }
         CKA_DECRYPT => Some(flag(key.does(KeyOperation::Decrypt))),
         CKA_SIGN => Some(flag(key.does(KeyOperation::MacSign))),
         CKA_VERIFY => Some(flag(
             key.does(KeyOperation::MacVerify) || key.does(KeyOperation::MacSign),
         )),
-        CKA_WRAP | CKA_UNWRAP | CKA_DERIVE | CKA_TRUSTED => Some(flag(false)),
+        CKA_WRAP => Some(flag(key.does(KeyOperation::Wrap))),
+        CKA_UNWRAP => Some(flag(key.does(KeyOperation::Unwrap))),
+        CKA_DERIVE | CKA_TRUSTED => Some(flag(false)),
         CKA_VALUE_LEN => key.secret_length().map(|length| number(length as CK_ULONG)),
         _ => guarded(key, kind).or_else(|| any_key(key, kind)),
     }

@@ -1,4 +1,4 @@
-//! What callers change: objects that are made, renamed and destroyed, by way of the gateway.
+//! What callers change: keys that are generated, objects that are renamed and destroyed, by way of the gateway.
 
 use crate::{
     catalogue,
@@ -6,66 +6,19 @@ use crate::{
     gateway::request_id,
     key::{Key, Reference, Standing},
     library::Library,
-    object::{Attribute, Content, Object, Secret},
-    operation::generation::Wanted,
+    object::{Attribute, Content, Object},
+    operation::{generation::Wanted, wrapping::Arrival},
     session::Session,
     software::public_key::PublicKey,
     template::Template,
     token::{Token, lock},
 };
 use cryptoki_sys::*;
-use portcullis_proto::v1::{self, stored_object};
+use portcullis_proto::v1;
 use prost_types::FieldMask;
 use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
 use zeroize::Zeroizing;
-
-/// Makes an object from values that the caller has (`C_CreateObject`).
-pub(crate) fn create(
-    library: &Library,
-    session: &Session,
-    token: &Token,
-    template: &Template,
-) -> Result<CK_OBJECT_HANDLE> {
-    let class = template
-        .number(CKA_CLASS)?
-        .ok_or_else(|| Error::new(CKR_TEMPLATE_INCOMPLETE, "the template lacks CKA_CLASS"))?;
-    let is_stored = template.flag(CKA_TOKEN)?.unwrap_or(false);
-    let content = match (class, is_stored) {
-        (CKO_CERTIFICATE, true) => new_certificate(token, library, template)?,
-        (CKO_DATA, true) => new_data(template)?,
-        (CKO_SECRET_KEY, false) => {
-            let content = own_secret(template)?;
-            return Ok(lock(&library.objects).put(token.slot, Some(session.handle), content));
-        }
-        (CKO_SECRET_KEY | CKO_PRIVATE_KEY, true) => {
-            return Err(Error::new(
-                CKR_TEMPLATE_INCONSISTENT,
-                "keys are not imported by this module: the gateway's command line does that",
-            ));
-        }
-        _ => {
-            return Err(Error::new(
-                CKR_TEMPLATE_INCONSISTENT,
-                "objects of this class are not made here",
-            ));
-        }
-    };
-    session.require_writable()?;
-    let made = library.pool.create_object(v1::CreateObjectRequest {
-        parent: format!("keyRings/{}", token.ring),
-        object_id: format!("pkcs11-{}", Uuid::new_v4()),
-        object: Some(content),
-        request_id: request_id(),
-        validate_only: false,
-    })?;
-    // Its own first, then those of its chain, of which a new one has none.
-    let shown = catalogue::shown(made, &keys(library, token)).into_iter().next();
-    let content = shown.ok_or_else(|| Error::from(CKR_DEVICE_ERROR))?;
-    let handle = lock(&library.objects).put(token.slot, None, content);
-    token.add(&[handle]);
-    Ok(handle)
-}
 
 /// Generates a key or a pair; the handles of its objects, the private or secret one first.
 pub(crate) fn generate(
@@ -77,9 +30,17 @@ pub(crate) fn generate(
     if wanted.is_stored {
         session.require_writable()?;
     }
+    // A template says what the key is for, and not by which of the gateway's mechanisms: those that no HSM has are left out.
+    let wanted = match library.abilities() {
+        Some(abilities) => Wanted {
+            uses: abilities.among(wanted.uses),
+            ..wanted
+        },
+        None => wanted,
+    };
     let key = match wanted.is_stored {
         true => generate_stored(library, token, &wanted)?,
-        false => generate_ephemeral(library, token, wanted)?,
+        false => generate_ephemeral(library, token, &wanted)?,
     };
     let owner = matches!(key.reference, Reference::Ephemeral(_)).then_some(session.handle);
     let mut objects = lock(&library.objects);
@@ -90,6 +51,47 @@ pub(crate) fn generate(
         token.add(&handles);
     }
     Ok(handles)
+}
+
+/// Stores a key that comes wrapped (`C_UnwrapKey`). Where the gateway does not take it, nothing is left of it but a name.
+pub(crate) fn import(
+    library: &Library,
+    session: &Session,
+    token: &Token,
+    arrival: Arrival,
+    wrapped: &[u8],
+) -> Result<CK_OBJECT_HANDLE> {
+    session.require_writable()?;
+    let made = create_key(library, token, &arrival.wanted, true)?;
+    let imported = library.pool.import_key_version(v1::ImportKeyVersionRequest {
+        parent: made.name.clone(),
+        method: Arrival::METHOD.into(),
+        unwrapping_key: arrival.unwrapping,
+        wrapped_key: wrapped.to_vec().into(),
+        public_key: arrival.public_key.into(),
+        request_id: request_id(),
+        ..v1::ImportKeyVersionRequest::default()
+    });
+    let version = match imported {
+        Ok(version) => version,
+        Err(error) => {
+            // What waits for its key material would wait for ever. That it still does changes nothing for the caller.
+            drop(schedule_destruction(
+                library,
+                format!("{}/versions/1", made.name),
+                "it could not be unwrapped",
+            ));
+            return Err(error);
+        }
+    };
+    let key = with_public_half(library, made, version)?;
+    let handles: Vec<_> = {
+        let mut objects = lock(&library.objects);
+        let halves = catalogue::halves(Arc::new(key)).into_iter();
+        halves.map(|content| objects.put(token.slot, None, content)).collect()
+    };
+    token.add(&handles);
+    handles.first().copied().ok_or_else(|| CKR_DEVICE_ERROR.into())
 }
 
 /// Removes an object (`C_DestroyObject`). The destruction of a key's version waits as long as its ring asks for; it is not shown, and
@@ -116,14 +118,11 @@ pub(crate) fn destroy(library: &Library, session: &Session, token: &Token, objec
             }
             Content::PrivateKey(_) | Content::SecretKey(_) => {
                 let (key, version) = object.stored_version()?;
-                library
-                    .pool
-                    .schedule_key_version_destruction(v1::ScheduleKeyVersionDestructionRequest {
-                        name: format!("{key}/versions/{version}"),
-                        reason: "destroyed by C_DestroyObject".into(),
-                        request_id: request_id(),
-                        ..v1::ScheduleKeyVersionDestructionRequest::default()
-                    })?;
+                schedule_destruction(
+                    library,
+                    format!("{key}/versions/{version}"),
+                    "destroyed by C_DestroyObject",
+                )?;
             }
             Content::Secret(_) => {}
         }
@@ -203,6 +202,25 @@ pub(crate) fn rename(
 }
 
 fn generate_stored(library: &Library, token: &Token, wanted: &Wanted) -> Result<Key> {
+    let made = create_key(library, token, wanted, false)?;
+    let version = made.primary.clone().ok_or_else(|| Error::from(CKR_DEVICE_ERROR))?;
+    with_public_half(library, made, version)
+}
+
+fn schedule_destruction(library: &Library, name: String, reason: &str) -> Result<()> {
+    library
+        .pool
+        .schedule_key_version_destruction(v1::ScheduleKeyVersionDestructionRequest {
+            name,
+            reason: reason.into(),
+            request_id: request_id(),
+            ..v1::ScheduleKeyVersionDestructionRequest::default()
+        })?;
+    Ok(())
+}
+
+/// A stored key, generated or waiting for what is imported.
+fn create_key(library: &Library, token: &Token, wanted: &Wanted, import_only: bool) -> Result<v1::Key> {
     let stem = stem(&wanted.label);
     let mut id = stem.clone();
     // The label need not be unique, and a key's name must be.
@@ -222,26 +240,21 @@ fn generate_stored(library: &Library, token: &Token, wanted: &Wanted) -> Result<
                 ..v1::Key::default()
             }),
             request_id: request_id(),
+            import_only,
             ..v1::CreateKeyRequest::default()
         });
         match made {
-            Ok(made) => return with_public_half(library, made),
-            Err(error)
-                if error
-                    .detail()
-                    .is_some_and(|detail| detail.contains("KEY_ALREADY_EXISTS")) =>
-            {
+            Err(error) if error.is("KEY_ALREADY_EXISTS") => {
                 id = format!("{stem}-{}", &Uuid::new_v4().simple().to_string()[..8]);
             }
-            Err(error) => return Err(error),
+            made => return made,
         }
     }
     Err(Error::new(CKR_FUNCTION_FAILED, "no name was free for the new key"))
 }
 
 /// A new key does not come with its public half.
-fn with_public_half(library: &Library, made: v1::Key) -> Result<Key> {
-    let mut version = made.primary.clone().ok_or_else(|| Error::from(CKR_DEVICE_ERROR))?;
+fn with_public_half(library: &Library, made: v1::Key, mut version: v1::KeyVersion) -> Result<Key> {
     let is_secret = matches!(
         made.r#type(),
         v1::KeyType::Aes128
@@ -265,7 +278,7 @@ fn with_public_half(library: &Library, made: v1::Key) -> Result<Key> {
     version.map(Arc::unwrap_or_clone).ok_or_else(|| CKR_DEVICE_ERROR.into())
 }
 
-fn generate_ephemeral(library: &Library, token: &Token, wanted: Wanted) -> Result<Key> {
+fn generate_ephemeral(library: &Library, token: &Token, wanted: &Wanted) -> Result<Key> {
     let uses = wanted
         .uses
         .iter()
@@ -274,7 +287,7 @@ fn generate_ephemeral(library: &Library, token: &Token, wanted: Wanted) -> Resul
     let made = library.pool.create_ephemeral_key(v1::CreateEphemeralKeyRequest {
         parent: format!("keyRings/{}", token.ring),
         r#type: wanted.key_type.into(),
-        permitted_uses: wanted.uses,
+        permitted_uses: wanted.uses.clone(),
         lifetime: Some(prost_types::Duration {
             seconds: LIFETIME_SECONDS,
             nanos: 0,
@@ -294,92 +307,12 @@ fn generate_ephemeral(library: &Library, token: &Token, wanted: Wanted) -> Resul
         standing: Standing::Active,
         info: made.public_key.to_vec(),
         public,
-        id: wanted.id,
-        label: wanted.label,
+        id: wanted.id.clone(),
+        label: wanted.label.clone(),
         is_exportable: wanted.is_exportable,
         is_generated: true,
         is_resident: false,
     })
-}
-
-fn new_certificate(token: &Token, library: &Library, template: &Template) -> Result<v1::StoredObject> {
-    template.has_only(CERTIFICATE)?;
-    if template
-        .number(CKA_CERTIFICATE_TYPE)?
-        .is_some_and(|kind| kind != CKC_X_509)
-    {
-        return Err(CKR_ATTRIBUTE_VALUE_INVALID.into());
-    }
-    let value = template
-        .bytes(CKA_VALUE)
-        .ok_or_else(|| Error::new(CKR_TEMPLATE_INCOMPLETE, "the template lacks CKA_VALUE"))?;
-    let (parts, _) = crate::object::StoredCertificate::parts(value).ok_or_else(|| {
-        Error::new(
-            CKR_ATTRIBUTE_VALUE_INVALID,
-            "CKA_VALUE is not one X.509 certificate in DER",
-        )
-    })?;
-    token.refresh(&library.pool, &library.objects, library.config.refresh)?;
-    let key = keys(library, token).into_iter().find(|key| key.info == parts[3]);
-    let key = key.and_then(|key| match &key.reference {
-        Reference::Stored { key, version } => Some(format!("{key}/versions/{version}")),
-        Reference::Ephemeral(_) => None,
-    });
-    Ok(v1::StoredObject {
-        label: template.bytes(CKA_LABEL).unwrap_or_default().to_vec().into(),
-        object_id: template.bytes(CKA_ID).unwrap_or_default().to_vec().into(),
-        key: key.unwrap_or_default(),
-        content: Some(stored_object::Content::Certificate(value.to_vec().into())),
-        ..v1::StoredObject::default()
-    })
-}
-
-fn new_data(template: &Template) -> Result<v1::StoredObject> {
-    template.has_only(DATA)?;
-    // What is stored beside keys is shown to all who may read the ring's objects.
-    if template.flag(CKA_PRIVATE)? == Some(true) {
-        return Err(Error::new(
-            CKR_TEMPLATE_INCONSISTENT,
-            "data objects are public to those who may read the ring: CKA_PRIVATE must be false",
-        ));
-    }
-    Ok(v1::StoredObject {
-        label: template.bytes(CKA_LABEL).unwrap_or_default().to_vec().into(),
-        content: Some(stored_object::Content::Data(v1::DataObject {
-            application: template.text(CKA_APPLICATION)?.unwrap_or_default().to_owned(),
-            oid: template.bytes(CKA_OBJECT_ID).unwrap_or_default().to_vec().into(),
-            value: template.bytes(CKA_VALUE).unwrap_or_default().to_vec().into(),
-        })),
-        ..v1::StoredObject::default()
-    })
-}
-
-/// A secret that the caller brings is its own, and stays here.
-fn own_secret(template: &Template) -> Result<Content> {
-    let value = template
-        .bytes(CKA_VALUE)
-        .ok_or_else(|| Error::new(CKR_TEMPLATE_INCOMPLETE, "the template lacks CKA_VALUE"))?;
-    if template.flag(CKA_SENSITIVE)? == Some(true) || template.flag(CKA_EXTRACTABLE)? == Some(false) {
-        let message =
-            "a secret that the caller brings is its own: CKA_SENSITIVE must be false and CKA_EXTRACTABLE true";
-        return Err(Error::new(CKR_TEMPLATE_INCONSISTENT, message));
-    }
-    Ok(Content::Secret(Arc::new(Secret {
-        value: Zeroizing::new(value.to_vec()),
-        key_type: template.number(CKA_KEY_TYPE)?.unwrap_or(CKK_GENERIC_SECRET),
-        id: template.bytes(CKA_ID).unwrap_or_default().to_vec(),
-        label: template.bytes(CKA_LABEL).unwrap_or_default().to_vec(),
-    })))
-}
-
-/// The keys that a token shows, by what was fetched last.
-fn keys(library: &Library, token: &Token) -> Vec<Arc<Key>> {
-    let objects = lock(&library.objects);
-    let stored = token.stored();
-    stored
-        .iter()
-        .filter_map(|handle| objects.find(token.slot, *handle).ok()?.key().cloned())
-        .collect()
 }
 
 /// The labels that say a version's `CKA_ID` and `CKA_LABEL`.
@@ -438,41 +371,6 @@ fn stem(label: &str) -> String {
         false => stem.into(),
     }
 }
-
-const CERTIFICATE: &[CK_ATTRIBUTE_TYPE] = &[
-    CKA_CLASS,
-    CKA_TOKEN,
-    CKA_PRIVATE,
-    CKA_MODIFIABLE,
-    CKA_COPYABLE,
-    CKA_DESTROYABLE,
-    CKA_LABEL,
-    CKA_ID,
-    CKA_CERTIFICATE_TYPE,
-    CKA_CERTIFICATE_CATEGORY,
-    CKA_TRUSTED,
-    CKA_VALUE,
-    CKA_SUBJECT,
-    CKA_ISSUER,
-    CKA_SERIAL_NUMBER,
-    CKA_PUBLIC_KEY_INFO,
-    CKA_CHECK_VALUE,
-    CKA_START_DATE,
-    CKA_END_DATE,
-];
-
-const DATA: &[CK_ATTRIBUTE_TYPE] = &[
-    CKA_CLASS,
-    CKA_TOKEN,
-    CKA_PRIVATE,
-    CKA_MODIFIABLE,
-    CKA_COPYABLE,
-    CKA_DESTROYABLE,
-    CKA_LABEL,
-    CKA_APPLICATION,
-    CKA_OBJECT_ID,
-    CKA_VALUE,
-];
 
 /// The value of a label of a key has 255 bytes.
 const LONGEST_ID: usize = 127;

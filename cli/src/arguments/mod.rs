@@ -12,6 +12,7 @@ mod help;
 mod key;
 mod mac;
 mod object;
+mod pkcs11;
 mod program;
 mod random;
 mod ring;
@@ -32,6 +33,7 @@ pub(crate) use key::{
 };
 pub(crate) use mac::{MacCommand, MacSignArguments, MacVerifyArguments};
 pub(crate) use object::{ContentArguments, ObjectCommand};
+pub(crate) use pkcs11::{CheckModuleArguments, Pkcs11Command};
 pub(crate) use program::{CompletionArguments, HandedOnArguments, ManArguments};
 pub(crate) use random::RandomArguments;
 pub(crate) use ring::RingCommand;
@@ -105,6 +107,9 @@ pub(crate) enum Command {
     Bench(Box<BenchArguments>),
     #[command(name = HELPER, hide = true, subcommand)]
     BenchHelper(Helper),
+    /// Look at the PKCS#11 module by which programs use keys
+    #[command(subcommand)]
+    Pkcs11(Pkcs11Command),
     /// Name gateways and who you are to them, in a configuration file
     #[command(subcommand)]
     Context(ContextCommand),

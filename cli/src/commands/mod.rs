@@ -16,6 +16,7 @@ mod listing;
 mod mac;
 mod object;
 mod on_host;
+pub(crate) mod pkcs11;
 mod program;
 mod random;
 mod recipient;
@@ -52,6 +53,7 @@ pub(crate) async fn run(arguments: Arguments, console: Console) -> Result<Exit, 
         Command::ImportJob(command) => import_job::run(&connect(global).await?, console, command).await,
         Command::Recipient(command) => recipient::run(&connect(global).await?, console, command).await,
         Command::Cluster(command) => cluster::run(&connect(global).await?, console, command).await,
+        Command::Pkcs11(command) => pkcs11::run(console, command),
         Command::Context(command) => context::run(global, console, command),
         Command::Policy(handed) => on_host::hand_on(console, "policy", &handed.arguments),
         Command::Backup(handed) => on_host::hand_on(console, "backup", &handed.arguments),

@@ -212,6 +212,7 @@ impl KeyService for Answers {
         update_alias: UpdateAliasRequest => Alias,
         delete_alias: DeleteAliasRequest => DeleteAliasResponse,
         list_aliases: ListAliasesRequest => ListAliasesResponse,
+        list_mechanisms: ListMechanismsRequest => ListMechanismsResponse,
         create_import_job: CreateImportJobRequest => ImportJob,
         get_import_job: GetImportJobRequest => ImportJob,
         import_key_version: ImportKeyVersionRequest => KeyVersion,

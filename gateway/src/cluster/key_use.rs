@@ -12,6 +12,7 @@ use super::{
 use crate::crypto::signature::{self, Encoding, Input, VerifyError};
 use portcullis_hsm::{
     algorithm::{KeyType, Mechanism, Operation},
+    member::Mode,
     worker::protocol::{
         Agree, DataKey, Decrypt, DecryptAsymmetric, DecryptBare, Encrypt, EncryptBare, Encrypted, GenerateDataKey,
         KeyWithData, Random, ReEncrypt, ReplyBody, RequestBody, Sign, VerifyMac,
@@ -293,43 +294,46 @@ impl Cluster {
         })
     }
 
-    /// Encrypts in an AES mode without authentication, under an initialisation vector that the member draws.
+    /// Encrypts in an AES mode whose result is its ciphertext alone, under the caller's initialisation vector or one that the member
+    /// draws.
     pub async fn encrypt_bare(
         self: &Arc<Self>,
         key: &Key,
-        mechanism: Mechanism,
+        mode: Mode<'_>,
         plaintext: &[u8],
         errand: impl Into<Errand>,
     ) -> ByMember<Encrypted> {
         let body = |token| {
             RequestBody::EncryptBare(EncryptBare {
                 key: key.message(token),
-                mechanism: mechanism.number().into(),
+                mechanism: mode.mechanism.number().into(),
                 plaintext: plaintext.to_vec(),
+                iv: mode.iv.to_vec(),
+                associated_data: mode.associated_data.to_vec(),
             })
         };
-        let needs = key.needs(Operation::Encrypt, mechanism);
+        let needs = key.needs(Operation::Encrypt, mode.mechanism);
         encrypted(self.execute(&needs, errand, body).await?)
     }
 
-    /// Decrypts in an AES mode without authentication.
+    /// Decrypts in an AES mode whose ciphertext stands alone.
     pub async fn decrypt_bare(
         self: &Arc<Self>,
         key: &Key,
-        mechanism: Mechanism,
-        iv: &[u8],
+        mode: Mode<'_>,
         ciphertext: &[u8],
         errand: impl Into<Errand>,
     ) -> SecretByMember {
         let body = |token| {
             RequestBody::DecryptBare(DecryptBare {
                 key: key.message(token),
-                mechanism: mechanism.number().into(),
-                iv: iv.to_vec(),
+                mechanism: mode.mechanism.number().into(),
+                iv: mode.iv.to_vec(),
                 ciphertext: ciphertext.to_vec(),
+                associated_data: mode.associated_data.to_vec(),
             })
         };
-        let needs = key.needs(Operation::Decrypt, mechanism);
+        let needs = key.needs(Operation::Decrypt, mode.mechanism);
         secret(self.execute(&needs, errand, body).await?)
     }
 

@@ -136,7 +136,8 @@ pub const OVERHEAD: usize = HEADER_LENGTH + NONCE_LENGTH + TAG_LENGTH;
 const FORMAT: u8 = 1;
 const HEADER_LENGTH: usize = 22;
 const NONCE_LENGTH: usize = 12;
-const TAG_LENGTH: usize = 16;
+/// The length of a tag of AES-GCM.
+pub const TAG_LENGTH: usize = 16;
 
 #[cfg(test)]
 mod tests {

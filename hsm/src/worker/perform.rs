@@ -12,7 +12,7 @@ use crate::{
     Error,
     algorithm::{KeyType, Mechanism, Operation, PermittedUse, PermittedUses},
     key_token::{Storage, TokenDigest},
-    member::{Gcm, GcmAssociatedData, GcmOutput, KeyReference, Member, NewKey},
+    member::{Gcm, GcmAssociatedData, GcmOutput, KeyReference, Member, Mode, NewKey},
     pkcs11::Session,
     record::RecordKind,
 };
@@ -89,9 +89,15 @@ pub(super) fn perform(member: &Member, session: &mut Session, body: &RequestBody
             key,
             mechanism,
             plaintext,
+            iv,
+            associated_data,
         }) => {
-            let mechanism = mechanism_numbered(*mechanism)?;
-            let output = member.encrypt_bare(session, key_reference(key)?, mechanism, plaintext)?;
+            let mode = Mode {
+                mechanism: mechanism_numbered(*mechanism)?,
+                iv,
+                associated_data,
+            };
+            let output = member.encrypt_bare(session, key_reference(key)?, mode, plaintext)?;
             Ok(ReplyBody::Encrypted(Encrypted {
                 nonce: output.iv,
                 ciphertext: output.ciphertext,
@@ -102,10 +108,15 @@ pub(super) fn perform(member: &Member, session: &mut Session, body: &RequestBody
             mechanism,
             iv,
             ciphertext,
+            associated_data,
         }) => {
-            let mechanism = mechanism_numbered(*mechanism)?;
+            let mode = Mode {
+                mechanism: mechanism_numbered(*mechanism)?,
+                iv,
+                associated_data,
+            };
             member
-                .decrypt_bare(session, key_reference(key)?, mechanism, iv, ciphertext)
+                .decrypt_bare(session, key_reference(key)?, mode, ciphertext)
                 .map(secret)
         }
         RequestBody::DecryptAsymmetric(DecryptAsymmetric {

@@ -4,7 +4,11 @@ use super::memory;
 use crate::{
     error::{Error, Result},
     library,
-    operation::{derivation, generation::Wanted},
+    operation::{
+        derivation,
+        generation::Wanted,
+        wrapping::{self, Arrival},
+    },
     storage,
     token::lock,
 };
@@ -26,7 +30,7 @@ pub(super) unsafe fn generate(
     let (mechanism, template) = unsafe { (memory::mechanism(mechanism)?, memory::template(template, count)?) };
     // SAFETY: by the caller's promise.
     let place = unsafe { memory::place(key) }?;
-    let wanted = Wanted::secret(&mechanism, &template)?;
+    let wanted = Wanted::secret(&mechanism, &template, library.config.new_keys)?;
     let made = storage::generate(&library, &session, &token, wanted)?;
     *place = *made.first().ok_or_else(|| Error::from(CKR_DEVICE_ERROR))?;
     Ok(())
@@ -68,6 +72,58 @@ pub(super) unsafe fn generate_pair(
         public_key.write(made_public);
         private_key.write(made_private);
     }
+    Ok(())
+}
+
+/// # Safety
+///
+/// As for [`memory::mechanism`] and [`memory::output`].
+pub(super) unsafe fn wrap(
+    session: CK_SESSION_HANDLE,
+    mechanism: CK_MECHANISM_PTR,
+    wrapping: CK_OBJECT_HANDLE,
+    key: CK_OBJECT_HANDLE,
+    result: CK_BYTE_PTR,
+    result_length: CK_ULONG_PTR,
+) -> Result<()> {
+    let library = library::current()?;
+    let (_, token) = library.session(session)?;
+    // SAFETY: by the caller's promise.
+    let (mechanism, mut output) = unsafe { (memory::mechanism(mechanism)?, memory::output(result, result_length)?) };
+    let wrapping = library.object(&token, wrapping).map_err(|error| match error.code() {
+        CKR_OBJECT_HANDLE_INVALID => CKR_WRAPPING_KEY_HANDLE_INVALID.into(),
+        _ => error,
+    })?;
+    let key = library.key(&token, key)?;
+    wrapping::wrap(&library.pool, &mechanism, &wrapping, &key, &mut output)
+}
+
+/// # Safety
+///
+/// As for [`memory::mechanism`], [`memory::input`] and [`memory::template`]; `key` is null or points to a place for a handle.
+#[allow(clippy::too_many_arguments, reason = "the standard has so many")]
+pub(super) unsafe fn unwrap(
+    session: CK_SESSION_HANDLE,
+    mechanism: CK_MECHANISM_PTR,
+    unwrapping: CK_OBJECT_HANDLE,
+    wrapped: CK_BYTE_PTR,
+    length: CK_ULONG,
+    template: CK_ATTRIBUTE_PTR,
+    count: CK_ULONG,
+    key: CK_OBJECT_HANDLE_PTR,
+) -> Result<()> {
+    let library = library::current()?;
+    let (session, token) = library.session(session)?;
+    // SAFETY: by the caller's promise.
+    let (mechanism, template) = unsafe { (memory::mechanism(mechanism)?, memory::template(template, count)?) };
+    // SAFETY: by the caller's promise.
+    let (wrapped, place) = unsafe { (memory::input(wrapped, length)?, memory::place(key)?) };
+    let unwrapping = library.object(&token, unwrapping).map_err(|error| match error.code() {
+        CKR_OBJECT_HANDLE_INVALID => CKR_UNWRAPPING_KEY_HANDLE_INVALID.into(),
+        _ => error,
+    })?;
+    let arrival = Arrival::new(&mechanism, &unwrapping, &wrapped, &template)?;
+    *place = storage::import(&library, &session, &token, arrival, &wrapped)?;
     Ok(())
 }
 

@@ -166,6 +166,33 @@ pub(super) unsafe fn mechanism(mechanism: *const CK_MECHANISM) -> Result<Mechani
                 block: found.cb,
             }
         }
+        CKM_AES_GCM => {
+            // The field with the vector's length in bits was forgotten in the header of 2.40: callers have either structure.
+            let found = match length as usize {
+                length if length == size_of::<GcmWithoutBits>() => {
+                    // SAFETY: so many bytes by the caller's promise.
+                    unsafe { structure::<GcmWithoutBits>(parameter, length as CK_ULONG) }?
+                }
+                _ => {
+                    // SAFETY: so many bytes by the caller's promise.
+                    let found: CK_GCM_PARAMS = unsafe { structure(parameter, length) }?;
+                    GcmWithoutBits {
+                        iv: found.pIv,
+                        iv_length: found.ulIvLen,
+                        data: found.pAAD,
+                        data_length: found.ulAADLen,
+                        tag_bits: found.ulTagBits,
+                    }
+                }
+            };
+            Parameters::Gcm {
+                // SAFETY: the structure's own pointer and length.
+                nonce: unsafe { inner(found.iv, found.iv_length) }?,
+                // SAFETY: the structure's own pointer and length.
+                associated_data: unsafe { inner(found.data, found.data_length) }?,
+                tag_bits: found.tag_bits,
+            }
+        }
         CKM_ECDH1_DERIVE => {
             // SAFETY: so many bytes by the caller's promise.
             let found: CK_ECDH1_DERIVE_PARAMS = unsafe { structure(parameter, length) }?;
@@ -194,6 +221,17 @@ pub(super) unsafe fn mechanism(mechanism: *const CK_MECHANISM) -> Result<Mechani
         _ => Parameters::Bytes(unsafe { inner(parameter.cast(), length) }?),
     };
     Ok(Mechanism { kind, parameters })
+}
+
+/// `CK_GCM_PARAMS` as some headers have it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct GcmWithoutBits {
+    iv: *mut CK_BYTE,
+    iv_length: CK_ULONG,
+    data: *mut CK_BYTE,
+    data_length: CK_ULONG,
+    tag_bits: CK_ULONG,
 }
 
 /// A structure of the standard.

@@ -148,6 +148,7 @@ entry_points! {
         sessions::function_status = C_GetFunctionStatus(session: Session);
         sessions::cancel_function = C_CancelFunction(session: Session);
         objects::create = C_CreateObject(session: Session, template: Attributes, count: Length, object: Objects);
+        objects::copy = C_CopyObject(session: Session, object: Object, template: Attributes, count: Length, copy: Objects);
         objects::destroy = C_DestroyObject(session: Session, object: Object);
         objects::size = C_GetObjectSize(session: Session, object: Object, size: Lengths);
         objects::attributes = C_GetAttributeValue(session: Session, object: Object, template: Attributes, count: Length);
@@ -182,6 +183,10 @@ entry_points! {
             key: Objects);
         keys::generate_pair = C_GenerateKeyPair(session: Session, mechanism: MechanismPointer, public: Attributes,
             public_count: Length, private: Attributes, private_count: Length, public_key: Objects, private_key: Objects);
+        keys::wrap = C_WrapKey(session: Session, mechanism: MechanismPointer, wrapping: Object, key: Object, result: Bytes,
+            result_length: Lengths);
+        keys::unwrap = C_UnwrapKey(session: Session, mechanism: MechanismPointer, unwrapping: Object, wrapped: Bytes,
+            length: Length, template: Attributes, count: Length, key: Objects);
         keys::derive = C_DeriveKey(session: Session, mechanism: MechanismPointer, base: Object, template: Attributes,
             count: Length, key: Objects);
         random::seed = C_SeedRandom(session: Session, seed: Bytes, length: Length);
@@ -201,7 +206,6 @@ entry_points! {
         C_SetPIN(session: Session, old: CK_UTF8CHAR_PTR, old_length: Length, new: CK_UTF8CHAR_PTR, new_length: Length);
         C_GetOperationState(session: Session, state: Bytes, length: Lengths);
         C_SetOperationState(session: Session, state: Bytes, length: Length, encryption: Object, authentication: Object);
-        C_CopyObject(session: Session, object: Object, template: Attributes, count: Length, copy: Objects);
         C_SignRecoverInit(session: Session, mechanism: MechanismPointer, key: Object);
         C_SignRecover(session: Session, data: Bytes, length: Length, result: Bytes, result_length: Lengths);
         C_VerifyRecoverInit(session: Session, mechanism: MechanismPointer, key: Object);
@@ -210,9 +214,6 @@ entry_points! {
         C_DecryptDigestUpdate(session: Session, data: Bytes, length: Length, result: Bytes, result_length: Lengths);
         C_SignEncryptUpdate(session: Session, data: Bytes, length: Length, result: Bytes, result_length: Lengths);
         C_DecryptVerifyUpdate(session: Session, data: Bytes, length: Length, result: Bytes, result_length: Lengths);
-        C_WrapKey(session: Session, mechanism: MechanismPointer, wrapping: Object, key: Object, result: Bytes, length: Lengths);
-        C_UnwrapKey(session: Session, mechanism: MechanismPointer, unwrapping: Object, wrapped: Bytes, length: Length,
-            template: Attributes, count: Length, key: Objects);
     }
     absent in 3.0 {
         C_MessageEncryptInit(session: Session, mechanism: MechanismPointer, key: Object);

@@ -2,6 +2,7 @@
 
 use super::memory;
 use crate::{
+    creation,
     error::{Error, Result},
     library,
     object::Attribute,
@@ -25,7 +26,26 @@ pub(super) unsafe fn create(
     let (session, token) = library.session(session)?;
     // SAFETY: by the caller's promise.
     let (template, place) = unsafe { (memory::template(template, count)?, memory::place(object)?) };
-    *place = storage::create(&library, &session, &token, &template)?;
+    *place = creation::create(&library, &session, &token, &template)?;
+    Ok(())
+}
+
+/// # Safety
+///
+/// As for [`memory::template`]; `copy` is null or points to a place for a handle.
+pub(super) unsafe fn copy(
+    session: CK_SESSION_HANDLE,
+    object: CK_OBJECT_HANDLE,
+    template: CK_ATTRIBUTE_PTR,
+    count: CK_ULONG,
+    copy: CK_OBJECT_HANDLE_PTR,
+) -> Result<()> {
+    let library = library::current()?;
+    let (session, token) = library.session(session)?;
+    // SAFETY: by the caller's promise.
+    let (template, place) = unsafe { (memory::template(template, count)?, memory::place(copy)?) };
+    let object = library.object(&token, object)?;
+    *place = creation::copy(&library, &session, &token, &object, &template)?;
     Ok(())
 }
 

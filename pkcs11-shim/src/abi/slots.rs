@@ -8,7 +8,6 @@ use crate::{
     config::PinMode,
     error::{Error, Result},
     library,
-    mechanism::{self, MECHANISMS},
     software::hash::Hash,
     token::lock,
 };
@@ -82,8 +81,9 @@ pub(super) unsafe fn token_info(slot: CK_SLOT_ID, info: CK_TOKEN_INFO_PTR) -> Re
 ///
 /// As for [`memory::put_list`].
 pub(super) unsafe fn mechanism_list(slot: CK_SLOT_ID, list: CK_MECHANISM_TYPE_PTR, count: CK_ULONG_PTR) -> Result<()> {
-    library::current()?.token(slot)?;
-    let kinds: Vec<_> = MECHANISMS.iter().map(|row| row.kind).collect();
+    let library = library::current()?;
+    library.token(slot)?;
+    let kinds: Vec<_> = library.mechanisms().iter().map(|row| row.kind).collect();
     // SAFETY: by the caller's promise.
     unsafe { memory::put_list(&kinds, list, count) }
 }
@@ -96,8 +96,10 @@ pub(super) unsafe fn mechanism_info(
     kind: CK_MECHANISM_TYPE,
     info: CK_MECHANISM_INFO_PTR,
 ) -> Result<()> {
-    library::current()?.token(slot)?;
-    let row = mechanism::row(kind).ok_or_else(|| Error::from(CKR_MECHANISM_INVALID))?;
+    let library = library::current()?;
+    library.token(slot)?;
+    let row = library.mechanisms().into_iter().find(|row| row.kind == kind);
+    let row = row.ok_or_else(|| Error::from(CKR_MECHANISM_INVALID))?;
     // SAFETY: by the caller's promise.
     *unsafe { memory::place(info) }? = CK_MECHANISM_INFO {
         ulMinKeySize: row.least,

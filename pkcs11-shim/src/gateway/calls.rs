@@ -63,10 +63,17 @@ macro_rules! calls {
 calls! {
     /// A page of the rings that the caller may see.
     KeyServiceClient.list_key_rings(ListKeyRingsRequest) -> ListKeyRingsResponse;
+    /// What the cluster can do.
+    KeyServiceClient.list_mechanisms(ListMechanismsRequest) -> ListMechanismsResponse;
     /// A page of a ring's keys.
     KeyServiceClient.list_keys(ListKeysRequest) -> ListKeysResponse;
     /// Generates a stored key.
     KeyServiceClient.create_key(CreateKeyRequest) -> Key;
+    /// Brings a key its key material.
+    KeyServiceClient.import_key_version(ImportKeyVersionRequest) -> KeyVersion;
+    /// Wraps a version under another key.
+    KeyServiceClient.export_key_version(ExportKeyVersionRequest) -> ExportKeyVersionResponse;
+
     /// The public half of a version.
     KeyServiceClient.get_public_key(GetPublicKeyRequest) -> PublicKey;
     /// Changes a key's labels.

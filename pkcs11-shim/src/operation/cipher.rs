@@ -11,8 +11,9 @@ use crate::{
     session::Next,
     software::{hash::Hash, rsa},
 };
+use bytes::Bytes;
 use cryptoki_sys::*;
-use portcullis_proto::v1::{self, KeyOperation, Mechanism as Gateway};
+use portcullis_proto::v1::{self, KeyOperation, Mechanism as Gateway, decrypt_request, encrypt_request};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -21,6 +22,8 @@ use zeroize::Zeroizing;
 pub(crate) struct Cipher {
     key: Arc<Key>,
     mode: Mode,
+    /// What the key is asked for.
+    gateway: Gateway,
     direction: Direction,
     input: Zeroizing<Vec<u8>>,
     in_parts: bool,
@@ -38,15 +41,12 @@ pub(crate) enum Direction {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mode {
     RsaPkcs1,
-    RsaOaep {
-        hash: Hash,
-        label: Vec<u8>,
-    },
+    RsaOaep { hash: Hash, label: Vec<u8> },
     Ecb,
     Counter([u8; 16]),
-    /// Decryption alone: a caller cannot give the gateway a vector to encrypt with.
     Cbc([u8; 16]),
     CbcPad([u8; 16]),
+    Gcm { nonce: [u8; 12], associated_data: Vec<u8> },
 }
 
 impl Cipher {
@@ -66,17 +66,16 @@ impl Cipher {
         if !fits {
             return Err(CKR_KEY_TYPE_INCONSISTENT.into());
         }
-        let (operation, gateway) = mode.asked(direction);
+        let (operation, candidates) = mode.asked(direction);
         // A public key is everybody's: what is encrypted to it needs only what decrypts it to be permitted to somebody.
-        let may = match is_public {
-            true => key.uses.contains(&(KeyOperation::Decrypt, gateway)),
-            false => key.permits(operation, gateway),
+        let may = |gateway: &&Gateway| match is_public {
+            true => key.uses.contains(&(KeyOperation::Decrypt, **gateway)),
+            false => key.permits(operation, **gateway),
         };
-        if !may {
-            return Err(CKR_KEY_FUNCTION_NOT_PERMITTED.into());
-        }
+        let gateway = candidates.iter().find(may).copied();
         Ok(Self {
             key: Arc::clone(key),
+            gateway: gateway.ok_or_else(|| Error::from(CKR_KEY_FUNCTION_NOT_PERMITTED))?,
             mode,
             direction,
             input: Zeroizing::default(),
@@ -144,52 +143,72 @@ impl Cipher {
 
     /// How long the result may be.
     fn most(&self, length: usize) -> usize {
-        match (&self.made, &self.mode) {
-            (Some(made), _) => made.len(),
-            (None, Mode::RsaPkcs1 | Mode::RsaOaep { .. }) => self.key.rsa().map_or(0, |(modulus, _)| modulus.len()),
-            (None, _) => length,
+        if let Some(made) = &self.made {
+            return made.len();
+        }
+        match (&self.mode, self.direction) {
+            (Mode::RsaPkcs1 | Mode::RsaOaep { .. }, _) => self.key.rsa().map_or(0, |(modulus, _)| modulus.len()),
+            (Mode::Gcm { .. }, Direction::Encrypt) => length + TAG,
+            (Mode::Gcm { .. }, Direction::Decrypt) => length.saturating_sub(TAG),
+            (Mode::CbcPad(_), Direction::Encrypt) => (length / BLOCK + 1) * BLOCK,
+            _ => length,
         }
     }
 
     fn make(&self, pool: &Pool) -> Result<Vec<u8>> {
         let whole_blocks = self.input.len().is_multiple_of(BLOCK);
+        let is_never_empty = matches!(self.mode, Mode::CbcPad(_) | Mode::Gcm { .. });
         match (&self.mode, self.direction) {
             (Mode::RsaPkcs1 | Mode::RsaOaep { .. }, Direction::Encrypt) => self.encrypt_to_public_key(),
             (Mode::RsaPkcs1 | Mode::RsaOaep { .. }, Direction::Decrypt) => self.decrypt_with_private_key(pool),
-            (Mode::Ecb | Mode::Cbc(_) | Mode::CbcPad(_), direction) if !whole_blocks => Err(match direction {
-                Direction::Encrypt => CKR_DATA_LEN_RANGE.into(),
-                Direction::Decrypt => CKR_ENCRYPTED_DATA_LEN_RANGE.into(),
-            }),
-            _ if self.input.is_empty() && !matches!(self.mode, Mode::CbcPad(_)) => Ok(Vec::new()),
-            (Mode::Ecb, Direction::Encrypt) => {
-                let (name, key_token) = self.key.named();
-                let answer = pool.encrypt(v1::EncryptRequest {
-                    name,
-                    key_token: key_token.into(),
-                    plaintext: self.input.to_vec().into(),
-                    mechanism: Gateway::AesEcb.into(),
-                    ..v1::EncryptRequest::default()
-                })?;
-                Ok(answer.ciphertext.to_vec())
+            (Mode::Ecb | Mode::Cbc(_), Direction::Encrypt) if !whole_blocks => Err(CKR_DATA_LEN_RANGE.into()),
+            (Mode::Ecb | Mode::Cbc(_) | Mode::CbcPad(_), Direction::Decrypt) if !whole_blocks => {
+                Err(CKR_ENCRYPTED_DATA_LEN_RANGE.into())
             }
-            (mode, direction) => {
-                let vector = match mode {
-                    // In counter mode both ways are the same: the data are added to what the counter encrypts to.
-                    Mode::Counter(block) | Mode::Cbc(block) | Mode::CbcPad(block) => block.to_vec(),
-                    _ => Vec::new(),
-                };
-                let (name, key_token) = self.key.named();
-                let answer = pool.decrypt(v1::DecryptRequest {
-                    name,
-                    key_token: key_token.into(),
-                    ciphertext: self.input.to_vec().into(),
-                    mechanism: mode.asked(direction).1.into(),
-                    initialization_vector: vector.into(),
-                    ..v1::DecryptRequest::default()
-                })?;
-                Ok(answer.plaintext.to_vec())
+            (Mode::Gcm { .. }, Direction::Decrypt) if self.input.len() < TAG => {
+                Err(CKR_ENCRYPTED_DATA_LEN_RANGE.into())
             }
+            _ if self.input.is_empty() && !is_never_empty => Ok(Vec::new()),
+            // In counter mode both ways are the same: the data are added to what the counter encrypts to.
+            (Mode::Counter(_), _) | (_, Direction::Decrypt) => self.decrypt_with_secret_key(pool),
+            (_, Direction::Encrypt) => self.encrypt_with_secret_key(pool),
         }
+    }
+
+    fn encrypt_with_secret_key(&self, pool: &Pool) -> Result<Vec<u8>> {
+        let (name, key_token) = self.key.named();
+        let data = self
+            .mode
+            .associated_data()
+            .map(encrypt_request::Authenticated::AssociatedData);
+        let answer = pool.encrypt(v1::EncryptRequest {
+            name,
+            key_token: key_token.into(),
+            plaintext: self.input.to_vec().into(),
+            mechanism: self.gateway.into(),
+            initialization_vector: self.mode.vector().into(),
+            authenticated: data,
+            ..v1::EncryptRequest::default()
+        })?;
+        Ok(answer.ciphertext.to_vec())
+    }
+
+    fn decrypt_with_secret_key(&self, pool: &Pool) -> Result<Vec<u8>> {
+        let (name, key_token) = self.key.named();
+        let data = self
+            .mode
+            .associated_data()
+            .map(decrypt_request::Authenticated::AssociatedData);
+        let answer = pool.decrypt(v1::DecryptRequest {
+            name,
+            key_token: key_token.into(),
+            ciphertext: self.input.to_vec().into(),
+            mechanism: self.gateway.into(),
+            initialization_vector: self.mode.vector().into(),
+            authenticated: data,
+            ..v1::DecryptRequest::default()
+        })?;
+        Ok(answer.plaintext.to_vec())
     }
 
     fn encrypt_to_public_key(&self) -> Result<Vec<u8>> {
@@ -215,7 +234,7 @@ impl Cipher {
             name,
             key_token: key_token.into(),
             ciphertext: self.input.to_vec().into(),
-            mechanism: self.mode.asked(Direction::Decrypt).1.into(),
+            mechanism: self.gateway.into(),
             ..v1::AsymmetricDecryptRequest::default()
         })?;
         Ok(answer.plaintext.to_vec())
@@ -257,23 +276,58 @@ impl Mode {
                 }
                 _ => Err(CKR_MECHANISM_PARAM_INVALID.into()),
             },
-            (CKM_AES_CBC, Direction::Decrypt) => vector().map(Self::Cbc),
-            (CKM_AES_CBC_PAD, Direction::Decrypt) => vector().map(Self::CbcPad),
+            (CKM_AES_CBC, _) => vector().map(Self::Cbc),
+            (CKM_AES_CBC_PAD, _) => vector().map(Self::CbcPad),
+            (CKM_AES_GCM, _) => match &mechanism.parameters {
+                Parameters::Gcm {
+                    nonce,
+                    associated_data,
+                    tag_bits: 128,
+                } => Ok(Self::Gcm {
+                    nonce: nonce
+                        .as_slice()
+                        .try_into()
+                        .map_err(|_| Error::new(CKR_MECHANISM_PARAM_INVALID, "expected a nonce of 12 bytes"))?,
+                    associated_data: associated_data.clone(),
+                }),
+                _ => Err(Error::new(CKR_MECHANISM_PARAM_INVALID, "expected a tag of 128 bits")),
+            },
             _ => Err(mechanism.invalid()),
         }
     }
 
-    /// The use that a request makes of the key.
-    fn asked(&self, direction: Direction) -> (KeyOperation, Gateway) {
+    /// The initialisation vector, or first counter block.
+    fn vector(&self) -> Vec<u8> {
+        match self {
+            Self::Counter(block) | Self::Cbc(block) | Self::CbcPad(block) => block.to_vec(),
+            Self::Gcm { nonce, .. } => nonce.to_vec(),
+            Self::RsaPkcs1 | Self::RsaOaep { .. } | Self::Ecb => Vec::new(),
+        }
+    }
+
+    fn associated_data(&self) -> Option<Bytes> {
+        match self {
+            Self::Gcm { associated_data, .. } => Some(associated_data.clone().into()),
+            _ => None,
+        }
+    }
+
+    /// The uses that a request can make of the key, the preferred one first.
+    fn asked(&self, direction: Direction) -> (KeyOperation, &'static [Gateway]) {
+        use Direction::{Decrypt, Encrypt};
         match (self, direction) {
-            (Self::RsaPkcs1, _) => (KeyOperation::Decrypt, Gateway::RsaPkcs1Encryption),
-            (Self::RsaOaep { hash: Hash::Sha1, .. }, _) => (KeyOperation::Decrypt, Gateway::RsaOaepSha1),
-            (Self::RsaOaep { .. }, _) => (KeyOperation::Decrypt, Gateway::RsaOaepSha256),
-            (Self::Ecb, Direction::Encrypt) => (KeyOperation::Encrypt, Gateway::AesEcb),
-            (Self::Ecb, Direction::Decrypt) => (KeyOperation::Decrypt, Gateway::AesEcb),
-            (Self::Counter(_), _) => (KeyOperation::Decrypt, Gateway::AesCtr),
-            (Self::Cbc(_), _) => (KeyOperation::Decrypt, Gateway::AesCbc),
-            (Self::CbcPad(_), _) => (KeyOperation::Decrypt, Gateway::AesCbcPad),
+            (Self::RsaPkcs1, _) => (KeyOperation::Decrypt, &[Gateway::RsaPkcs1Encryption]),
+            (Self::RsaOaep { hash: Hash::Sha1, .. }, _) => (KeyOperation::Decrypt, &[Gateway::RsaOaepSha1]),
+            (Self::RsaOaep { .. }, _) => (KeyOperation::Decrypt, &[Gateway::RsaOaepSha256]),
+            (Self::Ecb, Encrypt) => (KeyOperation::Encrypt, &[Gateway::AesEcb]),
+            (Self::Ecb, Decrypt) => (KeyOperation::Decrypt, &[Gateway::AesEcb]),
+            (Self::Counter(_), _) => (KeyOperation::Decrypt, &[Gateway::AesCtr]),
+            (Self::Cbc(_), Encrypt) => (KeyOperation::Encrypt, &[Gateway::AesCbcCallerIv]),
+            (Self::Cbc(_), Decrypt) => (KeyOperation::Decrypt, &[Gateway::AesCbc, Gateway::AesCbcCallerIv]),
+            (Self::CbcPad(_), Encrypt) => (KeyOperation::Encrypt, &[Gateway::AesCbcPadCallerIv]),
+            (Self::CbcPad(_), Decrypt) => (KeyOperation::Decrypt, &[Gateway::AesCbcPad, Gateway::AesCbcPadCallerIv]),
+            (Self::Gcm { .. }, Encrypt) => (KeyOperation::Encrypt, &[Gateway::AesGcmCallerIv]),
+            (Self::Gcm { .. }, Decrypt) => (KeyOperation::Decrypt, &[Gateway::AesGcmCallerIv]),
         }
     }
 }
@@ -286,3 +340,4 @@ fn has_room(bits: CK_ULONG, block: &[u8; 16]) -> bool {
 }
 
 const BLOCK: usize = 16;
+const TAG: usize = 16;

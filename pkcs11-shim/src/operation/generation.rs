@@ -4,6 +4,7 @@ use crate::{
     config::NewKeys,
     error::{Error, Result},
     mechanism::Mechanism,
+    software::public_key::{ED25519, ED25519_BY_NAME, P256, P384, P521, PublicKey},
     template::Template,
 };
 use cryptoki_sys::*;
@@ -71,7 +72,7 @@ impl Wanted {
     }
 
     /// From the template of `C_GenerateKey`.
-    pub(crate) fn secret(mechanism: &Mechanism, template: &Template) -> Result<Self> {
+    pub(crate) fn secret(mechanism: &Mechanism, template: &Template, allowed: NewKeys) -> Result<Self> {
         mechanism.without_parameters()?;
         require(template, CKA_CLASS, CKO_SECRET_KEY)?;
         template.has_only(KNOWN)?;
@@ -87,7 +88,7 @@ impl Wanted {
             _ => return Err(mechanism.invalid()),
         };
         let is_stored = template.flag(CKA_TOKEN)?.unwrap_or(false);
-        let uses = secret_uses(key_type, template)?;
+        let uses = secret_uses(key_type, template, allowed)?;
         Self::new(key_type, uses, template, None, is_stored)
     }
 
@@ -101,7 +102,7 @@ impl Wanted {
         if template.flag(CKA_SENSITIVE)? == Some(false) {
             return Err(Error::new(
                 CKR_TEMPLATE_INCONSISTENT,
-                "every key of an HSM is sensitive here",
+                "every key of an HSM is sensitive: CKA_SENSITIVE must be true (pkcs11-tool: --sensitive)",
             ));
         }
         for flag in [CKA_SIGN_RECOVER, CKA_ALWAYS_AUTHENTICATE, CKA_TRUSTED] {
@@ -129,6 +130,52 @@ impl Wanted {
             label: label.unwrap_or_default().to_owned(),
         })
     }
+}
+
+/// A key that comes in wrapped, in so many bytes: what it shall be.
+pub(crate) fn arriving(length: usize, public_key: &[u8], template: &Template) -> Result<Wanted> {
+    template.has_only(ARRIVING)?;
+    if template.flag(CKA_TOKEN)? != Some(true) {
+        return Err(Error::new(
+            CKR_TEMPLATE_INCONSISTENT,
+            "a key that is unwrapped is stored: CKA_TOKEN must be true",
+        ));
+    }
+    let class = template.number(CKA_CLASS)?.ok_or_else(|| incomplete("CKA_CLASS"))?;
+    let kind = template
+        .number(CKA_KEY_TYPE)?
+        .ok_or_else(|| incomplete("CKA_KEY_TYPE"))?;
+    // The layout has eight bytes more than the key, which is filled up to whole blocks of eight.
+    let filled = length.saturating_sub(8);
+    let value = template.number(CKA_VALUE_LEN)?.map_or(filled, |length| length as usize);
+    let public = PublicKey::read(public_key).and_then(|public| public.key_type());
+    let key_type = match (class, kind, value) {
+        (CKO_SECRET_KEY, CKK_AES, 16) => KeyType::Aes128,
+        (CKO_SECRET_KEY, CKK_AES, 32) => KeyType::Aes256,
+        (CKO_SECRET_KEY, CKK_GENERIC_SECRET, 32) => KeyType::HmacSha256,
+        (CKO_SECRET_KEY, CKK_GENERIC_SECRET, 48) => KeyType::HmacSha384,
+        (CKO_SECRET_KEY, CKK_GENERIC_SECRET, 64) => KeyType::HmacSha512,
+        // As long as PKCS#8 with all its parts is.
+        (CKO_PRIVATE_KEY, CKK_RSA, _) if public.is_none() => match filled {
+            1190..=1250 => KeyType::Rsa2048,
+            1760..=1830 => KeyType::Rsa3072,
+            2330..=2410 => KeyType::Rsa4096,
+            _ => return Err(CKR_WRAPPED_KEY_LEN_RANGE.into()),
+        },
+        (CKO_PRIVATE_KEY, CKK_RSA | CKK_EC | CKK_EC_EDWARDS, _) => public.ok_or_else(|| {
+            Error::new(
+                CKR_TEMPLATE_INCOMPLETE,
+                "the template lacks CKA_PUBLIC_KEY_INFO: an HSM does not tell the public half of what it unwrapped",
+            )
+        })?,
+        (CKO_SECRET_KEY, CKK_AES | CKK_GENERIC_SECRET, _) => return Err(CKR_WRAPPED_KEY_LEN_RANGE.into()),
+        _ => return Err(CKR_TEMPLATE_INCONSISTENT.into()),
+    };
+    let uses = match class {
+        CKO_SECRET_KEY => secret_uses(key_type, template, NewKeys::default())?,
+        _ => pair_uses(key_type, template, NewKeys::default())?,
+    };
+    Wanted::new(key_type, uses, template, None, true)
 }
 
 fn pair_uses(key_type: KeyType, template: &Template, allowed: NewKeys) -> Result<Vec<PermittedUse>> {
@@ -192,8 +239,12 @@ fn pair_uses(key_type: KeyType, template: &Template, allowed: NewKeys) -> Result
     narrowed(uses, template)
 }
 
-fn secret_uses(key_type: KeyType, template: &Template) -> Result<Vec<PermittedUse>> {
+fn secret_uses(key_type: KeyType, template: &Template, allowed: NewKeys) -> Result<Vec<PermittedUse>> {
     let asked = |flag| template.flag(flag).map(|flag| flag == Some(true));
+    let (wraps, unwraps) = (asked(CKA_WRAP)?, asked(CKA_UNWRAP)?);
+    if wraps || unwraps {
+        return wrapping_uses(key_type, template, (wraps, unwraps));
+    }
     let uses: &[(KeyOperation, Gateway)] = match key_type {
         KeyType::HmacSha256 => &[
             (KeyOperation::MacSign, Gateway::HmacSha256),
@@ -210,6 +261,11 @@ fn secret_uses(key_type: KeyType, template: &Template) -> Result<Vec<PermittedUs
         _ if asked(CKA_SIGN)? && !asked(CKA_ENCRYPT)? && !asked(CKA_DECRYPT)? => &[
             (KeyOperation::MacSign, Gateway::AesCmac),
             (KeyOperation::MacVerify, Gateway::AesCmac),
+        ],
+        // The gateway's own format is undone by who may choose the nonce: a key has one of both.
+        _ if allowed.aes_gcm && template.bytes(CKA_ALLOWED_MECHANISMS).is_none() => &[
+            (KeyOperation::Encrypt, Gateway::AesGcmCallerIv),
+            (KeyOperation::Decrypt, Gateway::AesGcmCallerIv),
         ],
         _ => &[
             (KeyOperation::Encrypt, Gateway::AesGcm),
@@ -230,8 +286,9 @@ fn secret_uses(key_type: KeyType, template: &Template) -> Result<Vec<PermittedUs
     let is_aes = matches!(key_type, KeyType::Aes128 | KeyType::Aes256);
     let by_name = [
         (CKM_AES_ECB, Gateway::AesEcb),
-        (CKM_AES_CBC, Gateway::AesCbc),
-        (CKM_AES_CBC_PAD, Gateway::AesCbcPad),
+        (CKM_AES_CBC, Gateway::AesCbcCallerIv),
+        (CKM_AES_CBC_PAD, Gateway::AesCbcPadCallerIv),
+        (CKM_AES_GCM, Gateway::AesGcmCallerIv),
     ];
     let by_name = by_name
         .into_iter()
@@ -243,6 +300,31 @@ fn secret_uses(key_type: KeyType, template: &Template) -> Result<Vec<PermittedUs
             })
         });
     narrowed(uses.into_iter().chain(by_name).collect(), template)
+}
+
+/// A key that wraps others does nothing else: what decrypts under the same key would reveal what was wrapped.
+fn wrapping_uses(key_type: KeyType, template: &Template, (wraps, unwraps): (bool, bool)) -> Result<Vec<PermittedUse>> {
+    let mut does_others = false;
+    for flag in [CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_DERIVE] {
+        does_others |= template.flag(flag)? == Some(true);
+    }
+    if does_others || !matches!(key_type, KeyType::Aes128 | KeyType::Aes256) {
+        return Err(Error::new(
+            CKR_TEMPLATE_INCONSISTENT,
+            "a key that wraps or unwraps others is an AES key, and does nothing else",
+        ));
+    }
+    let uses = [
+        (wraps, KeyOperation::Wrap, Gateway::AesKw),
+        (wraps, KeyOperation::Wrap, Gateway::AesKwp),
+        (unwraps, KeyOperation::Unwrap, Gateway::AesKwp),
+    ];
+    let uses = uses.into_iter().filter(|(is_asked, ..)| *is_asked);
+    let uses = uses.map(|(_, operation, mechanism)| PermittedUse {
+        operation: operation.into(),
+        mechanism: mechanism.into(),
+    });
+    narrowed(uses.collect(), template)
 }
 
 /// Only what `CKA_ALLOWED_MECHANISMS` names, where it is given.
@@ -288,13 +370,6 @@ fn incomplete(what: &str) -> Error {
     Error::new(CKR_TEMPLATE_INCOMPLETE, format!("the template lacks {what}"))
 }
 
-const P256: &[u8] = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
-const P384: &[u8] = b"\x06\x05\x2b\x81\x04\x00\x22";
-const P521: &[u8] = b"\x06\x05\x2b\x81\x04\x00\x23";
-const ED25519: &[u8] = b"\x06\x03\x2b\x65\x70";
-/// As older callers write it.
-const ED25519_BY_NAME: &[u8] = b"\x13\x0cedwards25519";
-
 /// What a template of a new key may hold.
 const KNOWN: &[CK_ATTRIBUTE_TYPE] = &[
     CKA_CLASS,
@@ -328,4 +403,36 @@ const KNOWN: &[CK_ATTRIBUTE_TYPE] = &[
     CKA_WRAP_WITH_TRUSTED,
     CKA_TRUSTED,
     CKA_ALLOWED_MECHANISMS,
+];
+
+/// What a template of a key that is unwrapped may hold.
+const ARRIVING: &[CK_ATTRIBUTE_TYPE] = &[
+    CKA_CLASS,
+    CKA_TOKEN,
+    CKA_PRIVATE,
+    CKA_LABEL,
+    CKA_KEY_TYPE,
+    CKA_SUBJECT,
+    CKA_ID,
+    CKA_SENSITIVE,
+    CKA_ENCRYPT,
+    CKA_DECRYPT,
+    CKA_WRAP,
+    CKA_UNWRAP,
+    CKA_SIGN,
+    CKA_SIGN_RECOVER,
+    CKA_VERIFY,
+    CKA_DERIVE,
+    CKA_START_DATE,
+    CKA_END_DATE,
+    CKA_VALUE_LEN,
+    CKA_EXTRACTABLE,
+    CKA_MODIFIABLE,
+    CKA_COPYABLE,
+    CKA_DESTROYABLE,
+    CKA_ALWAYS_AUTHENTICATE,
+    CKA_WRAP_WITH_TRUSTED,
+    CKA_TRUSTED,
+    CKA_ALLOWED_MECHANISMS,
+    CKA_PUBLIC_KEY_INFO,
 ];

@@ -4,7 +4,7 @@
 //! - `signature`: signing and verification, single and in parts.
 //! - `cipher`: encryption and decryption.
 //! - `digest`: digests.
-//! - `generation`: new keys. `derivation`: secrets from key agreement.
+//! - `generation`: new keys. `derivation`: secrets from key agreement. `wrapping`: keys that leave and come in wrapped.
 
 pub(crate) mod cipher;
 pub(crate) mod derivation;
@@ -12,3 +12,4 @@ pub(crate) mod digest;
 pub(crate) mod generation;
 pub(crate) mod scheme;
 pub(crate) mod signature;
+pub(crate) mod wrapping;

@@ -99,6 +99,8 @@ impl Known {
             key: self.named(),
             mechanism: self.number(),
             plaintext: plaintext.to_vec(),
+            iv: Vec::new(),
+            associated_data: Vec::new(),
         });
         match worker.ask(encrypt) {
             ReplyBody::Encrypted(encrypted) => (encrypted.nonce, encrypted.ciphertext),
@@ -113,6 +115,7 @@ impl Known {
             mechanism: self.number(),
             iv: iv.to_vec(),
             ciphertext: ciphertext.to_vec(),
+            associated_data: Vec::new(),
         });
         match worker.ask(decrypt) {
             ReplyBody::Secret(plaintext) => Ok(plaintext.into_bytes().to_vec()),

@@ -14,13 +14,14 @@ use crate::{
     cluster::key_use::{GcmCiphertext, GcmKey},
     crypto::{
         checksum::crc32c,
-        ciphertext::{Ciphertext, Header, OVERHEAD, Suite},
+        ciphertext::{Authenticated, Ciphertext, Header, OVERHEAD, Suite, TAG_LENGTH},
     },
     keys::directory::{KeyRecord, VersionRecord},
     policy::Action,
 };
 use portcullis_hsm::{
     algorithm::{Mechanism, Operation},
+    member::Mode,
     template::{AES_BLOCK, iv_length},
 };
 use portcullis_proto::v1;
@@ -57,8 +58,9 @@ impl CryptoRequest for v1::EncryptRequest {
             )?,
             ..v1::EncryptResponse::default()
         };
+        require_vector(mechanism, &self.initialization_vector)?;
         if mechanism != Mechanism::AesGcm {
-            require_bare(mechanism, nothing_given)?;
+            require_bare(mechanism, nothing_given, &authenticated)?;
             if works_on_blocks(mechanism) && !plaintext.len().is_multiple_of(AES_BLOCK) {
                 return Err(ApiError::field(
                     "plaintext",
@@ -89,9 +91,12 @@ impl CryptoRequest for v1::EncryptRequest {
             let (encrypted, member) = cluster.encrypt(key, &plaintext, errand).await?;
             (header.assemble(&encrypted.nonce, &encrypted.ciphertext), member)
         } else {
-            let (encrypted, member) = cluster
-                .encrypt_bare(&material.handle, mechanism, &plaintext, errand)
-                .await?;
+            let mode = Mode {
+                mechanism,
+                iv: &self.initialization_vector,
+                associated_data: bare_data(&authenticated),
+            };
+            let (encrypted, member) = cluster.encrypt_bare(&material.handle, mode, &plaintext, errand).await?;
             response.initialization_vector = encrypted.nonce.into();
             (encrypted.ciphertext, member)
         };
@@ -143,7 +148,7 @@ impl CryptoRequest for v1::DecryptRequest {
             let (target, parts) = opened_by(decided, &record, number, parts)?;
             (target, Opened::Gcm(parts))
         } else {
-            require_bare(mechanism, nothing_given)?;
+            require_bare(mechanism, nothing_given, &authenticated)?;
             let expected = iv_length(mechanism).unwrap_or_default();
             let found = self.initialization_vector.len();
             if found != expected {
@@ -187,9 +192,13 @@ impl CryptoRequest for v1::DecryptRequest {
                 cluster.decrypt(key, ciphertext, errand).await?
             }
             Opened::Bare => {
-                let (iv, ciphertext) = (&self.initialization_vector, &self.ciphertext);
+                let mode = Mode {
+                    mechanism,
+                    iv: &self.initialization_vector,
+                    associated_data: bare_data(&authenticated),
+                };
                 cluster
-                    .decrypt_bare(&material.handle, mechanism, iv, ciphertext, errand)
+                    .decrypt_bare(&material.handle, mode, &self.ciphertext, errand)
                     .await?
             }
         };
@@ -245,14 +254,42 @@ pub(super) fn header(record: &KeyRecord, version: &VersionRecord) -> Result<Head
     })
 }
 
+/// Refuses an initialisation vector of the caller's where the mechanism draws its own, and the lack of one where it does not.
+fn require_vector(mechanism: Mechanism, given: &[u8]) -> Result<(), ApiError> {
+    let expected = match mechanism.takes_callers_iv() {
+        true => iv_length(mechanism).unwrap_or_default(),
+        false => 0,
+    };
+    let found = given.len();
+    match (found == expected, expected) {
+        (true, _) => Ok(()),
+        (false, 0) => Err(ApiError::field(
+            "initialization_vector",
+            format!("the HSM draws it with {mechanism}: leave it out"),
+        )),
+        (false, _) => Err(ApiError::field(
+            "initialization_vector",
+            format!("expected {expected} bytes with {mechanism}, found {found}"),
+        )),
+    }
+}
+
 /// Refuses mechanisms that are not for Encrypt and Decrypt, and associated data that nothing would authenticate.
-fn require_bare(mechanism: Mechanism, nothing_given: bool) -> Result<(), ApiError> {
+fn require_bare(mechanism: Mechanism, nothing_given: bool, authenticated: &Authenticated) -> Result<(), ApiError> {
     if iv_length(mechanism).is_none() {
         let message = format!("{mechanism} decrypts by AsymmetricDecrypt");
         return Err(ApiError::new(Reason::AlgorithmMismatch, message));
     }
-    if nothing_given {
-        return Ok(());
+    match (mechanism, authenticated) {
+        _ if nothing_given => return Ok(()),
+        (Mechanism::AesGcmCallerIv, Authenticated::Data(_)) => return Ok(()),
+        (Mechanism::AesGcmCallerIv, Authenticated::Context(_)) => {
+            return Err(ApiError::field(
+                "encryption_context",
+                format!("{mechanism} has no form for it: give associated_data, or choose AES_GCM"),
+            ));
+        }
+        _ => {}
     }
     Err(ApiError::field(
         "associated_data",
@@ -262,14 +299,26 @@ fn require_bare(mechanism: Mechanism, nothing_given: bool) -> Result<(), ApiErro
     ))
 }
 
+/// What is authenticated as it is.
+fn bare_data(authenticated: &Authenticated) -> &[u8] {
+    match authenticated {
+        Authenticated::Data(data) => data,
+        Authenticated::Context(_) => &[],
+    }
+}
+
 fn works_on_blocks(mechanism: Mechanism) -> bool {
-    matches!(mechanism, Mechanism::AesCbc | Mechanism::AesEcb)
+    matches!(
+        mechanism,
+        Mechanism::AesCbc | Mechanism::AesCbcCallerIv | Mechanism::AesEcb
+    )
 }
 
 fn may_be_bare_ciphertext(mechanism: Mechanism, length: usize) -> bool {
     match mechanism {
         Mechanism::AesCtr => true,
-        Mechanism::AesCbcPad => length > 0 && length.is_multiple_of(AES_BLOCK),
+        Mechanism::AesGcmCallerIv => length >= TAG_LENGTH,
+        Mechanism::AesCbcPad | Mechanism::AesCbcPadCallerIv => length > 0 && length.is_multiple_of(AES_BLOCK),
         _ => length.is_multiple_of(AES_BLOCK),
     }
 }

@@ -3,6 +3,7 @@
 //! - `rings`, `keys`, `versions`, `aliases`: each resource's calls.
 //! - `imports`, `exports`, `ephemeral`: key material that comes, that leaves, and that is not kept.
 //! - `recipients`: those to whom it may leave.
+//! - `mechanisms`: what the cluster can do.
 //! - `public_keys`: public halves in their forms.
 
 mod aliases;
@@ -14,6 +15,7 @@ mod imports;
     reason = "the keys of the service of rings, keys, versions and aliases"
 )]
 mod keys;
+mod mechanisms;
 mod public_keys;
 mod recipients;
 mod rings;
@@ -64,6 +66,13 @@ impl KeyService for Api {
         request: Request<v1::ListKeyRingsRequest>,
     ) -> Result<Response<v1::ListKeyRingsResponse>, Status> {
         reading!(self, Action::ReadKeyRing, request, rings::list)
+    }
+
+    async fn list_mechanisms(
+        &self,
+        request: Request<v1::ListMechanismsRequest>,
+    ) -> Result<Response<v1::ListMechanismsResponse>, Status> {
+        reading!(self, Action::ReadKeyRing, request, mechanisms::list)
     }
 
     async fn update_key_ring(

@@ -108,6 +108,12 @@ pub struct EncryptBare {
     /// The plaintext.
     #[prost(bytes = "vec", tag = "3")]
     pub plaintext: Vec<u8>,
+    /// The caller's initialisation vector, for the mechanisms that take one.
+    #[prost(bytes = "vec", tag = "4")]
+    pub iv: Vec<u8>,
+    /// The associated data, for the mechanism that authenticates it.
+    #[prost(bytes = "vec", tag = "5")]
+    pub associated_data: Vec<u8>,
 }
 
 impl Drop for EncryptBare {
@@ -132,6 +138,9 @@ pub struct DecryptBare {
     /// The ciphertext.
     #[prost(bytes = "vec", tag = "4")]
     pub ciphertext: Vec<u8>,
+    /// The associated data, for the mechanism that authenticates it.
+    #[prost(bytes = "vec", tag = "5")]
+    pub associated_data: Vec<u8>,
 }
 
 /// See [`super::RequestBody::DecryptAsymmetric`].

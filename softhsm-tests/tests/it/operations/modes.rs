@@ -23,6 +23,15 @@ const ALL: [(KeyOperation, Mechanism); 10] = [
     (KeyOperation::Decrypt, Mechanism::AesEcb),
 ];
 
+const CALLERS: [(KeyOperation, Mechanism); 6] = [
+    (KeyOperation::Encrypt, Mechanism::AesGcmCallerIv),
+    (KeyOperation::Decrypt, Mechanism::AesGcmCallerIv),
+    (KeyOperation::Encrypt, Mechanism::AesCbcCallerIv),
+    (KeyOperation::Decrypt, Mechanism::AesCbcCallerIv),
+    (KeyOperation::Encrypt, Mechanism::AesCbcPadCallerIv),
+    (KeyOperation::Decrypt, Mechanism::AesCbcPadCallerIv),
+];
+
 fn encryption(name: &str, mechanism: Mechanism, plaintext: &[u8]) -> EncryptRequest {
     EncryptRequest {
         name: name.to_owned(),
@@ -153,6 +162,88 @@ async fn a_key_with_several_modes_wants_one_named_and_a_key_without_them_refuses
     refusal(decrypt(&client, decryption(&rsa, Mechanism::Unspecified, &[], &[0; 256])).await)
         .is(Code::InvalidArgument, "ALGORITHM_MISMATCH")
         .naming("AsymmetricDecrypt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_chooses_the_vector_where_the_key_permits_that_by_name() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let callers = [
+        (Mechanism::AesGcmCallerIv, 12, 16),
+        (Mechanism::AesCbcCallerIv, 16, 0),
+        (Mechanism::AesCbcPadCallerIv, 16, 16),
+    ];
+    let name = create_key(&client, "ring", "aes", KeySpec::wrapped(KeyType::Aes256, &CALLERS))
+        .await
+        .name;
+    let all = create_key(&client, "ring", "all", KeySpec::wrapped(KeyType::Aes256, &ALL))
+        .await
+        .name;
+    let plaintext = [0x5a; 32];
+    for (mechanism, length, longer) in callers {
+        let what = mechanism.as_str_name();
+        let with_vector = |name: &str, vector: &[u8]| EncryptRequest {
+            initialization_vector: vector.to_vec().into(),
+            ..encryption(name, mechanism, &plaintext)
+        };
+        let vector = vec![7; length];
+        let made = encrypt(&client, with_vector(&name, &vector)).await.expect(what);
+        assert_eq!(made.initialization_vector, vector, "{what}");
+        assert_eq!(made.ciphertext.len(), plaintext.len() + longer, "{what}");
+        let again = encrypt(&client, with_vector(&name, &vector)).await.expect(what);
+        assert_eq!(again.ciphertext, made.ciphertext, "{what}");
+        let other = encrypt(&client, with_vector(&name, &vec![8; length]))
+            .await
+            .expect(what);
+        assert_ne!(other.ciphertext, made.ciphertext, "{what}");
+        let opened = decrypt(&client, decryption(&name, mechanism, &vector, &made.ciphertext)).await;
+        assert_eq!(opened.expect(what).plaintext, &plaintext[..], "{what}");
+        for wrong in [0, length - 1, length + 1] {
+            refusal(encrypt(&client, with_vector(&name, &vec![7; wrong])).await)
+                .is(Code::InvalidArgument, "FIELD_INVALID")
+                .with("field", "initialization_vector");
+        }
+        // A key that has modes by name has them with vectors that the HSM draws.
+        refusal(encrypt(&client, with_vector(&all, &vector)).await).is(Code::InvalidArgument, "ALGORITHM_MISMATCH");
+    }
+    for (mechanism, length) in [
+        (Mechanism::AesGcm, 12),
+        (Mechanism::AesCbc, 16),
+        (Mechanism::AesCtr, 16),
+    ] {
+        let request = EncryptRequest {
+            initialization_vector: vec![7; length].into(),
+            ..encryption(&all, mechanism, &plaintext)
+        };
+        refusal(encrypt(&client, request).await)
+            .is(Code::InvalidArgument, "FIELD_INVALID")
+            .with("field", "initialization_vector");
+    }
+    let gcm = EncryptRequest {
+        initialization_vector: vec![9; 12].into(),
+        authenticated: Some(Authenticated::AssociatedData(vec![1, 2].into())),
+        ..encryption(&name, Mechanism::AesGcmCallerIv, b"text")
+    };
+    let made = encrypt(&client, gcm.clone()).await.expect("a ciphertext");
+    for (data, is_right) in [(&[1, 2][..], true), (&[1], false), (&[], false)] {
+        let request = DecryptRequest {
+            authenticated: Some(decrypt_request::Authenticated::AssociatedData(data.to_vec().into())),
+            ..decryption(&name, Mechanism::AesGcmCallerIv, &[9; 12], &made.ciphertext)
+        };
+        match (decrypt(&client, request).await, is_right) {
+            (Ok(opened), true) => assert_eq!(opened.plaintext, &b"text"[..]),
+            (refused, _) => drop(refusal(refused).is(Code::InvalidArgument, "DECRYPTION_FAILED")),
+        }
+    }
+    let request = EncryptRequest {
+        authenticated: Some(Authenticated::EncryptionContext(EncryptionContext::default())),
+        ..gcm
+    };
+    refusal(encrypt(&client, request).await)
+        .is(Code::InvalidArgument, "FIELD_INVALID")
+        .with("field", "encryption_context");
 }
 
 #[tokio::test(flavor = "multi_thread")]

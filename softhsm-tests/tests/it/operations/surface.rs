@@ -20,6 +20,7 @@ const SERVED: &[&str] = &[
     "KeyService/CreateKeyRing",
     "KeyService/GetKeyRing",
     "KeyService/ListKeyRings",
+    "KeyService/ListMechanisms",
     "KeyService/CreateKey",
     "KeyService/GetKey",
     "KeyService/ListKeys",

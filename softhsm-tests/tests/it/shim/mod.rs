@@ -1,8 +1,13 @@
 //! The PKCS#11 module, loaded by the programs that it is made for, against a real gateway.
 
+mod check;
+mod gnutls;
 mod hosts;
+mod java;
+mod nginx;
 mod openssl;
 mod pkcs11_tool;
+mod ssh;
 mod surface;
 
 use portcullis_client::v1::{KeyOperation, KeyType, Mechanism};
@@ -35,6 +40,11 @@ fn ring(gateway: &Gateway, ring: &str, keys: &[(&str, KeySpec)]) {
 
 /// The module over a gateway's socket, showing one ring. It waits longer than anything takes here.
 fn shim(gateway: &Gateway, ring: &str) -> Shim {
+    shim_with(gateway, ring, "")
+}
+
+/// The same with more tables of configuration.
+fn shim_with(gateway: &Gateway, ring: &str, tables: &str) -> Shim {
     let settings = "timeout = \"90s\"\nconnect_timeout = \"60s\"\n[log]\nlevel = \"warn\"\n";
-    Shim::new(gateway, &format!("rings = [\"{ring}\"]\n{settings}"))
+    Shim::new(gateway, &format!("rings = [\"{ring}\"]\n{settings}{tables}"))
 }

@@ -145,8 +145,19 @@ fn secrets_are_agreed_on_codes_made_and_ciphertexts_opened() {
     openssl(
         "pkeyutl -encrypt -pubin -keyform DER -inkey public.der -pkeyopt rsa_padding_mode:oaep -in plain -out sealed",
     );
-    shim.pkcs11_tool("--decrypt --mechanism RSA-PKCS-OAEP --hash-algorithm SHA-1 --label opening --input-file sealed --output-file opened")
-        .succeeded();
+    // The tool finds keys that decrypt by their id alone.
+    let listed = shim.pkcs11_tool("--list-objects --type privkey").succeeded().text();
+    let id = listed
+        .split("Private Key Object")
+        .filter(|object| object.contains("opening"))
+        .flat_map(str::lines)
+        .find_map(|line| line.trim().strip_prefix("ID:"))
+        .unwrap_or_else(|| panic!("{listed}"));
+    let opened = format!(
+        "--decrypt --mechanism RSA-PKCS-OAEP --hash-algorithm SHA-1 --id {} --input-file sealed --output-file opened",
+        id.trim()
+    );
+    shim.pkcs11_tool(&opened).succeeded();
     assert_eq!(read("opened"), b"to be opened");
 
     shim.pkcs11_tool("--sign --mechanism SHA256-HMAC --label coding --input-file plain --output-file code")
@@ -160,6 +171,44 @@ fn secrets_are_agreed_on_codes_made_and_ciphertexts_opened() {
         (0..=255).all(|byte| random.contains(&byte)),
         "100,000 random bytes lack a value"
     );
+}
+
+#[test]
+fn keys_leave_and_come_in_wrapped() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    ring(&gateway, "tools", &[]);
+    let shim = shim(&gateway, "tools");
+    shim.pkcs11_tool("--keygen --key-type AES:32 --sensitive --label wrapping --id 01 --usage-wrap")
+        .succeeded();
+    shim.pkcs11_tool("--keygen --key-type GENERIC:32 --sensitive --label original --id 02 --usage-sign --extractable")
+        .succeeded();
+    shim.pkcs11_tool("--keygen --key-type GENERIC:32 --sensitive --label kept --id 03 --usage-sign")
+        .succeeded();
+    let wrap = "--wrap --mechanism 0x210A --id 01 --output-file wrapped";
+    shim.pkcs11_tool(&format!("{wrap} --application-id 02")).succeeded();
+    assert_eq!(fs::read(shim.path().join("wrapped")).expect("a wrapped key").len(), 40);
+    let refused = shim.pkcs11_tool(&format!("{wrap} --application-id 03"));
+    assert!(refused.stderr.contains("CKR_KEY_UNEXTRACTABLE"), "{refused}");
+
+    let unwrap = "--unwrap --mechanism 0x210A --id 01 --key-type GENERIC:32 --sensitive --usage-sign \
+                  --application-label returned --application-id 04";
+    shim.pkcs11_tool(&format!("{unwrap} --input-file wrapped")).succeeded();
+    fs::write(shim.path().join("message"), "what is said").expect("a message");
+    let code = |id: &str| {
+        let signed = format!("--sign --mechanism SHA256-HMAC --id {id} --input-file message --output-file code");
+        shim.pkcs11_tool(&signed).succeeded();
+        fs::read(shim.path().join("code")).expect("a code")
+    };
+    assert_eq!(code("02"), code("04"));
+    assert_ne!(code("02"), code("03"));
+
+    // Nothing comes of what is wrapped wrongly, and nothing is left of it.
+    fs::write(shim.path().join("wrong"), [7; 40]).expect("no wrapped key");
+    let refused = shim.pkcs11_tool(&format!("{unwrap} --input-file wrong"));
+    assert!(refused.stderr.contains("CKR_WRAPPED_KEY_INVALID"), "{refused}");
+    let objects = shim.pkcs11_tool("--list-objects --type secrkey").succeeded().text();
+    assert_eq!(objects.matches("Secret Key Object").count(), 4, "{objects}");
 }
 
 #[test]

@@ -4,7 +4,10 @@ use super::vectors::{secret, spread, started};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use portcullis_client::{
     Client, Status,
-    v1::{DecryptRequest, KeyOperation, KeyType, KeyVersion, Mechanism, decrypt_request::Authenticated},
+    v1::{
+        DecryptRequest, EncryptRequest, KeyOperation, KeyType, KeyVersion, Mechanism, decrypt_request::Authenticated,
+        encrypt_request,
+    },
 };
 use portcullis_softhsm_tests::{KeySpec, TestCluster, clear_import, create_key_for_import, encrypt, import, refusal};
 use uuid::Uuid;
@@ -108,6 +111,64 @@ async fn aes_gcm() {
                 assert_eq!(refusal(made).reason, "DECRYPTION_FAILED", "vector {}", test.tc_id);
                 seen[0] += 1;
             }
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{id}: {seen:?}");
+    }
+}
+
+/// Under the nonce of the vector and with its data alone, what comes out is the vector's ciphertext.
+#[tokio::test(flavor = "multi_thread")]
+async fn aes_gcm_with_the_callers_nonce() {
+    const CALLERS: &[(KeyOperation, Mechanism)] = &[
+        (KeyOperation::Encrypt, Mechanism::AesGcmCallerIv),
+        (KeyOperation::Decrypt, Mechanism::AesGcmCallerIv),
+    ];
+    let cluster = TestCluster::new();
+    let (_gateway, client) = started(&cluster).await;
+    for (id, key_type, bits) in [("aes-128", KeyType::Aes128, 128), ("aes-256", KeyType::Aes256, 256)] {
+        let key = create_key_for_import(&client, "ring", id, KeySpec::wrapped(key_type, CALLERS)).await;
+        let groups = aead::TestSet::load(aead::TestName::AesGcm)
+            .expect("a test set")
+            .test_groups;
+        let tests: Vec<_> = groups
+            .into_iter()
+            .filter(|group| (group.key_size, group.nonce_size, group.tag_size) == (bits, 96, 128))
+            .flat_map(|group| group.tests)
+            .collect();
+        let mut seen = [0; 2];
+        for test in spread(tests, 40) {
+            let published = [&test.ct[..], &test.tag].concat();
+            let name = import_value(&client, &key.name, &test.key).await.name;
+            let request = DecryptRequest {
+                name: name.clone(),
+                ciphertext: published.clone().into(),
+                initialization_vector: test.nonce.to_vec().into(),
+                authenticated: Some(Authenticated::AssociatedData(test.aad.to_vec().into())),
+                ..Default::default()
+            };
+            let opened = client.crypto().decrypt(request).await;
+            if test.result != TestResult::Valid {
+                assert_eq!(refusal(opened).reason, "DECRYPTION_FAILED", "vector {}", test.tc_id);
+                seen[0] += 1;
+                continue;
+            }
+            let opened = opened.expect("a plaintext").into_inner().plaintext;
+            assert_eq!(opened, test.pt[..], "vector {}", test.tc_id);
+            let request = EncryptRequest {
+                name,
+                plaintext: test.pt.to_vec().into(),
+                initialization_vector: test.nonce.to_vec().into(),
+                authenticated: Some(encrypt_request::Authenticated::AssociatedData(test.aad.to_vec().into())),
+                ..Default::default()
+            };
+            let sealed = client
+                .crypto()
+                .encrypt(request)
+                .await
+                .expect("a ciphertext")
+                .into_inner();
+            assert_eq!(sealed.ciphertext, published, "vector {}", test.tc_id);
+            seen[1] += 1;
         }
         assert!(seen[0] > 0 && seen[1] > 0, "{id}: {seen:?}");
     }
