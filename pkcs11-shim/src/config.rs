@@ -39,6 +39,8 @@ pub struct Config {
     pub refresh: Duration,
     /// How many connections there are at most: so many calls are under way at once.
     pub connections: usize,
+    /// Whether callers may have secrets of their own: brought or derived ones, which are kept and used here and in no HSM.
+    pub own_secrets: bool,
     /// What keys that are generated through this module may do beside what their templates ask for by name.
     pub new_keys: NewKeys,
     /// Where messages go.
@@ -165,6 +167,7 @@ impl Config {
             connect_timeout: duration("connect_timeout", &document.connect_timeout)?,
             refresh: duration("refresh", &document.refresh)?,
             connections: document.connections,
+            own_secrets: document.own_secrets,
             new_keys: document.new_keys,
             log: LogSettings {
                 level: document.log.level,
@@ -208,6 +211,8 @@ struct Document {
     refresh: String,
     #[serde(default = "default_connections")]
     connections: usize,
+    #[serde(default = "default_own_secrets")]
+    own_secrets: bool,
     #[serde(default)]
     new_keys: NewKeys,
     #[serde(default)]
@@ -247,6 +252,10 @@ fn default_connect_timeout() -> String {
 
 fn default_refresh() -> String {
     "2s".into()
+}
+
+fn default_own_secrets() -> bool {
+    true
 }
 
 fn default_connections() -> usize {

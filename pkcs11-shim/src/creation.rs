@@ -8,8 +8,10 @@ use crate::{
     key::{Key, Reference, Standing},
     library::Library,
     object::{Attribute, Content, Object, Secret},
+    operation::import::Clear,
     session::Session,
     software::public_key::PublicKey,
+    storage,
     template::Template,
     token::{Token, lock},
 };
@@ -33,6 +35,7 @@ pub(crate) fn create(
     let content = match (class, is_stored) {
         (CKO_CERTIFICATE, true) => new_certificate(token, library, template)?,
         (CKO_DATA, true) => new_data(template)?,
+        (CKO_SECRET_KEY, false) if !library.config.own_secrets => return Err(no_own_secrets()),
         (CKO_SECRET_KEY, false) => return Ok(of_session(library, session, token, own_secret(template)?)),
         (CKO_PUBLIC_KEY, false) => return Ok(of_session(library, session, token, public_key(template)?)),
         (CKO_PUBLIC_KEY, true) => {
@@ -42,10 +45,7 @@ pub(crate) fn create(
             ));
         }
         (CKO_SECRET_KEY | CKO_PRIVATE_KEY, true) => {
-            return Err(Error::new(
-                CKR_TEMPLATE_INCONSISTENT,
-                "keys are not imported by this module: the gateway's command line does that",
-            ));
+            return storage::store(library, session, token, Clear::new(template)?);
         }
         _ => {
             return Err(Error::new(
@@ -107,6 +107,14 @@ pub(crate) fn copy(
     )
 }
 
+/// What the configuration says of callers' own secrets.
+pub(crate) fn no_own_secrets() -> Error {
+    Error::new(
+        CKR_ACTION_PROHIBITED,
+        "own_secrets is off: a secret that a caller may read is not kept here",
+    )
+}
+
 fn of_session(library: &Library, session: &Session, token: &Token, content: Content) -> CK_OBJECT_HANDLE {
     lock(&library.objects).put(token.slot, Some(session.handle), content)
 }
@@ -143,7 +151,7 @@ fn new_certificate(token: &Token, library: &Library, template: &Template) -> Res
     })
 }
 
-fn new_data(template: &Template) -> Result<v1::StoredObject> {
+pub(crate) fn new_data(template: &Template) -> Result<v1::StoredObject> {
     template.has_only(DATA)?;
     // What is stored beside keys is shown to all who may read the ring's objects.
     if template.flag(CKA_PRIVATE)? == Some(true) {
@@ -164,7 +172,7 @@ fn new_data(template: &Template) -> Result<v1::StoredObject> {
 }
 
 /// A secret that the caller brings is its own, and stays here.
-fn own_secret(template: &Template) -> Result<Content> {
+pub(crate) fn own_secret(template: &Template) -> Result<Content> {
     let value = template
         .bytes(CKA_VALUE)
         .ok_or_else(|| Error::new(CKR_TEMPLATE_INCOMPLETE, "the template lacks CKA_VALUE"))?;
@@ -173,16 +181,23 @@ fn own_secret(template: &Template) -> Result<Content> {
             "a secret that the caller brings is its own: CKA_SENSITIVE must be false and CKA_EXTRACTABLE true";
         return Err(Error::new(CKR_TEMPLATE_INCONSISTENT, message));
     }
+    let key_type = template.number(CKA_KEY_TYPE)?.unwrap_or(CKK_GENERIC_SECRET);
+    if key_type == CKK_AES && !matches!(value.len(), 16 | 24 | 32) {
+        return Err(Error::new(
+            CKR_ATTRIBUTE_VALUE_INVALID,
+            "an AES key has 16, 24 or 32 bytes",
+        ));
+    }
     Ok(Content::Secret(Arc::new(Secret {
         value: Zeroizing::new(value.to_vec()),
-        key_type: template.number(CKA_KEY_TYPE)?.unwrap_or(CKK_GENERIC_SECRET),
+        key_type,
         id: template.bytes(CKA_ID).unwrap_or_default().to_vec(),
         label: template.bytes(CKA_LABEL).unwrap_or_default().to_vec(),
     })))
 }
 
 /// A public key that the caller brings: it verifies and encrypts here, and no gateway knows it.
-fn public_key(template: &Template) -> Result<Content> {
+pub(crate) fn public_key(template: &Template) -> Result<Content> {
     template.has_only(PUBLIC_KEY)?;
     let given = |kind, name: &str| {
         let value = template.bytes(kind);

@@ -12,6 +12,7 @@
 //!   they generate, rename and destroy.
 //! - `mechanism`: what is carried. `abilities`: what of it the cluster has. `operation`: what is done with keys. `software`: what needs no secret.
 //! - `output`: results of variable length. `error`: return codes, and the table of the gateway's reasons.
+//! - `fuzzing`: what fuzz targets call.
 //! - `gateway`: connections, each driven by the thread that calls. There are no other threads.
 
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -28,6 +29,8 @@ pub mod config;
 mod creation;
 #[forbid(unsafe_code)]
 pub mod error;
+#[forbid(unsafe_code)]
+pub mod fuzzing;
 #[forbid(unsafe_code)]
 pub mod gateway;
 #[forbid(unsafe_code)]

@@ -27,7 +27,8 @@ pub(crate) struct Library {
     pub(crate) sessions: Mutex<Sessions>,
     pub(crate) objects: Mutex<Objects>,
     tokens: Mutex<Vec<Arc<Token>>>,
-    abilities: Mutex<Option<Arc<Abilities>>>,
+    /// As far as it was asked; `Some(None)` where the caller may not know.
+    abilities: Mutex<Option<Option<Arc<Abilities>>>>,
 }
 
 /// No lock: a child may be forked while another thread looks here.
@@ -162,18 +163,24 @@ impl Library {
         Ok(lock(&self.tokens).clone())
     }
 
-    /// What the cluster can do, as it said when it was asked first. `None` while it cannot be asked.
+    /// What the cluster can do, as it said when it was asked first. `None` while it cannot be asked, and where the caller may not
+    /// know.
     pub(crate) fn abilities(&self) -> Option<Arc<Abilities>> {
         if let Some(known) = &*lock(&self.abilities) {
-            return Some(Arc::clone(known));
+            return known.clone();
         }
-        let answer = self.pool.list_mechanisms(v1::ListMechanismsRequest {});
-        let answer = answer
-            .inspect_err(|error| self.log("the list of mechanisms", error))
-            .ok()?;
-        let abilities = Arc::new(Abilities::new(&answer));
-        *lock(&self.abilities) = Some(Arc::clone(&abilities));
-        Some(abilities)
+        let abilities = match self.pool.list_mechanisms(v1::ListMechanismsRequest {}) {
+            Ok(answer) => Some(Arc::new(Abilities::new(&answer))),
+            Err(error) => {
+                self.log("the list of mechanisms", &error);
+                if error.code() != CKR_ACTION_PROHIBITED {
+                    return None;
+                }
+                None
+            }
+        };
+        *lock(&self.abilities) = Some(abilities.clone());
+        abilities
     }
 
     /// The mechanisms that are listed: what is carried here and the cluster has; all that is carried while it cannot be asked.

@@ -326,9 +326,9 @@ fn own_secret(secret: &Secret, kind: CK_ATTRIBUTE_TYPE) -> Option<Vec<u8>> {
         CKA_LABEL => secret.label.clone(),
         CKA_EXTRACTABLE => flag(true),
         CKA_SENSITIVE | CKA_ALWAYS_SENSITIVE | CKA_NEVER_EXTRACTABLE | CKA_LOCAL | CKA_WRAP_WITH_TRUSTED => flag(false),
-        CKA_ENCRYPT | CKA_DECRYPT | CKA_SIGN | CKA_VERIFY | CKA_WRAP | CKA_UNWRAP | CKA_DERIVE | CKA_TRUSTED => {
-            flag(false)
-        }
+        CKA_SIGN | CKA_VERIFY => flag(true),
+        CKA_ENCRYPT | CKA_DECRYPT => flag(secret.key_type == CKK_AES),
+        CKA_WRAP | CKA_UNWRAP | CKA_DERIVE | CKA_TRUSTED => flag(false),
         CKA_START_DATE | CKA_END_DATE => Vec::new(),
         CKA_KEY_GEN_MECHANISM => number(CK_UNAVAILABLE_INFORMATION),
         _ => return None,

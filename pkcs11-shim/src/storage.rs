@@ -7,12 +7,13 @@ use crate::{
     key::{Key, Reference, Standing},
     library::Library,
     object::{Attribute, Content, Object},
-    operation::{generation::Wanted, wrapping::Arrival},
+    operation::{generation::Wanted, import::Clear, wrapping::Arrival},
     session::Session,
     software::public_key::PublicKey,
     template::Template,
     token::{Token, lock},
 };
+use bytes::Bytes;
 use cryptoki_sys::*;
 use portcullis_proto::v1;
 use prost_types::FieldMask;
@@ -53,24 +54,48 @@ pub(crate) fn generate(
     Ok(handles)
 }
 
-/// Stores a key that comes wrapped (`C_UnwrapKey`). Where the gateway does not take it, nothing is left of it but a name.
-pub(crate) fn import(
+/// Stores a key that comes wrapped (`C_UnwrapKey`).
+pub(crate) fn unwrap(
     library: &Library,
     session: &Session,
     token: &Token,
     arrival: Arrival,
     wrapped: &[u8],
 ) -> Result<CK_OBJECT_HANDLE> {
-    session.require_writable()?;
-    let made = create_key(library, token, &arrival.wanted, true)?;
-    let imported = library.pool.import_key_version(v1::ImportKeyVersionRequest {
-        parent: made.name.clone(),
+    let request = v1::ImportKeyVersionRequest {
         method: Arrival::METHOD.into(),
         unwrapping_key: arrival.unwrapping,
         wrapped_key: wrapped.to_vec().into(),
         public_key: arrival.public_key.into(),
-        request_id: request_id(),
         ..v1::ImportKeyVersionRequest::default()
+    };
+    import(library, session, token, &arrival.wanted, request)
+}
+
+/// Stores a key that comes in clear (`C_CreateObject`), for which the gateway's policy has a permission of its own.
+pub(crate) fn store(library: &Library, session: &Session, token: &Token, clear: Clear) -> Result<CK_OBJECT_HANDLE> {
+    let request = v1::ImportKeyVersionRequest {
+        method: v1::ImportMethod::Clear.into(),
+        wrapped_key: Bytes::from_owner(clear.material),
+        ..v1::ImportKeyVersionRequest::default()
+    };
+    import(library, session, token, &clear.wanted, request)
+}
+
+/// Where the gateway does not take the key, nothing is left of it but a name.
+fn import(
+    library: &Library,
+    session: &Session,
+    token: &Token,
+    wanted: &Wanted,
+    request: v1::ImportKeyVersionRequest,
+) -> Result<CK_OBJECT_HANDLE> {
+    session.require_writable()?;
+    let made = create_key(library, token, wanted, true)?;
+    let imported = library.pool.import_key_version(v1::ImportKeyVersionRequest {
+        parent: made.name.clone(),
+        request_id: request_id(),
+        ..request
     });
     let version = match imported {
         Ok(version) => version,
@@ -79,7 +104,7 @@ pub(crate) fn import(
             drop(schedule_destruction(
                 library,
                 format!("{}/versions/1", made.name),
-                "it could not be unwrapped",
+                "it was not taken",
             ));
             return Err(error);
         }

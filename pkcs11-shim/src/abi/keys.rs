@@ -2,6 +2,7 @@
 
 use super::memory;
 use crate::{
+    creation,
     error::{Error, Result},
     library,
     operation::{
@@ -123,7 +124,7 @@ pub(super) unsafe fn unwrap(
         _ => error,
     })?;
     let arrival = Arrival::new(&mechanism, &unwrapping, &wrapped, &template)?;
-    *place = storage::import(&library, &session, &token, arrival, &wrapped)?;
+    *place = storage::unwrap(&library, &session, &token, arrival, &wrapped)?;
     Ok(())
 }
 
@@ -145,6 +146,9 @@ pub(super) unsafe fn derive(
     // SAFETY: by the caller's promise.
     let place = unsafe { memory::place(key) }?;
     let base = library.key(&token, base)?;
+    if !library.config.own_secrets {
+        return Err(creation::no_own_secrets());
+    }
     let content = derivation::derive(&library.pool, &mechanism, &base, &template)?;
     *place = lock(&library.objects).put(token.slot, Some(session.handle), content);
     Ok(())

@@ -7,7 +7,7 @@ use crate::{
     template::Template,
 };
 use cryptoki_sys::*;
-use std::slice;
+use std::{ffi::c_void, ptr, slice};
 use zeroize::Zeroizing;
 
 /// Bytes that a caller gives. They are copied: its result may go to the same place.
@@ -74,7 +74,7 @@ pub(super) unsafe fn put_list<T: Copy>(list: &[T], items: *mut T, count: *mut CK
         return Err(CKR_BUFFER_TOO_SMALL.into());
     }
     // SAFETY: there is room for so many by the caller's promise, and the list is the module's own.
-    unsafe { std::ptr::copy_nonoverlapping(list.as_ptr(), items, list.len()) };
+    unsafe { ptr::copy_nonoverlapping(list.as_ptr(), items, list.len()) };
     Ok(())
 }
 
@@ -223,6 +223,52 @@ pub(super) unsafe fn mechanism(mechanism: *const CK_MECHANISM) -> Result<Mechani
     Ok(Mechanism { kind, parameters })
 }
 
+/// A mechanism with such parameters, as a caller would give it: the bytes of a structure, or its numbers where it has pointers too,
+/// which then point to `inner`.
+pub(crate) fn mechanism_of(kind: CK_MECHANISM_TYPE, parameter: &[u8], inner: [&[u8]; 2]) -> Result<Mechanism> {
+    let (numbers, _) = parameter.as_chunks::<{ size_of::<CK_ULONG>() }>();
+    let number = |at: usize| numbers.get(at).map_or(0, |bytes| CK_ULONG::from_ne_bytes(*bytes));
+    let (pointers, lengths) = (
+        inner.map(|one| one.as_ptr().cast_mut()),
+        inner.map(|one| one.len() as CK_ULONG),
+    );
+    let oaep = CK_RSA_PKCS_OAEP_PARAMS {
+        hashAlg: number(0),
+        mgf: number(1),
+        source: number(2),
+        pSourceData: pointers[0].cast(),
+        ulSourceDataLen: lengths[0],
+    };
+    let gcm = GcmWithoutBits {
+        iv: pointers[0],
+        iv_length: lengths[0],
+        data: pointers[1],
+        data_length: lengths[1],
+        tag_bits: number(0),
+    };
+    let agreement = CK_ECDH1_DERIVE_PARAMS {
+        kdf: number(0),
+        ulSharedDataLen: lengths[0],
+        pSharedData: pointers[0],
+        ulPublicDataLen: lengths[1],
+        pPublicData: pointers[1],
+    };
+    let (parameter, length) = match kind {
+        CKM_RSA_PKCS_OAEP => (ptr::from_ref(&oaep).cast(), size_of_val(&oaep)),
+        CKM_AES_GCM => (ptr::from_ref(&gcm).cast(), size_of_val(&gcm)),
+        CKM_ECDH1_DERIVE => (ptr::from_ref(&agreement).cast(), size_of_val(&agreement)),
+        _ => (parameter.as_ptr().cast::<c_void>(), parameter.len()),
+    };
+    let given = CK_MECHANISM {
+        mechanism: kind,
+        pParameter: parameter.cast_mut(),
+        ulParameterLen: length as CK_ULONG,
+    };
+    // SAFETY: so many bytes. The structures of these three mechanisms alone are read with pointers, and theirs are to slices as long
+    // as they say; all live through the call.
+    unsafe { mechanism(&given) }
+}
+
 /// `CK_GCM_PARAMS` as some headers have it.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -239,7 +285,7 @@ struct GcmWithoutBits {
 /// # Safety
 ///
 /// `parameter` is null or points to `length` bytes.
-unsafe fn structure<T: Copy>(parameter: *const std::ffi::c_void, length: CK_ULONG) -> Result<T> {
+unsafe fn structure<T: Copy>(parameter: *const c_void, length: CK_ULONG) -> Result<T> {
     if parameter.is_null() || length as usize != size_of::<T>() {
         return Err(CKR_MECHANISM_PARAM_INVALID.into());
     }

@@ -19,6 +19,8 @@ mod sessions;
 mod signatures;
 mod slots;
 
+pub(crate) use memory::mechanism_of;
+
 use crate::{
     error::{Error, Result},
     library,

@@ -223,6 +223,9 @@ impl From<Status> for Failure {
             }),
             // Made here, or by something between here and the gateway.
             None if status.code() == Code::DeadlineExceeded => Self::Late,
+            None if was_refused(&status) => {
+                Self::Misconfigured(format!("the gateway refused the certificate: {}", words(&status)))
+            }
             None => Self::Broken(format!("{:?}: {}", status.code(), words(&status))),
         }
     }
@@ -274,6 +277,14 @@ fn in_handshake(endpoint: &Endpoint, error: &std::io::Error) -> Failure {
     }
 }
 
+/// Whether the other end ended the TLS connection for the certificate of this one. In TLS 1.3 that comes after the handshake, and what
+/// carries HTTP/2 keeps the words of it alone.
+fn was_refused(status: &Status) -> bool {
+    let words = words(status);
+    let alert = words.split("received fatal alert: ").nth(1);
+    alert.is_some_and(|alert| ALERTS.iter().any(|known| alert.starts_with(known)))
+}
+
 fn words(status: &Status) -> String {
     let mut words = status.message().to_owned();
     let mut cause = std::error::Error::source(status);
@@ -319,6 +330,18 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::Misconfigured(format!("cannot read {}: {error}", path.display())))
 }
+
+/// The alerts about certificates (RFC 8446, section 6.2).
+const ALERTS: &[&str] = &[
+    "UnknownCA",
+    "BadCertificate",
+    "UnsupportedCertificate",
+    "CertificateExpired",
+    "CertificateRevoked",
+    "CertificateUnknown",
+    "CertificateRequired",
+    "AccessDenied",
+];
 
 const WAY_BACK: Duration = Duration::from_millis(100);
 

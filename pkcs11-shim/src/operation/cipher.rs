@@ -6,10 +6,14 @@ use crate::{
     gateway::Pool,
     key::Key,
     mechanism::{Mechanism, Parameters},
-    object::{Content, Object},
+    object::{Content, Object, Secret},
     output::Output,
     session::Next,
-    software::{hash::Hash, rsa},
+    software::{
+        hash::Hash,
+        rsa,
+        symmetric::{self, Aes},
+    },
 };
 use bytes::Bytes;
 use cryptoki_sys::*;
@@ -20,15 +24,22 @@ use zeroize::Zeroizing;
 /// An encryption or decryption under way.
 #[derive(Clone)]
 pub(crate) struct Cipher {
-    key: Arc<Key>,
+    holder: Holder,
     mode: Mode,
-    /// What the key is asked for.
-    gateway: Gateway,
     direction: Direction,
     input: Zeroizing<Vec<u8>>,
     in_parts: bool,
     /// What was made, and did not fit into the caller's buffer.
     made: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// Whose the key is.
+#[derive(Clone)]
+enum Holder {
+    /// The gateway's, with what it is asked for.
+    Gateway(Arc<Key>, Gateway),
+    /// The caller's own, which works here.
+    Caller(Arc<Secret>),
 }
 
 /// Which way it goes.
@@ -55,7 +66,13 @@ impl Cipher {
         let (key, is_public) = match &object.content {
             Content::PublicKey(key) => (key, true),
             Content::PrivateKey(key) | Content::SecretKey(key) => (key, false),
-            Content::Secret(_) => return Err(CKR_KEY_FUNCTION_NOT_PERMITTED.into()),
+            Content::Secret(secret) => {
+                let is_rsa = matches!(mode, Mode::RsaPkcs1 | Mode::RsaOaep { .. });
+                if is_rsa || secret.key_type != CKK_AES {
+                    return Err(CKR_KEY_TYPE_INCONSISTENT.into());
+                }
+                return Ok(Self::with(Holder::Caller(Arc::clone(secret)), mode, direction));
+            }
             Content::Certificate(_) | Content::Data(_) => return Err(CKR_KEY_HANDLE_INVALID.into()),
         };
         let is_rsa = matches!(mode, Mode::RsaPkcs1 | Mode::RsaOaep { .. });
@@ -73,15 +90,19 @@ impl Cipher {
             false => key.permits(operation, **gateway),
         };
         let gateway = candidates.iter().find(may).copied();
-        Ok(Self {
-            key: Arc::clone(key),
-            gateway: gateway.ok_or_else(|| Error::from(CKR_KEY_FUNCTION_NOT_PERMITTED))?,
+        let gateway = gateway.ok_or_else(|| Error::from(CKR_KEY_FUNCTION_NOT_PERMITTED))?;
+        Ok(Self::with(Holder::Gateway(Arc::clone(key), gateway), mode, direction))
+    }
+
+    fn with(holder: Holder, mode: Mode, direction: Direction) -> Self {
+        Self {
+            holder,
             mode,
             direction,
             input: Zeroizing::default(),
             in_parts: false,
             made: None,
-        })
+        }
     }
 
     /// All at once.
@@ -147,7 +168,10 @@ impl Cipher {
             return made.len();
         }
         match (&self.mode, self.direction) {
-            (Mode::RsaPkcs1 | Mode::RsaOaep { .. }, _) => self.key.rsa().map_or(0, |(modulus, _)| modulus.len()),
+            (Mode::RsaPkcs1 | Mode::RsaOaep { .. }, _) => match &self.holder {
+                Holder::Gateway(key, _) => key.rsa().map_or(0, |(modulus, _)| modulus.len()),
+                Holder::Caller(_) => 0,
+            },
             (Mode::Gcm { .. }, Direction::Encrypt) => length + TAG,
             (Mode::Gcm { .. }, Direction::Decrypt) => length.saturating_sub(TAG),
             (Mode::CbcPad(_), Direction::Encrypt) => (length / BLOCK + 1) * BLOCK,
@@ -159,8 +183,6 @@ impl Cipher {
         let whole_blocks = self.input.len().is_multiple_of(BLOCK);
         let is_never_empty = matches!(self.mode, Mode::CbcPad(_) | Mode::Gcm { .. });
         match (&self.mode, self.direction) {
-            (Mode::RsaPkcs1 | Mode::RsaOaep { .. }, Direction::Encrypt) => self.encrypt_to_public_key(),
-            (Mode::RsaPkcs1 | Mode::RsaOaep { .. }, Direction::Decrypt) => self.decrypt_with_private_key(pool),
             (Mode::Ecb | Mode::Cbc(_), Direction::Encrypt) if !whole_blocks => Err(CKR_DATA_LEN_RANGE.into()),
             (Mode::Ecb | Mode::Cbc(_) | Mode::CbcPad(_), Direction::Decrypt) if !whole_blocks => {
                 Err(CKR_ENCRYPTED_DATA_LEN_RANGE.into())
@@ -169,14 +191,39 @@ impl Cipher {
                 Err(CKR_ENCRYPTED_DATA_LEN_RANGE.into())
             }
             _ if self.input.is_empty() && !is_never_empty => Ok(Vec::new()),
-            // In counter mode both ways are the same: the data are added to what the counter encrypts to.
-            (Mode::Counter(_), _) | (_, Direction::Decrypt) => self.decrypt_with_secret_key(pool),
-            (_, Direction::Encrypt) => self.encrypt_with_secret_key(pool),
+            _ => match &self.holder {
+                Holder::Gateway(key, gateway) => self.make_there(pool, key, *gateway),
+                Holder::Caller(secret) => self.make_here(secret),
+            },
         }
     }
 
-    fn encrypt_with_secret_key(&self, pool: &Pool) -> Result<Vec<u8>> {
-        let (name, key_token) = self.key.named();
+    fn make_there(&self, pool: &Pool, key: &Key, gateway: Gateway) -> Result<Vec<u8>> {
+        match (&self.mode, self.direction) {
+            (Mode::RsaPkcs1 | Mode::RsaOaep { .. }, Direction::Encrypt) => self.encrypt_to_public_key(key),
+            (Mode::RsaPkcs1 | Mode::RsaOaep { .. }, Direction::Decrypt) => {
+                self.decrypt_with_private_key(pool, key, gateway)
+            }
+            // In counter mode both ways are the same: the data are added to what the counter encrypts to.
+            (Mode::Counter(_), _) | (_, Direction::Decrypt) => self.decrypt_with_secret_key(pool, key, gateway),
+            (_, Direction::Encrypt) => self.encrypt_with_secret_key(pool, key, gateway),
+        }
+    }
+
+    fn make_here(&self, secret: &Secret) -> Result<Vec<u8>> {
+        let mode = self.mode.aes().ok_or_else(|| Error::from(CKR_KEY_TYPE_INCONSISTENT))?;
+        match self.direction {
+            Direction::Encrypt => {
+                symmetric::encrypt(&secret.value, mode, &self.input).ok_or_else(|| CKR_KEY_SIZE_RANGE.into())
+            }
+            Direction::Decrypt => symmetric::decrypt(&secret.value, mode, &self.input)
+                .map(|plaintext| plaintext.to_vec())
+                .ok_or_else(|| CKR_ENCRYPTED_DATA_INVALID.into()),
+        }
+    }
+
+    fn encrypt_with_secret_key(&self, pool: &Pool, key: &Key, gateway: Gateway) -> Result<Vec<u8>> {
+        let (name, key_token) = key.named();
         let data = self
             .mode
             .associated_data()
@@ -185,7 +232,7 @@ impl Cipher {
             name,
             key_token: key_token.into(),
             plaintext: self.input.to_vec().into(),
-            mechanism: self.gateway.into(),
+            mechanism: gateway.into(),
             initialization_vector: self.mode.vector().into(),
             authenticated: data,
             ..v1::EncryptRequest::default()
@@ -193,8 +240,8 @@ impl Cipher {
         Ok(answer.ciphertext.to_vec())
     }
 
-    fn decrypt_with_secret_key(&self, pool: &Pool) -> Result<Vec<u8>> {
-        let (name, key_token) = self.key.named();
+    fn decrypt_with_secret_key(&self, pool: &Pool, key: &Key, gateway: Gateway) -> Result<Vec<u8>> {
+        let (name, key_token) = key.named();
         let data = self
             .mode
             .associated_data()
@@ -203,7 +250,7 @@ impl Cipher {
             name,
             key_token: key_token.into(),
             ciphertext: self.input.to_vec().into(),
-            mechanism: self.gateway.into(),
+            mechanism: gateway.into(),
             initialization_vector: self.mode.vector().into(),
             authenticated: data,
             ..v1::DecryptRequest::default()
@@ -211,8 +258,8 @@ impl Cipher {
         Ok(answer.plaintext.to_vec())
     }
 
-    fn encrypt_to_public_key(&self) -> Result<Vec<u8>> {
-        let (modulus, exponent) = self.key.rsa().ok_or_else(|| Error::from(CKR_KEY_TYPE_INCONSISTENT))?;
+    fn encrypt_to_public_key(&self, key: &Key) -> Result<Vec<u8>> {
+        let (modulus, exponent) = key.rsa().ok_or_else(|| Error::from(CKR_KEY_TYPE_INCONSISTENT))?;
         let padded = match &self.mode {
             Mode::RsaOaep { hash, label } => rsa::pad_oaep(&self.input, label, *hash, modulus.len()),
             _ => rsa::pad_encryption(&self.input, modulus.len()),
@@ -221,20 +268,16 @@ impl Cipher {
         rsa::public_operation(modulus, exponent, &padded).ok_or_else(|| Error::from(CKR_FUNCTION_FAILED))
     }
 
-    fn decrypt_with_private_key(&self, pool: &Pool) -> Result<Vec<u8>> {
-        if self
-            .key
-            .rsa()
-            .is_some_and(|(modulus, _)| modulus.len() != self.input.len())
-        {
+    fn decrypt_with_private_key(&self, pool: &Pool, key: &Key, gateway: Gateway) -> Result<Vec<u8>> {
+        if key.rsa().is_some_and(|(modulus, _)| modulus.len() != self.input.len()) {
             return Err(CKR_ENCRYPTED_DATA_LEN_RANGE.into());
         }
-        let (name, key_token) = self.key.named();
+        let (name, key_token) = key.named();
         let answer = pool.asymmetric_decrypt(v1::AsymmetricDecryptRequest {
             name,
             key_token: key_token.into(),
             ciphertext: self.input.to_vec().into(),
-            mechanism: self.gateway.into(),
+            mechanism: gateway.into(),
             ..v1::AsymmetricDecryptRequest::default()
         })?;
         Ok(answer.plaintext.to_vec())
@@ -293,6 +336,18 @@ impl Mode {
                 _ => Err(Error::new(CKR_MECHANISM_PARAM_INVALID, "expected a tag of 128 bits")),
             },
             _ => Err(mechanism.invalid()),
+        }
+    }
+
+    /// The mode, of those of AES.
+    fn aes(&self) -> Option<Aes<'_>> {
+        match self {
+            Self::Ecb => Some(Aes::Ecb),
+            Self::Cbc(vector) => Some(Aes::Cbc(vector)),
+            Self::CbcPad(vector) => Some(Aes::CbcPad(vector)),
+            Self::Counter(block) => Some(Aes::Counter(block)),
+            Self::Gcm { nonce, associated_data } => Some(Aes::Gcm { nonce, associated_data }),
+            Self::RsaPkcs1 | Self::RsaOaep { .. } => None,
         }
     }
 

@@ -58,13 +58,13 @@ pub(crate) fn derive(pool: &Pool, mechanism: &Mechanism, base: &Object, template
     })))
 }
 
-struct Wanted {
+pub(crate) struct Wanted {
     key_type: CK_KEY_TYPE,
     length: Option<usize>,
 }
 
 /// What may be derived: a session object that its caller may read. What must not be read would have to stay in an HSM.
-fn wanted(template: &Template) -> Result<Wanted> {
+pub(crate) fn wanted(template: &Template) -> Result<Wanted> {
     if template.flag(CKA_TOKEN)? == Some(true) {
         return Err(Error::new(
             CKR_TEMPLATE_INCONSISTENT,

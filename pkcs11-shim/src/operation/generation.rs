@@ -1,5 +1,6 @@
 //! New keys, from the standard's templates.
 
+use super::known::{ARRIVING, BROUGHT, KNOWN};
 use crate::{
     config::NewKeys,
     error::{Error, Result},
@@ -130,6 +131,16 @@ impl Wanted {
             label: label.unwrap_or_default().to_owned(),
         })
     }
+}
+
+/// A key that a caller brings in clear: what it shall be.
+pub(crate) fn brought(key_type: KeyType, template: &Template) -> Result<Wanted> {
+    template.has_only(BROUGHT)?;
+    let uses = match template.number(CKA_CLASS)? {
+        Some(CKO_SECRET_KEY) => secret_uses(key_type, template, NewKeys::default())?,
+        _ => pair_uses(key_type, template, NewKeys::default())?,
+    };
+    Wanted::new(key_type, uses, template, None, true)
 }
 
 /// A key that comes in wrapped, in so many bytes: what it shall be.
@@ -369,70 +380,3 @@ fn is_65537(exponent: &[u8]) -> bool {
 fn incomplete(what: &str) -> Error {
     Error::new(CKR_TEMPLATE_INCOMPLETE, format!("the template lacks {what}"))
 }
-
-/// What a template of a new key may hold.
-const KNOWN: &[CK_ATTRIBUTE_TYPE] = &[
-    CKA_CLASS,
-    CKA_TOKEN,
-    CKA_PRIVATE,
-    CKA_LABEL,
-    CKA_KEY_TYPE,
-    CKA_SUBJECT,
-    CKA_ID,
-    CKA_SENSITIVE,
-    CKA_ENCRYPT,
-    CKA_DECRYPT,
-    CKA_WRAP,
-    CKA_UNWRAP,
-    CKA_SIGN,
-    CKA_SIGN_RECOVER,
-    CKA_VERIFY,
-    CKA_VERIFY_RECOVER,
-    CKA_DERIVE,
-    CKA_START_DATE,
-    CKA_END_DATE,
-    CKA_MODULUS_BITS,
-    CKA_PUBLIC_EXPONENT,
-    CKA_VALUE_LEN,
-    CKA_EXTRACTABLE,
-    CKA_MODIFIABLE,
-    CKA_COPYABLE,
-    CKA_DESTROYABLE,
-    CKA_EC_PARAMS,
-    CKA_ALWAYS_AUTHENTICATE,
-    CKA_WRAP_WITH_TRUSTED,
-    CKA_TRUSTED,
-    CKA_ALLOWED_MECHANISMS,
-];
-
-/// What a template of a key that is unwrapped may hold.
-const ARRIVING: &[CK_ATTRIBUTE_TYPE] = &[
-    CKA_CLASS,
-    CKA_TOKEN,
-    CKA_PRIVATE,
-    CKA_LABEL,
-    CKA_KEY_TYPE,
-    CKA_SUBJECT,
-    CKA_ID,
-    CKA_SENSITIVE,
-    CKA_ENCRYPT,
-    CKA_DECRYPT,
-    CKA_WRAP,
-    CKA_UNWRAP,
-    CKA_SIGN,
-    CKA_SIGN_RECOVER,
-    CKA_VERIFY,
-    CKA_DERIVE,
-    CKA_START_DATE,
-    CKA_END_DATE,
-    CKA_VALUE_LEN,
-    CKA_EXTRACTABLE,
-    CKA_MODIFIABLE,
-    CKA_COPYABLE,
-    CKA_DESTROYABLE,
-    CKA_ALWAYS_AUTHENTICATE,
-    CKA_WRAP_WITH_TRUSTED,
-    CKA_TRUSTED,
-    CKA_ALLOWED_MECHANISMS,
-    CKA_PUBLIC_KEY_INFO,
-];

@@ -5,7 +5,8 @@ use crate::{
     gateway::Pool,
     key::Key,
     mechanism::{Family, Mechanism, Parameters},
-    software::{ec, hash::Hash, rsa},
+    object::Secret,
+    software::{ec, hash::Hash, rsa, symmetric},
 };
 use cryptoki_sys::*;
 use portcullis_proto::v1::{self, KeyOperation, KeyType, Mechanism as Gateway, SignatureEncoding, sign_request::Input};
@@ -71,6 +72,39 @@ impl Scheme {
         match fits {
             true => Ok(scheme),
             false => Err(CKR_KEY_TYPE_INCONSISTENT.into()),
+        }
+    }
+
+    /// What a mechanism means for a secret that is the caller's own: codes, which are made here.
+    pub(crate) fn own(mechanism: &Mechanism, secret: &Secret) -> Result<Self> {
+        let (scheme, is_cmac) = match mechanism.kind {
+            CKM_AES_CMAC => (mac(mechanism, Gateway::AesCmac, 16)?, true),
+            CKM_SHA256_HMAC | CKM_SHA256_HMAC_GENERAL => (mac(mechanism, Gateway::HmacSha256, 32)?, false),
+            CKM_SHA384_HMAC | CKM_SHA384_HMAC_GENERAL => (mac(mechanism, Gateway::HmacSha384, 48)?, false),
+            CKM_SHA512_HMAC | CKM_SHA512_HMAC_GENERAL => (mac(mechanism, Gateway::HmacSha512, 64)?, false),
+            _ => return Err(mechanism.invalid()),
+        };
+        match is_cmac == (secret.key_type == CKK_AES) {
+            true => Ok(scheme),
+            false => Err(CKR_KEY_TYPE_INCONSISTENT.into()),
+        }
+    }
+
+    /// A code by a secret that is the caller's own.
+    pub(crate) fn sign_here(&self, secret: &Secret, input: &[u8]) -> Result<Vec<u8>> {
+        let Self::Mac { mechanism, length } = self else {
+            return Err(CKR_KEY_TYPE_INCONSISTENT.into());
+        };
+        let code = symmetric::mac(*mechanism, &secret.value, input);
+        let code = code.ok_or_else(|| Error::from(CKR_KEY_SIZE_RANGE))?;
+        Ok(code[..*length].to_vec())
+    }
+
+    /// How long its codes are.
+    pub(crate) fn code_length(&self) -> usize {
+        match self {
+            Self::Mac { length, .. } => *length,
+            _ => 0,
         }
     }
 

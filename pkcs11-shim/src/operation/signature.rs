@@ -6,22 +6,31 @@ use crate::{
     gateway::Pool,
     key::Key,
     mechanism::Mechanism,
-    object::{Content, Object},
+    object::{Content, Object, Secret},
     output::Output,
     session::Next,
 };
 use aws_lc_rs::digest::Context;
 use cryptoki_sys::*;
 use std::sync::Arc;
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// A signature that is made or checked.
 #[derive(Clone)]
 pub(crate) struct Signature {
-    key: Arc<Key>,
+    signer: Signer,
     scheme: Scheme,
     input: Input,
     in_parts: bool,
+}
+
+/// By what it is signed.
+#[derive(Clone)]
+enum Signer {
+    Key(Arc<Key>),
+    /// The caller's own, which makes codes here.
+    Secret(Arc<Secret>),
 }
 
 /// What came of the message.
@@ -34,33 +43,46 @@ enum Input {
 impl Signature {
     /// Begins to sign.
     pub(crate) fn signing(mechanism: &Mechanism, object: &Object) -> Result<Self> {
-        let (Content::PrivateKey(key) | Content::SecretKey(key)) = &object.content else {
-            return Err(unfit(object));
-        };
-        let scheme = Scheme::of(mechanism, key)?;
-        scheme.require_permission(key)?;
-        Ok(Self::new(key, scheme))
+        match &object.content {
+            Content::PrivateKey(key) | Content::SecretKey(key) => {
+                let scheme = Scheme::of(mechanism, key)?;
+                scheme.require_permission(key)?;
+                Ok(Self::new(Signer::Key(Arc::clone(key)), scheme))
+            }
+            Content::Secret(secret) => Self::own(mechanism, secret),
+            Content::PublicKey(_) => Err(CKR_KEY_TYPE_INCONSISTENT.into()),
+            Content::Certificate(_) | Content::Data(_) => Err(CKR_KEY_HANDLE_INVALID.into()),
+        }
     }
 
     /// Begins to verify.
     pub(crate) fn verifying(mechanism: &Mechanism, object: &Object) -> Result<Self> {
-        let (Content::PublicKey(key) | Content::SecretKey(key)) = &object.content else {
-            return Err(unfit(object));
-        };
-        let scheme = Scheme::of(mechanism, key)?;
-        if matches!(scheme, Scheme::Mac { .. }) {
-            scheme.require_permission(key)?;
+        match &object.content {
+            Content::PublicKey(key) | Content::SecretKey(key) => {
+                let scheme = Scheme::of(mechanism, key)?;
+                if matches!(scheme, Scheme::Mac { .. }) {
+                    scheme.require_permission(key)?;
+                }
+                Ok(Self::new(Signer::Key(Arc::clone(key)), scheme))
+            }
+            Content::Secret(secret) => Self::own(mechanism, secret),
+            Content::PrivateKey(_) => Err(CKR_KEY_TYPE_INCONSISTENT.into()),
+            Content::Certificate(_) | Content::Data(_) => Err(CKR_KEY_HANDLE_INVALID.into()),
         }
-        Ok(Self::new(key, scheme))
     }
 
-    fn new(key: &Arc<Key>, scheme: Scheme) -> Self {
+    fn own(mechanism: &Mechanism, secret: &Arc<Secret>) -> Result<Self> {
+        let scheme = Scheme::own(mechanism, secret)?;
+        Ok(Self::new(Signer::Secret(Arc::clone(secret)), scheme))
+    }
+
+    fn new(signer: Signer, scheme: Scheme) -> Self {
         let input = match scheme.message_hash() {
             Some(hash) => Input::Hash(hash.begin()),
             None => Input::Whole(Zeroizing::default()),
         };
         Self {
-            key: Arc::clone(key),
+            signer,
             scheme,
             input,
             in_parts: false,
@@ -70,7 +92,7 @@ impl Signature {
     /// Signs the whole message.
     pub(crate) fn sign(&mut self, pool: &Pool, data: &[u8], output: &mut Output<'_>) -> Result<Next> {
         self.require_whole()?;
-        if !output.has_room(self.scheme.length(&self.key))? {
+        if !output.has_room(self.length())? {
             return Ok(Next::Active);
         }
         self.take(data)?;
@@ -92,10 +114,14 @@ impl Signature {
 
     /// Signs what came in parts.
     pub(crate) fn end(&mut self, pool: &Pool, output: &mut Output<'_>) -> Result<Next> {
-        if !output.has_room(self.scheme.length(&self.key))? {
+        if !output.has_room(self.length())? {
             return Ok(Next::Active);
         }
-        output.put(&self.scheme.sign(pool, &self.key, &self.input())?)?;
+        let input = self.input();
+        output.put(&match &self.signer {
+            Signer::Key(key) => self.scheme.sign(pool, key, &input)?,
+            Signer::Secret(secret) => self.scheme.sign_here(secret, &input)?,
+        })?;
         Ok(Next::Ended)
     }
 
@@ -108,8 +134,24 @@ impl Signature {
 
     /// Checks the signature of what came in parts.
     pub(crate) fn verify_end(&mut self, pool: &Pool, signature: &[u8]) -> Result<Next> {
-        self.scheme.verify(pool, &self.key, &self.input(), signature)?;
+        let input = self.input();
+        match &self.signer {
+            Signer::Key(key) => self.scheme.verify(pool, key, &input, signature)?,
+            Signer::Secret(_) if signature.len() != self.length() => return Err(CKR_SIGNATURE_LEN_RANGE.into()),
+            Signer::Secret(secret) => {
+                if !bool::from(self.scheme.sign_here(secret, &input)?.ct_eq(signature)) {
+                    return Err(CKR_SIGNATURE_INVALID.into());
+                }
+            }
+        }
         Ok(Next::Ended)
+    }
+
+    fn length(&self) -> usize {
+        match &self.signer {
+            Signer::Key(key) => self.scheme.length(key),
+            Signer::Secret(_) => self.scheme.code_length(),
+        }
     }
 
     fn take(&mut self, data: &[u8]) -> Result<()> {
@@ -136,15 +178,6 @@ impl Signature {
             true => Err(CKR_OPERATION_ACTIVE.into()),
             false => Ok(()),
         }
-    }
-}
-
-/// Why an object signs and verifies nothing.
-fn unfit(object: &Object) -> Error {
-    match object.content {
-        Content::PublicKey(_) | Content::PrivateKey(_) => CKR_KEY_TYPE_INCONSISTENT.into(),
-        Content::Secret(_) | Content::SecretKey(_) => CKR_KEY_FUNCTION_NOT_PERMITTED.into(),
-        Content::Certificate(_) | Content::Data(_) => CKR_KEY_HANDLE_INVALID.into(),
     }
 }
 

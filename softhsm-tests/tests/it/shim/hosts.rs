@@ -1,7 +1,9 @@
 //! The module in a host: a program in C that keeps to the standard and expects the same.
 
 use super::{ring, shim};
-use portcullis_softhsm_tests::{Gateway, KeySpec, LONG, Launch, Shim, TestCluster, find_tool, run, wait_until};
+use portcullis_softhsm_tests::{
+    Authority, Gateway, KeySpec, LONG, Launch, Shim, TestCluster, Wish, find_tool, run, wait_until,
+};
 use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
@@ -98,6 +100,56 @@ fn a_gateway_that_is_away_is_an_error_of_the_device_and_no_more() {
             .stderr
             .contains("cannot connect to unix:/nowhere/portcullis.sock"),
         "{objects}"
+    );
+}
+
+/// The module over TLS, with a certificate.
+fn over_tls(cluster: &TestCluster, gateway: &Gateway, certificate: &Path, private_key: &Path) -> Shim {
+    let trust = cluster.pki("ca.pem");
+    let credentials = format!(
+        "[credentials]\ncertificate = {certificate:?}\nprivate_key = {private_key:?}\ntrust_bundle = {trust:?}\n"
+    );
+    Shim::at(
+        &format!("https://{}", gateway.tls()),
+        &format!("rings = [\"hosts\"]\ntimeout = \"60s\"\n{credentials}"),
+    )
+}
+
+#[test]
+fn a_certificate_says_who_the_caller_is() {
+    let (cluster, gateway, _) = prepared();
+    let shim = over_tls(
+        &cluster,
+        &gateway,
+        &cluster.pki("developer.pem"),
+        &cluster.pki("developer.key"),
+    );
+    let host = shim.compile(&source());
+    for part in ["rules", "forks"] {
+        let ended = run(shim.command(&host).arg(Shim::library()).arg(part)).succeeded();
+        assert_eq!(ended.text(), "done\n", "{part}: {ended}");
+    }
+    // A stranger's certificate.
+    let stranger = Authority::foreign().client(Wish::of("spiffe://elsewhere/somebody"), &cluster.pki("ca.pem"));
+    let shim = over_tls(&cluster, &gateway, &stranger.certificate(), &stranger.private_key());
+    let refused = shim.pkcs11_tool("--list-objects");
+    assert!(
+        refused.stderr.contains("CKR_GENERAL_ERROR") && refused.stderr.contains("the gateway refused the certificate"),
+        "{refused}"
+    );
+    // And a gateway whose certificate is somebody else's.
+    let credentials = format!(
+        "[credentials]\ncertificate = {:?}\nprivate_key = {:?}\ntrust_bundle = {:?}\n",
+        cluster.pki("developer.pem"),
+        cluster.pki("developer.key"),
+        stranger.certificate(),
+    );
+    let settings = format!("rings = [\"hosts\"]\n{credentials}");
+    let shim = Shim::at(&format!("https://{}", gateway.tls()), &settings);
+    let refused = shim.pkcs11_tool("--list-objects");
+    assert!(
+        refused.stderr.contains("CKR_GENERAL_ERROR") && refused.stderr.contains("no TLS connection"),
+        "{refused}"
     );
 }
 

@@ -174,6 +174,31 @@ fn secrets_are_agreed_on_codes_made_and_ciphertexts_opened() {
 }
 
 #[test]
+fn keys_that_were_made_elsewhere_are_brought_in() {
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    ring(&gateway, "tools", &[]);
+    let shim = shim(&gateway, "tools");
+    let openssl = |arguments: &str| openssl(shim.path(), arguments.split_whitespace()).succeeded();
+    openssl("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -outform DER -out ec.der");
+    openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -outform DER -out rsa.der");
+    fs::write(shim.path().join("message"), "what is said").expect("a message");
+    for (name, id, mechanism) in [("ec", "0e", "ECDSA-SHA384"), ("rsa", "0a", "SHA384-RSA-PKCS")] {
+        let brought =
+            format!("--write-object {name}.der --type privkey --id {id} --label {name} --usage-sign --sensitive");
+        shim.pkcs11_tool(&brought).succeeded();
+        let format = if name == "ec" { "--signature-format openssl" } else { "" };
+        shim.pkcs11_tool(&format!(
+            "--sign --mechanism {mechanism} {format} --id {id} --input-file message --output-file signature"
+        ))
+        .succeeded();
+        openssl(&format!("pkey -inform DER -in {name}.der -pubout -out {name}.pub"));
+        let checked = openssl(&format!("dgst -sha384 -verify {name}.pub -signature signature message")).text();
+        assert!(checked.contains("Verified OK"), "{name}: {checked}");
+    }
+}
+
+#[test]
 fn keys_leave_and_come_in_wrapped() {
     let cluster = TestCluster::new();
     let gateway = Gateway::start(&cluster);
