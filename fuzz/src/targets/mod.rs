@@ -7,6 +7,7 @@
 //! - `keys`, `certificates`: public and private keys, signatures, certificates, trust files.
 //! - `frames`: the messages between the gateway and its workers.
 //! - `requests`: requests, as callers send them.
+//! - `pkcs11`: what callers of the PKCS#11 module give it, and its configuration.
 //! - `configuration`: the configuration, policies and PINs.
 
 mod audit;
@@ -18,6 +19,7 @@ mod documents;
 mod frames;
 mod keys;
 mod names;
+mod pkcs11;
 mod requests;
 mod rows;
 mod sealed;
@@ -50,6 +52,9 @@ pub const TARGETS: &[Target] = &[
     configuration::SETTINGS,
     configuration::POLICIES,
     configuration::PINS,
+    pkcs11::TEMPLATES,
+    pkcs11::MECHANISMS,
+    pkcs11::SETTINGS,
     requests::MESSAGES,
     requests::REQUESTS,
 ];
