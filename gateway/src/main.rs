@@ -8,13 +8,14 @@ use clap::{Parser, Subcommand};
 use commands::{
     ConfigFile, audit, backup, config, console, dev, environment, member, policy, principal, serve, worker,
 };
-use std::{alloc::System, process::ExitCode};
+use mimalloc::MiMalloc;
+use std::process::ExitCode;
 use zeroizing_alloc::ZeroAlloc;
 
 /// Whatever is freed is wiped, also by code that knows nothing of secrets: plaintexts pass through the buffers of HTTP/2, TLS and
 /// protobuf. So a secret is in the memory of the gateway or a worker only while something still holds it.
 #[global_allocator]
-static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 /// A signing and encryption gateway in front of a cluster of PKCS#11 HSMs.
 #[derive(Debug, Parser)]

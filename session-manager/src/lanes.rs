@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// One piece of work at a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// One piece of work at a worker; a later one is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
 /// The lanes of one worker.

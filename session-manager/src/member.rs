@@ -2,6 +2,7 @@
 
 use crate::{
     breaker::Breaker,
+    lanes::Ticket,
     message::{Epoch, MemberState, MemberStatus, Needs, WorkerState},
     pace::Pace,
     settings::MemberPlan,
@@ -44,6 +45,8 @@ pub(super) struct Member {
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) breaker: Breaker,
     pub(super) pace: Pace,
+    /// What it was given last.
+    pub(super) last_given: Ticket,
     /// The lives that a roll is still to replace here.
     pub(super) to_replace: Vec<Epoch>,
     pub(super) failed_replacements: u32,
@@ -73,6 +76,7 @@ impl Member {
             fingerprint: None,
             breaker: Breaker::new(),
             pace: Pace::new(now),
+            last_given: Ticket(0),
             to_replace: Vec::new(),
             failed_replacements: 0,
             lasting: None,

@@ -1063,3 +1063,47 @@ fn work_that_was_done_too_late_shows_how_slow_a_member_is() {
     }
     assert!(on_the_slow_one < 8, "{on_the_slow_one} of 150 went to the slow member");
 }
+
+/// Lets so many operations follow each other, each as long as its member takes, and returns who did them.
+fn one_after_another(
+    core: &mut Core,
+    now: &mut Instant,
+    count: usize,
+    takes: impl Fn(MemberIndex) -> u64,
+) -> Vec<usize> {
+    let mut done = Vec::new();
+    for _ in 0..count {
+        let grant = admit(core, *now).expect("a grant");
+        *now += Duration::from_micros(takes(grant.member));
+        conclude(core, *now, grant, Outcome::Served);
+        done.push(grant.member.0);
+    }
+    done
+}
+
+#[test]
+fn what_comes_one_after_another_stays_with_the_member_that_is_warm_and_the_others_are_not_forgotten() {
+    let (mut core, mut now) = core(3, 10);
+    start_all(&mut core, now, domain());
+    let done = one_after_another(&mut core, &mut now, 3000, |_| 100);
+    let moves = done.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!((30..300).contains(&moves), "{moves} moves");
+    assert_eq!(HashSet::<_>::from_iter(done).len(), 3);
+    let first = admit(&mut core, now).expect("a grant");
+    let second = admit(&mut core, now).expect("a grant");
+    assert_ne!(
+        first.member, second.member,
+        "who has something to do is not given more while others have nothing"
+    );
+}
+
+#[test]
+fn a_member_that_is_slow_does_not_keep_work_for_being_warm() {
+    let (mut core, mut now) = core(3, 10);
+    start_all(&mut core, now, domain());
+    let takes = |member: MemberIndex| if member == MemberIndex(0) { 9000 } else { 1000 };
+    one_after_another(&mut core, &mut now, 200, takes);
+    let done = one_after_another(&mut core, &mut now, 500, takes);
+    let slow = done.iter().filter(|member| **member == 0).count();
+    assert!(slow < 50, "{slow} of 500 went to the slow one");
+}

@@ -78,12 +78,12 @@ pub(super) async fn find_second_given(
 
 /// The key or version that a text names, directly or by an alias. It is what the call is about.
 pub(super) async fn version_named(call: &mut Call, text: &str) -> Result<KeyOrVersionName, ApiError> {
-    match AliasName::parse(text) {
-        Ok(alias) => {
+    match AliasName::of(text) {
+        Some(alias) => {
             call.names(text);
             target_of(call, own(call), &alias).await
         }
-        Err(_) => {
+        None => {
             let name = KeyOrVersionName::parse(text)?;
             call.names(text);
             Ok(name)
@@ -93,17 +93,17 @@ pub(super) async fn version_named(call: &mut Call, text: &str) -> Result<KeyOrVe
 
 /// As [`version_named`], for the second key of a call that does two things.
 pub(super) async fn second_version_named(call: &Call, second: Second<'_>) -> Result<KeyOrVersionName, ApiError> {
-    match AliasName::parse(second.named) {
-        Ok(alias) => target_of(call, second, &alias).await,
-        Err(_) => Ok(KeyOrVersionName::parse(second.named)?),
+    match AliasName::of(second.named) {
+        Some(alias) => target_of(call, second, &alias).await,
+        None => Ok(KeyOrVersionName::parse(second.named)?),
     }
 }
 
 /// The key that a text names, directly or by an alias. It is what the call is about.
 pub(super) async fn key_named(call: &mut Call, text: &str) -> Result<KeyName, ApiError> {
-    match AliasName::parse(text) {
-        Ok(_) => Ok(version_named(call, text).await?.key),
-        Err(_) => {
+    match AliasName::of(text) {
+        Some(_) => Ok(version_named(call, text).await?.key),
+        None => {
             let name = KeyName::parse(text)?;
             call.names(text);
             Ok(name)

@@ -3,6 +3,7 @@
 
 use super::{ChainHead, chain::HashText};
 use std::{
+    fmt::Write,
     fs::{File, OpenOptions},
     io::{self, Read},
     os::unix::fs::{FileExt, OpenOptionsExt},
@@ -78,8 +79,13 @@ impl HeadNote {
 
 /// Always as long as any other, so that a new one covers the one before.
 fn record(head: ChainHead) -> String {
-    let content = format!("{START}{:020} {}", head.next, HashText::of(&head.hash).as_str());
-    format!("{content} {:08x}\n", crc32c::crc32c(content.as_bytes()))
+    let mut record = String::with_capacity(RECORD);
+    // Writing to a string does not fail.
+    let _ = write!(record, "{START}{:020} ", head.next);
+    record.push_str(HashText::of(&head.hash).as_str());
+    let check = crc32c::crc32c(record.as_bytes());
+    let _ = writeln!(record, " {check:08x}");
+    record
 }
 
 fn parse(text: &str) -> Option<ChainHead> {

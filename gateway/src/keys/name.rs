@@ -56,6 +56,27 @@ impl fmt::Display for Id {
     }
 }
 
+/// The parts of a name between its slashes. No name has more than six; of more there are seven here.
+struct Parts<'a> {
+    parts: [&'a str; 7],
+    count: usize,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Self {
+        let (mut parts, mut count) = ([""; 7], 0);
+        for (place, part) in parts.iter_mut().zip(text.split('/')) {
+            *place = part;
+            count += 1;
+        }
+        Self { parts, count }
+    }
+
+    fn as_slice(&self) -> &[&'a str] {
+        &self.parts[..self.count]
+    }
+}
+
 /// `keyRings/{ring}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct KeyRingName(pub Id);
@@ -63,7 +84,7 @@ pub struct KeyRingName(pub Id);
 impl KeyRingName {
     /// Reads a name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        match text.split('/').collect::<Vec<_>>().as_slice() {
+        match Parts::of(text).as_slice() {
             ["keyRings", ring] if is_id(ring) => Ok(Self(Id((*ring).to_owned()))),
             _ => Err(NameError::new("key ring name: keyRings/{ring}", text)),
         }
@@ -88,12 +109,17 @@ pub struct AliasName {
 impl AliasName {
     /// Reads a name.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        match text.split('/').collect::<Vec<_>>().as_slice() {
-            ["keyRings", ring, "aliases", alias] if is_id(ring) && is_id(alias) => Ok(Self {
+        Self::of(text).ok_or_else(|| NameError::new("alias name: keyRings/{ring}/aliases/{alias}", text))
+    }
+
+    /// Reads a name, where it may be the name of something else.
+    pub fn of(text: &str) -> Option<Self> {
+        match Parts::of(text).as_slice() {
+            ["keyRings", ring, "aliases", alias] if is_id(ring) && is_id(alias) => Some(Self {
                 ring: Id((*ring).to_owned()),
                 alias: Id((*alias).to_owned()),
             }),
-            _ => Err(NameError::new("alias name: keyRings/{ring}/aliases/{alias}", text)),
+            _ => None,
         }
     }
 }
@@ -124,7 +150,8 @@ impl KeyName {
 
     /// The name of one of the key's versions.
     pub fn version(&self, version: u32) -> String {
-        format!("{self}/versions/{version}")
+        let (ring, key, number) = (self.ring.as_str(), self.key.as_str(), version.to_string());
+        ["keyRings/", ring, "/keys/", key, "/versions/", &number].concat()
     }
 }
 
@@ -150,7 +177,7 @@ impl KeyOrVersionName {
             ring: Id(ring.to_owned()),
             key: Id(key.to_owned()),
         };
-        match text.split('/').collect::<Vec<_>>().as_slice() {
+        match Parts::of(text).as_slice() {
             ["keyRings", ring, "keys", id] if is_id(ring) && is_id(id) => Ok(Self {
                 key: key(ring, id),
                 version: None,
@@ -211,6 +238,8 @@ mod tests {
             "keyRings/r/keys/-k",
             "/keyRings/r/keys/k",
             "keyRings/r/keys/k/versions/4294967296",
+            "keyRings/r/keys/k/versions/1/",
+            "keyRings/r/keys/k/versions/1/2/3",
         ] {
             assert!(KeyOrVersionName::parse(text).is_err(), "{text}");
         }

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read},
     ops::Range,
 };
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 /// Bytes that came from the other process, in order. Frames hold PINs and plaintexts, so each is wiped as soon as its message was
 /// taken: what is read next may be shorter, and may never come.
@@ -47,7 +47,8 @@ impl FrameBuffer {
         };
         let message = decode_message(frame);
         let end = self.filled.start + HEAD + length;
-        self.bytes[self.filled.start..end].zeroize();
+        // The buffer is read again, so this is done; byte by byte, as it is for memory that goes, it takes longer than the message.
+        self.bytes[self.filled.start..end].fill(0);
         self.filled.start = end;
         message.map(Some)
     }
@@ -79,7 +80,7 @@ impl FrameBuffer {
         if frame <= self.bytes.len() {
             self.bytes.copy_within(start..end, 0);
             // What is behind the copy was also in front of it, and is there no more.
-            self.bytes[end - start..end].zeroize();
+            self.bytes[end - start..end].fill(0);
         } else {
             // Not grown in place, which would leave a copy behind that nobody wipes.
             let mut larger = Zeroizing::new(vec![0; frame.next_power_of_two()]);

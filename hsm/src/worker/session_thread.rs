@@ -1,18 +1,20 @@
 //! A thread that owns one PKCS#11 session and does the work of the queue.
+//!
+//! While more of the same waits, with the same key, so that it takes as long, replies are held for a moment and sent together: at such times
+//! each reply by itself costs two processes more than it is worth.
 
 use super::{
     perform::perform,
     protocol::{Failure, FailureKind, ReplyBody, RequestBody},
-    queue::Waiting,
+    queue::{Jobs, Turn},
     repair::with_repairs,
-    reply::{Replies, Timing, failure},
+    reply::{HeldReplies, Replies, Timing, failure},
 };
 use crate::{
     Error,
     member::Member,
     pkcs11::{Session, SessionKind},
 };
-use crossbeam_channel::Receiver;
 use std::{sync::Arc, time::Instant};
 
 /// A request that waits for a session.
@@ -24,17 +26,13 @@ pub(super) struct Job {
 }
 
 /// Works on a session until the queue is closed and empty.
-pub(super) fn work(
-    member: &Arc<Member>,
-    session: Session,
-    queue: &Receiver<Job>,
-    waiting: &Waiting,
-    replies: &Replies,
-) {
+pub(super) fn work(member: &Arc<Member>, session: Session, jobs: &Jobs, replies: &Replies) {
     let mut session = Some(session);
-    for job in queue {
+    let mut held = HeldReplies::new(replies);
+    let mut next = jobs.next();
+    while let Some(Turn { job, is_cancelled }) = next {
         let timing = Timing::begin(job.came);
-        let result = if !waiting.take(job.id) {
+        let result = if is_cancelled {
             Err(failure(
                 FailureKind::DeadlinePassed,
                 "its caller went away before the work could start",
@@ -45,7 +43,23 @@ pub(super) fn work(
             with_repairs(member, |_| true, || attempt(member, &mut session, &job.body))
                 .map_err(|error| Failure::from(&error))
         };
-        replies.send(job.id, timing, result);
+        held.add(job.id, timing, result);
+        let waiting = jobs.next_waiting();
+        if !waiting.as_ref().is_some_and(|turn| is_alike(&job.body, &turn.job.body)) {
+            held.send();
+        }
+        next = waiting.or_else(|| jobs.next());
+    }
+}
+
+/// Whether two requests take as long: they are of one kind, and use one key.
+fn is_alike(one: &RequestBody, other: &RequestBody) -> bool {
+    match (one, other) {
+        (RequestBody::Sign(one), RequestBody::Sign(other)) => one.key.digest == other.key.digest,
+        (RequestBody::VerifyMac(one), RequestBody::VerifyMac(other)) => one.key.digest == other.key.digest,
+        (RequestBody::Encrypt(one), RequestBody::Encrypt(other)) => one.key.digest == other.key.digest,
+        (RequestBody::Decrypt(one), RequestBody::Decrypt(other)) => one.key.digest == other.key.digest,
+        _ => false,
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{cluster::MEMBERS, worker};
 use portcullis_client::v1::{Member, MemberState, WorkerState};
+use rand::seq::IteratorRandom;
 use rustix::process::{Pid, Resource, Rlimit};
 use std::time::{Duration, Instant};
 use tokio::task::block_in_place;
@@ -195,15 +196,20 @@ impl Stage {
         let stage = Self::set(&few_cached, size).await;
         stage.load.more(size.calls).await;
         let (started, mut kills) = (Instant::now(), 0);
+        let mut last_killed = MEMBERS.map(|member| (member, started));
         while started.elapsed() < time {
-            stage.all_serve().await;
-            let member = MEMBERS[rand::random_range(0..MEMBERS.len())];
-            // Not so often that a member's starts are limited: that is another thing than a leak.
             stage
                 .load
                 .more(rand::random_range(size.calls / 2..size.calls * 3 / 2))
                 .await;
+            stage.all_serve().await;
+            // A worker that dies young is started after a pause that grows: that is another thing than a leak.
+            let old = last_killed.iter_mut().filter(|(_, at)| at.elapsed() > OLD);
+            let Some((member, at)) = old.choose(&mut rand::rng()) else {
+                continue;
+            };
             block_in_place(|| stage.gateway().kill_worker(member));
+            *at = Instant::now();
             kills += 1;
             look(stage.gateway().pid(), kills);
         }
@@ -211,3 +217,6 @@ impl Stage {
         (stage.close().await, kills)
     }
 }
+
+/// Longer than a worker has to serve so that its death is not one of several.
+const OLD: Duration = Duration::from_secs(12);

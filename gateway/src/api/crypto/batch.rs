@@ -77,7 +77,8 @@ async fn perform_all<R: CryptoRequest>(gateway: &Arc<Gateway>, caller: &Caller, 
     let mut workers = JoinSet::new();
     for _ in 0..count.min(AT_ONCE) {
         let (gateway, caller, queue) = (Arc::clone(gateway), caller.clone(), Arc::clone(&queue));
-        workers.spawn(telemetry::follow(async move {
+        // On the heap from the start: it is large, and is handed on several times.
+        workers.spawn(telemetry::follow(Box::pin(async move {
             let mut done = Vec::new();
             loop {
                 // Apart from the loop's body, so that the lock is not held there.
@@ -86,7 +87,7 @@ async fn perform_all<R: CryptoRequest>(gateway: &Arc<Gateway>, caller: &Caller, 
                 let result = perform(&gateway, caller.clone(), request).await;
                 done.push((at, result));
             }
-        }));
+        })));
     }
     let mut outcomes: Vec<Option<Outcome<R>>> = (0..count).map(|_| None).collect();
     while let Some(done) = workers.join_next().await {
