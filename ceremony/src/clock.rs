@@ -49,7 +49,10 @@ impl Watch {
     }
 
     /// The time for an entry; says by how many seconds the clock was set, if it was.
-    pub(crate) fn read(&self, clock: &impl Clock) -> Result<(Moment, u64), i64> {
+    ///
+    /// Entries never go back in time. Where the clock does by what is tolerated, because it is disciplined, the entry has the time
+    /// of the one before it, `last`; where it does by more, it has its own, and is refused for it.
+    pub(crate) fn read(&self, clock: &impl Clock, last: Option<Moment>) -> Result<(Moment, u64), i64> {
         let now = clock.now();
         let elapsed = clock.elapsed();
         let by_the_host = (now - self.started).whole_seconds();
@@ -59,7 +62,12 @@ impl Watch {
             return Err(set);
         }
         let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-        Moment::from_unix(now.unix_timestamp()).map(|at| (at, ms)).ok_or(set)
+        let at = Moment::from_unix(now.unix_timestamp()).ok_or(set)?;
+        let at = match last {
+            Some(last) if (0..=TOLERATED_SECONDS).contains(&last.unix().saturating_sub(at.unix())) => last,
+            _ => at,
+        };
+        Ok((at, ms))
     }
 }
 
@@ -95,10 +103,33 @@ mod tests {
         let watch = Watch::start(&hands);
         hands.now.set(1_000_060);
         hands.elapsed.set(65);
-        assert_eq!(watch.read(&hands).expect("a time").1, 65_000);
+        assert_eq!(watch.read(&hands, None).expect("a time").1, 65_000);
         hands.now.set(1_000_120);
-        assert_eq!(watch.read(&hands), Err(60));
+        assert_eq!(watch.read(&hands, None), Err(60));
         hands.now.set(1_000_000);
-        assert_eq!(watch.read(&hands), Err(-60));
+        assert_eq!(watch.read(&hands, None), Err(-60));
+    }
+
+    #[test]
+    fn a_clock_that_is_disciplined_back_does_not_take_entries_with_it() {
+        let moment = |seconds| Moment::from_unix(seconds).expect("a moment");
+        let hands = Hands {
+            now: Cell::new(1_000_000),
+            elapsed: Cell::new(0),
+        };
+        let watch = Watch::start(&hands);
+        hands.elapsed.set(2);
+        hands.now.set(1_000_001);
+        for (last, expected) in [
+            (None, 1_000_001),
+            (Some(999_990), 1_000_001),
+            (Some(1_000_002), 1_000_002),
+            (Some(1_000_011), 1_000_011),
+            // The run before this one had a clock that was set: not a thing to smooth over.
+            (Some(1_000_012), 1_000_001),
+        ] {
+            let read = watch.read(&hands, last.map(moment));
+            assert_eq!(read, Ok((moment(expected), 2000)), "after {last:?}");
+        }
     }
 }

@@ -292,7 +292,8 @@ impl<'a, F: Front, C: Clock> Table<'a, F, C> {
 
     /// Writes an entry, once it is known that it may stand there.
     fn append(&mut self, event: Event) -> Result<(), Failure> {
-        let (at, ms) = self.watch.read(&self.clock).map_err(|seconds| {
+        let last = self.lines.last().map(|line| line.entry.at);
+        let (at, ms) = self.watch.read(&self.clock, last).map_err(|seconds| {
             Failure::Environment(format!(
                 "the host's clock was set by {seconds} s since the program was started: put it right, and resume"
             ))
