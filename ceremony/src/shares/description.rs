@@ -137,6 +137,12 @@ impl TryFrom<Written> for SetDescription {
             bytes.ok_or_else(|| format!("{text:?} is no commitment: expected 64 hexadecimal digits"))
         };
         let threshold = Threshold::new(written.need, written.custodians.len()).map_err(|error| error.to_string())?;
+        for (place, name) in written.custodians.iter().enumerate() {
+            // As with a roster: one person would count twice.
+            if written.custodians[..place].contains(name) {
+                return Err(portcullis_provisioning::Error::DuplicateCustodian(name.clone()).to_string());
+            }
+        }
         let commitments = written.commitments.iter().map(digest).collect::<Result<Vec<_>, _>>()?;
         if commitments.len() != written.custodians.len() {
             return Err(format!(

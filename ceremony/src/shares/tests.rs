@@ -321,6 +321,18 @@ fn every_group_is_tried_before_a_share_is_released() {
 }
 
 #[test]
+fn a_description_in_which_a_custodian_stands_twice_is_refused() {
+    let text = toml::to_string(People::new(3).split(2).description()).expect("text");
+    assert!(text.contains("\"custodian 2\""), "{text}");
+    let wrong = text.replace("\"custodian 2\"", "\"custodian 3\"");
+    let refused = toml::from_str::<SetDescription>(&wrong).expect_err("a custodian who counts twice");
+    assert!(
+        refused.to_string().contains("two custodians have the name custodian 3"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn the_description_is_read_as_it_is_written_and_tells_no_secret() {
     let people = People::new(3);
     let set = people.split(2);
