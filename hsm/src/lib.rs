@@ -19,7 +19,7 @@
 //! - [`token`]: tokens found by label or serial number, and initialised.
 //! - [`member`]: an open token: login, guard and keeper sessions, and each operation on keys.
 //! - [`offline_token`]: a token in a ceremony's own program, logged in for one deed at a time; [`object_id`]: what a ceremony made, found
-//!   again; [`root_key`]: keys that sign only when custodians give the PIN.
+//!   again; [`root_key`]: keys that sign only when custodians give the PIN; `refusal`: what a token refused, and what only failed.
 //! - [`worker`]: the process that wraps a member: its framed protocol, its threads, its hardening.
 //!
 //! Everything here is synchronous. The gateway speaks to [`worker`] processes over a socket; a ceremony may use
@@ -42,6 +42,7 @@ pub mod private_key;
 mod proof;
 pub mod public_key;
 pub mod record;
+mod refusal;
 pub mod resident;
 pub mod return_code;
 pub mod root_key;

@@ -9,6 +9,7 @@ use crate::{
     object_id::ObjectId,
     pkcs11::{Attribute, CallMechanism, ObjectHandle, Session, Template},
     public_key::read_public_key,
+    refusal::{lets_copy, was_allowed},
     template::{self, Extraction, Lifetime, Usage, allowed_mechanisms},
 };
 use cryptoki_sys::*;
@@ -118,12 +119,17 @@ impl RootKey {
 
     /// Tries what must fail: reading, wrapping, changing and copying the private half. Returns what the token allowed, in words;
     /// nothing where all is well.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] when the token failed or lost the login, so that it is not known what it would have refused.
     pub fn try_forbidden(&self, session: &mut Session) -> Result<Vec<String>, Error> {
         let mut allowed = Vec::new();
-        let mut attempt = |what: &str, worked: bool| {
-            if worked {
+        let mut attempt = |what: &str, worked: Result<bool, Error>| -> Result<(), Error> {
+            if worked? {
                 allowed.push(what.to_owned());
             }
+            Ok(())
         };
         let value = if matches!(self.key_type.family(), crate::algorithm::Family::Rsa(_)) {
             CKA_PRIVATE_EXPONENT
@@ -131,12 +137,11 @@ impl RootKey {
             CKA_VALUE
         };
         // A token may answer with nothing instead of refusing.
-        attempt(
-            "read the private value",
-            session
-                .attribute(self.private, value, 1024)
-                .is_ok_and(|value| !value.is_empty()),
-        );
+        let read = match session.attribute(self.private, value, 1024) {
+            Ok(value) => Ok(!value.is_empty()),
+            Err(error) => was_allowed::<()>(Err(error)),
+        };
+        attempt("read the private value", read)?;
         for (what, attribute, value) in [
             ("make it extractable", CKA_EXTRACTABLE, true),
             ("make it not sensitive", CKA_SENSITIVE, false),
@@ -145,12 +150,9 @@ impl RootKey {
             ("make it able to derive", CKA_DERIVE, true),
         ] {
             let template = Template::new([Attribute::flag(attribute, value)]);
-            attempt(what, session.set_attributes(self.private, &template).is_ok());
+            attempt(what, was_allowed(session.set_attributes(self.private, &template)))?;
         }
-        attempt(
-            "copy it",
-            session.copy_object(self.private, &Template::default()).is_ok(),
-        );
+        attempt("copy it", lets_copy(session, self.private))?;
         let usage = Usage {
             wrap: true,
             ..Usage::NONE
@@ -167,7 +169,7 @@ impl RootKey {
                 self.private,
                 crate::domain::WRAPPED_CAPACITY,
             );
-            attempt("wrap it under a key of one's own", wrapped.is_ok());
+            attempt("wrap it under a key of one's own", was_allowed(wrapped))?;
         }
         session.destroy_object(own)?;
         Ok(allowed)

@@ -7,6 +7,7 @@ use crate::{
     Error,
     algorithm::KeyType,
     pkcs11::{Attribute, CallMechanism, CallResult, ObjectHandle, Session, SessionKind, Template},
+    refusal::in_session,
     return_code::ReturnCode,
     template::{self, Extraction, Lifetime, Usage},
 };
@@ -351,7 +352,7 @@ impl Trial {
             session.set_attributes(handle, &freed)
         })?;
         self.attempt(session, format!("{name}: copy it wrappable under any key"), |session| {
-            session.copy_object(handle, &freed)
+            session.copy_object(handle, &in_session(freed))
         })
     }
 
@@ -385,11 +386,11 @@ impl Trial {
                 session.set_attributes(handle, &template)
             })?;
             self.attempt(session, format!("{name}: copy it {how}"), |session| {
-                session.copy_object(handle, &template)
+                session.copy_object(handle, &in_session(template))
             })?;
         }
         self.attempt(session, format!("{name}: copy it as it is"), |session| {
-            session.copy_object(handle, &Template::default())
+            session.copy_object(handle, &in_session(Template::default()))
         })
     }
 }

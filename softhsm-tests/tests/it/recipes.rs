@@ -41,6 +41,11 @@ fn a_root_key_signs_with_its_pin_and_never_without() {
 }
 
 #[test]
+fn what_a_weak_token_allows_is_said_and_leaves_no_copy_on_it() {
+    recipe("weak");
+}
+
+#[test]
 fn pins_are_random_refused_by_name_and_changed() {
     recipe("pins");
 }

@@ -33,6 +33,7 @@ fn main() {
         "interrupted" => clone::interrupted(&module),
         "backup" => backup::run(&module),
         "root" => root::run(&module),
+        "weak" => root::weak(&module),
         "pins" => pins::run(&module),
         other => panic!("there is no recipe {other}"),
     }

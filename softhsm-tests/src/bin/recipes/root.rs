@@ -1,13 +1,16 @@
 //! Root keys on a token whose PIN nobody knows.
 
 use crate::Token;
+use cryptoki_sys::{CKA_COPYABLE, CKA_ID, CKA_LABEL, CKA_VALUE_LEN, CKM_ECDSA, CKM_SHA256_HMAC};
 use p384::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
 use portcullis_hsm::{
     Error,
     algorithm::{KeyType, Mechanism},
+    domain::{DomainKeys, Verdict, try_forbidden},
     object_id::ObjectId,
-    pkcs11::Module,
+    pkcs11::{Attribute, CallMechanism, Module, Template},
     root_key::{NewRootKey, RootKey},
+    template::{self, Extraction, Lifetime, Usage},
 };
 use rsa::{Pkcs1v15Sign, RsaPublicKey, pkcs8::DecodePublicKey};
 use sha2::{Digest, Sha256, Sha384};
@@ -77,6 +80,13 @@ pub(crate) fn run(module: &Arc<Module>) {
             assert!(refused.is_err(), "a root key signed by another mechanism");
         }
 
+        // With the login lost nothing is tried, and nothing counts as refused.
+        let untried = token.as_user(|session| {
+            session.logout()?;
+            found.try_forbidden(session)
+        });
+        assert!(matches!(untried, Err(Error::Call(_))), "{untried:?}");
+
         let destroyed = token
             .as_user(|session| new.id.destroy(session))
             .expect("it is destroyed");
@@ -84,4 +94,46 @@ pub(crate) fn run(module: &Arc<Module>) {
         let gone = token.as_user(|session| RootKey::find(session, &new.id, key_type).map(|_| ()));
         assert!(matches!(gone, Err(Error::ResidentMissing)), "{gone:?}");
     }
+}
+
+/// A token that allows what it must not: that is said, and no copy stays on it.
+pub(crate) fn weak(module: &Arc<Module>) {
+    let mut token = Token::make(module, "weak");
+    let (id, key_type) = (ObjectId::of(b"ceremony", "weak"), KeyType::EcP256);
+    let named = |template: Template| template.with(Attribute::bytes(CKA_ID, *id.as_bytes()));
+    let usage = Usage {
+        sign: true,
+        ..Usage::NONE
+    };
+    let private = template::key(key_type, Lifetime::Token, Extraction::Forbidden, usage)
+        .with(Attribute::flag(CKA_COPYABLE, true));
+    let domain_key = template::key(KeyType::HmacSha256, Lifetime::Token, Extraction::Forbidden, usage)
+        .with(Attribute::flag(CKA_COPYABLE, true))
+        .with(Attribute::number(CKA_VALUE_LEN, 32))
+        .with(Attribute::bytes(CKA_LABEL, b"portcullis-resident-domain-1-mac"))
+        .with(Attribute::bytes(CKA_ID, *id.as_bytes()));
+    let (allowed, attempts, left) = token
+        .as_user(|session| {
+            session.generate_key_pair(
+                CallMechanism::Plain(template::generation_mechanism(key_type)),
+                &named(template::public_half(key_type, Lifetime::Token)),
+                &template::frozen(named(private), &[CKM_ECDSA]),
+            )?;
+            let allowed = RootKey::find(session, &id, key_type)?.try_forbidden(session)?;
+            session.generate_key(
+                CallMechanism::Plain(template::generation_mechanism(KeyType::HmacSha256)),
+                &template::frozen(domain_key, &[CKM_SHA256_HMAC]),
+            )?;
+            let domain = DomainKeys::find(session, 1, None)?;
+            Ok((allowed, try_forbidden(session, &domain)?, id.find(session)?))
+        })
+        .expect("the attempts");
+    assert_eq!(allowed, ["copy it"]);
+    let allowed: Vec<_> = attempts
+        .iter()
+        .filter(|one| one.verdict == Verdict::Allowed)
+        .map(|one| one.what.as_str())
+        .collect();
+    assert!(allowed.contains(&"mac: copy it as it is"), "{allowed:?}");
+    assert_eq!(left.len(), 3, "{left:?}");
 }
