@@ -12,6 +12,7 @@ use crate::{
     Error,
     object_id::ObjectId,
     pkcs11::{Attribute, CallMechanism, ObjectHandle, Session, Template},
+    refusal::{lets_copy, was_allowed},
     template::{self, Extraction, Lifetime, Usage},
 };
 use cryptoki_sys::*;
@@ -172,12 +173,15 @@ pub struct TrustedKey {
 
 impl TrustedKey {
     /// Trusts a member's transport key (SubjectPublicKeyInfo in DER). The session is the security officer's; the key can only
-    /// wrap, only by OAEP, and lives as long as the session.
+    /// wrap, only by OAEP, and lives as long as the session: a copy, which could outlive it, cannot be made.
     ///
     /// Whoever holds the private half can choose the templates of what it unwraps, so people have made sure whose key it is.
     pub fn transport(session: &mut Session, transport_key: &[u8]) -> Result<Self, Error> {
         let (modulus, exponent) = rsa_public_key(transport_key)?;
-        let template = template::wrapping_public_key(&modulus, &exponent).with(Attribute::flag(CKA_TRUSTED, true));
+        let template = template::wrapping_public_key(&modulus, &exponent)
+            .with(Attribute::flag(CKA_TRUSTED, true))
+            .with(Attribute::flag(CKA_COPYABLE, false))
+            .with(Attribute::flag(CKA_MODIFIABLE, false));
         Ok(Self {
             handle: session.create_object(&template)?,
         })
@@ -201,6 +205,26 @@ impl TrustedKey {
         let wrapped = session.wrap_key(oaep_hash.call(), self.handle, key, WRAPPED_CAPACITY)?;
         session.destroy_object(key)?;
         Ok((wrapped, canary))
+    }
+
+    /// Tries what must fail with it, whoever is logged in: to copy it, because the copy would be trusted too, and to change it.
+    /// Returns what the token allowed, in words; nothing where all is well.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`] when the token failed, so that it is not known what it would have refused.
+    pub fn try_forbidden(&self, session: &mut Session) -> Result<Vec<String>, Error> {
+        let mut allowed = Vec::new();
+        if lets_copy(session, self.handle)? {
+            allowed.push("copy the trusted key".to_owned());
+        }
+        for (how, attribute) in [("able to encrypt", CKA_ENCRYPT), ("modifiable", CKA_MODIFIABLE)] {
+            let template = Template::new([Attribute::flag(attribute, true)]);
+            if was_allowed(session.set_attributes(self.handle, &template))? {
+                allowed.push(format!("make the trusted key {how}"));
+            }
+        }
+        Ok(allowed)
     }
 
     /// Destroys it before its session ends.

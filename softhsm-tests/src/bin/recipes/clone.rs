@@ -92,6 +92,13 @@ fn join(origin: &mut Token, member: &mut Token, id: &ObjectId) -> Fingerprint {
         .as_user(user, |there| {
             let transport = Transport::generate(there)?;
             let trusted = origin.as_officer(|here| TrustedKey::transport(here, transport.public_key()))?;
+            // A copy would be trusted for longer than this deed.
+            for allowed in [
+                origin.as_user(|here| trusted.try_forbidden(here))?,
+                origin.as_officer(|here| trusted.try_forbidden(here))?,
+            ] {
+                assert!(allowed.is_empty(), "the token allowed: {}", allowed.join("; "));
+            }
             let (wrapped, canary) = origin.as_user(|here| trusted.send_canary(here, HASH, at_origin))?;
             assert_eq!(transport.answer_canary(there, &wrapped, HASH, at_member)?, canary);
             let domain = origin.as_user(|here| {
