@@ -23,7 +23,8 @@ pub struct OfflineToken {
     slot: SlotId,
     info: TokenInfo,
     capabilities: Capabilities,
-    session: Session,
+    // None after a deed that failed: the next one opens another.
+    session: Option<Session>,
 }
 
 impl OfflineToken {
@@ -37,7 +38,7 @@ impl OfflineToken {
             slot,
             info,
             capabilities,
-            session,
+            session: Some(session),
         })
     }
 
@@ -85,10 +86,19 @@ impl OfflineToken {
         self.as_officer(officer, |session| Ok(session.init_pin(new)?))
     }
 
-    /// Closes the session: session objects are gone, and nobody is logged in. A new one is opened.
+    /// Closes the session: session objects are gone, and nobody is logged in. Then a new one is opened, not before: a login lasts
+    /// as long as the program has any session with the token (PKCS#11 3.0 section 5.6.6).
     pub fn forget_session_objects(&mut self) -> Result<(), Error> {
-        self.session = Session::open(&self.module, self.slot, SessionKind::ReadWrite)?;
-        Ok(())
+        self.session = None;
+        self.session().map(|_| ())
+    }
+
+    fn session(&mut self) -> Result<&mut Session, Error> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::open(&self.module, self.slot, SessionKind::ReadWrite)?,
+        };
+        Ok(self.session.insert(session))
     }
 
     fn logged_in<T>(
@@ -97,24 +107,20 @@ impl OfflineToken {
         pin: &SecretSlice<u8>,
         deed: impl FnOnce(&mut Session) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        match self.session.login(user, pin) {
+        let session = self.session()?;
+        match session.login(user, pin) {
             Ok(()) => {}
             Err(source) if source.code.class() == Class::Fatal => return Err(Error::LoginRefused { user, source }),
             Err(error) => return Err(error.into()),
         }
-        let done = deed(&mut self.session);
-        let left = self.session.logout();
-        match done {
-            Ok(value) => {
-                left?;
-                Ok(value)
-            }
-            // What failed may have left an operation open that nothing can end.
-            Err(error) => {
-                self.forget_session_objects()?;
-                Err(error)
-            }
+        let done = deed(session);
+        let left = session.logout();
+        let ended = done.and_then(|value| left.map(|()| value).map_err(Error::from));
+        if ended.is_err() {
+            // What failed may have left an operation open that nothing can end, or somebody logged in.
+            self.session = None;
         }
+        ended
     }
 }
 

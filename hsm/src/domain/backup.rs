@@ -165,9 +165,10 @@ impl DomainBackup {
         });
         let wrapped = self.wrapped.each_ref().map(Vec::as_slice);
         let unwrapped = unwrap_all(session, CallMechanism::Plain(key_wrap), unwrapping, wrapped, &templates);
-        session.destroy_object(unwrapping)?;
-        unwrapped?;
-        let mut compare = || -> Result<Fingerprint, Error> {
+        let forgotten = session.destroy_object(unwrapping);
+        let compare = || -> Result<Fingerprint, Error> {
+            unwrapped?;
+            forgotten?;
             let fingerprint = match restore_as {
                 RestoreAs::Origin => OriginDomain::find(session, self.epoch, key_wrap)?.fingerprint(session)?,
                 RestoreAs::Member => DomainKeys::find(session, self.epoch, Some(key_wrap))?.fingerprint(session)?,

@@ -214,8 +214,14 @@ impl Transport {
         }
         let templates = DomainKey::ALL.map(|key| name(key.member_template(wrapped.epoch, key_wrap)));
         let keys = [&wrapped.seal, &wrapped.portable, &wrapped.mac].map(Vec::as_slice);
-        unwrap_all(session, wrapped.oaep_hash.call(), self.private, keys, &templates)?;
-        DomainKeys::find(session, wrapped.epoch, Some(key_wrap))
+        let made = unwrap_all(session, wrapped.oaep_hash.call(), self.private, keys, &templates)?;
+        match DomainKeys::find(session, wrapped.epoch, Some(key_wrap)) {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                destroy_all(session, &made)?;
+                Err(error)
+            }
+        }
     }
 
     /// Destroys the pair.
@@ -274,20 +280,27 @@ pub(super) fn unwrap_all(
     unwrapping: ObjectHandle,
     wrapped: [&[u8]; 3],
     templates: &[Template; 3],
-) -> Result<(), Error> {
+) -> Result<Vec<ObjectHandle>, Error> {
     let mut made = Vec::new();
     for (wrapped, template) in wrapped.into_iter().zip(templates) {
         match session.unwrap_key(mechanism, unwrapping, wrapped, template) {
             Ok(handle) => made.push(handle),
             Err(error) => {
-                for handle in made {
-                    session.destroy_object(handle)?;
-                }
+                destroy_all(session, &made)?;
                 return Err(error.into());
             }
         }
     }
-    Ok(())
+    Ok(made)
+}
+
+/// Destroys what was made, all that can be: the first failure is told when every one was tried.
+fn destroy_all(session: &mut Session, made: &[ObjectHandle]) -> Result<(), Error> {
+    let mut failure = Ok(());
+    for handle in made {
+        failure = failure.and(session.destroy_object(*handle));
+    }
+    Ok(failure?)
 }
 
 /// The template with the `CKA_ID` of a ceremony's step.

@@ -55,11 +55,12 @@ impl OriginDomain {
             }
             Ok(())
         };
-        if let Err(error) = make() {
-            id.destroy(session)?;
-            return Err(error);
-        }
-        Self::find(session, epoch, key_wrap)
+        let made = make();
+        made.and_then(|()| Self::find(session, epoch, key_wrap))
+            .map_err(|error| match id.destroy(session) {
+                Ok(_) => error,
+                Err(left) => left,
+            })
     }
 
     /// Finds the keys of an epoch, and looks that they are what an origin's are.

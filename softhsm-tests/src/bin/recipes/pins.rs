@@ -3,6 +3,7 @@
 use crate::Token;
 use portcullis_hsm::{
     Error,
+    domain::{Transport, TrustedKey},
     offline_token::{PIN_LENGTH, random_pin},
     pkcs11::{Module, UserType},
     token::initialise_token,
@@ -55,6 +56,20 @@ pub(crate) fn run(module: &Arc<Module>) {
     let failed = token.as_user(|_| Err::<(), _>(Error::WrongAnswer));
     assert!(matches!(failed, Err(Error::WrongAnswer)), "{failed:?}");
     token.as_officer(|_| Ok(())).expect("nobody else is logged in");
+
+    // Nor, where the logout fails, anything that was made: here there is nobody to log out.
+    let member = Token::make(module, "member")
+        .as_user(|session| Ok(Transport::generate(session)?.public_key().to_vec()))
+        .expect("a transport key");
+    let mut trusted = None;
+    let failed = token.as_officer(|session| {
+        trusted = Some(TrustedKey::transport(session, &member)?);
+        Ok(session.logout()?)
+    });
+    assert!(matches!(failed, Err(Error::Call(_))), "{failed:?}");
+    let trusted = trusted.expect("a trusted key");
+    let gone = token.as_officer(|session| trusted.destroy(session));
+    assert!(gone.is_err(), "a trusted key outlived a deed that failed");
 
     let (officer, user) = (&pins[1], &pins[2]);
     token
