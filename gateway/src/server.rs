@@ -113,12 +113,10 @@ pub async fn serve(
         &telemetry,
     )?);
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open_watched(&settings.state_directory, &telemetry)?);
-    let mut started = Entry::gateway("gateway.start", "OK");
-    started
-        .context
-        .insert("provisioning".to_owned(), acceptance.to_string());
-    audit.append(&started)?;
-    acceptance.keep()?;
+    // The log says that the gateway starts on a record when it does: once an older one is refused.
+    let kept = acceptance.keep();
+    audit.append(&start_entry(&acceptance, if kept.is_ok() { "OK" } else { "FAILED" }))?;
+    kept?;
     tracing::info!(provisioning = %acceptance, "starting");
     let cluster = Cluster::start(settings.members.clone(), settings.cluster, settings.domain, &telemetry);
     let shared = || (Arc::clone(&store), Arc::clone(&cluster));
@@ -329,6 +327,13 @@ async fn until_ended(peer: &Peer) {
             .unwrap_or_default();
         let _ = timeout(left.min(CLOCK_LOOK), peer.until_ended()).await;
     }
+}
+
+/// Says in the audit log on what the gateway starts.
+fn start_entry(acceptance: &Acceptance, outcome: &str) -> Entry {
+    let mut entry = Entry::gateway("gateway.start", outcome);
+    entry.context.insert("provisioning".to_owned(), acceptance.to_string());
+    entry
 }
 
 /// Waits until the first start of every member has come to an end, but not long for the last ones while others serve.

@@ -43,7 +43,8 @@ fn verify(VerifyArguments { files, first, config }: &VerifyArguments) -> Result<
     let noted = match config {
         None => None,
         Some(config) => {
-            let note = Settings::load(config)?.audit_head();
+            // Where it is, and nothing more: the log is looked at also where another file is missing.
+            let note = Settings::read(config)?.audit_head();
             let noted = AuditLog::noted_end(&note).with_context(|| format!("{} cannot be read", note.display()))?;
             Some(noted.with_context(|| format!("{} does not say how far the log was written", note.display()))?)
         }

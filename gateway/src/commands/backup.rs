@@ -87,7 +87,8 @@ fn create_backup(
         overwrite,
     }: &CreateArguments,
 ) -> Result<()> {
-    let settings = Settings::load(config)?;
+    // A backup needs no file that the configuration names: neither a member's PIN nor the provisioning record.
+    let settings = Settings::read(config)?;
     let existing = if *overwrite { Existing::Replace } else { Existing::Keep };
     let manifest = create(&settings, output, existing)?;
     say(

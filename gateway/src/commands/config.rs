@@ -7,6 +7,7 @@ use portcullis_gateway::{
     config::{ConfigError, Settings},
     listener::TlsState,
     policy::Policy,
+    provisioning::Acceptance,
 };
 use std::path::Path;
 
@@ -32,6 +33,8 @@ fn check(path: &Path) -> Result<()> {
             problems,
         })?;
     }
+    // What a start would refuse is no good configuration.
+    Acceptance::check(&settings, &settings.state_directory)?;
     let (members, policies) = (settings.members.len(), Policy::load(&settings.policy)?.len());
     say(
         &mut std::io::stdout(),

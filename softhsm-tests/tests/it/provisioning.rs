@@ -6,8 +6,14 @@ use portcullis_provisioning::{
     document::SignedDocument,
     record::{MemberIdentity, ProvisioningRecord},
 };
-use portcullis_softhsm_tests::{AuditLog, Custodians, Gateway, LONG, Launch, TestCluster, wait_until};
-use std::{fs, path::PathBuf};
+use portcullis_softhsm_tests::{
+    AuditLog, Custodians, Gateway, LONG, Launch, Output, TestCluster, run, wait_until, workspace_binary,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 use tokio::{runtime::Handle, task::block_in_place};
 
 /// A cluster whose configuration names a file of records.
@@ -110,6 +116,17 @@ impl Production {
         for word in words {
             assert!(refused.contains(word), "{word:?} is not in: {refused}");
         }
+    }
+
+    /// Runs a command of `portcullisd` with the configuration.
+    fn command(&self, command: &[&str], arguments: &[&Path]) -> Output {
+        block_in_place(|| {
+            run(Command::new(workspace_binary("portcullisd"))
+                .args(command)
+                .arg("--config")
+                .arg(self.cluster.config_file())
+                .args(arguments))
+        })
     }
 
     /// What the audit log says of reloads.
@@ -494,4 +511,62 @@ async fn a_reload_makes_no_production_gateway_of_one_for_development_nor_the_oth
         ],
     );
     block_in_place(|| gateway.stop());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_the_configuration_says_what_a_start_would_say() {
+    let production = Production::new().await;
+    let first = production.first();
+    let second = production.next(&first, |record| record.ceremony = "policy-change".to_owned());
+    production.place(&[&first, &second]);
+    production.command(&["config", "check"], &[]).succeeded();
+    let gateway = production.serves().await;
+    block_in_place(|| gateway.stop());
+    production.command(&["config", "check"], &[]).succeeded();
+    production.place(&[&first]);
+    let checked = production.command(&["config", "check"], &[]);
+    assert_eq!(checked.status.code(), Some(1), "{checked}");
+    assert!(
+        checked.stderr.contains("it is of another cluster, or older"),
+        "{checked}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_and_a_backup_are_at_hand_without_the_record() {
+    let production = Production::new().await;
+    production.place(&[&production.first()]);
+    let gateway = production.serves().await;
+    block_in_place(|| gateway.stop());
+    fs::remove_file(production.cluster.path().join("provisioning.record")).expect("the records are gone");
+    production.refuses(&["provisioning.record", "No such file"]);
+    let log = production.cluster.audit_file();
+    production.command(&["audit", "verify"], &[&log]).succeeded();
+    let backup = production.cluster.path().join("the.backup");
+    production
+        .command(&["backup", "create"], &[Path::new("--output"), &backup])
+        .succeeded();
+    assert!(backup.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_cannot_note_its_record_does_not_say_that_it_started() {
+    let production = Production::new().await;
+    production.place(&[&production.first()]);
+    // In the way of the note.
+    fs::create_dir(production.note().with_extension("new")).expect("a directory");
+    production.refuses(&["provisioning.accepted"]);
+    let log = AuditLog::read(&production.cluster.audit_file());
+    let outcomes: Vec<_> = log
+        .entries
+        .iter()
+        .filter(|entry| entry["action"] == "gateway.start")
+        .map(|entry| {
+            (
+                entry["context"]["provisioning"] == "development",
+                entry["outcome"].as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(outcomes, [(true, Some("OK")), (false, Some("FAILED"))]);
 }
