@@ -17,18 +17,20 @@ pub(crate) fn was_allowed<T>(tried: CallResult<T>) -> Result<bool, Error> {
     }
 }
 
-/// Whether the token lets an object be copied. The copy is destroyed at once, and would go with its session.
+/// Whether the token lets an object be copied.
 pub(crate) fn lets_copy(session: &mut Session, object: ObjectHandle) -> Result<bool, Error> {
-    match session.copy_object(object, &in_session(Template::default())) {
-        Ok(copy) => {
-            session.destroy_object(copy)?;
-            Ok(true)
-        }
-        Err(error) => was_allowed::<()>(Err(error)),
-    }
+    was_allowed(copy_and_destroy(session, object, &Template::default()))
 }
 
-/// The template of a copy that does not outlive its session, whatever the original is.
-pub(crate) fn in_session(template: Template) -> Template {
-    template.with(Attribute::flag(CKA_TOKEN, false))
+/// Copies an object, if the token lets it be, and destroys the copy at once.
+///
+/// First as an object that would go with its session whatever happens. Some tokens refuse that alone, because it changes an
+/// attribute of an object that cannot be modified; so a copy as the template says is tried then.
+pub(crate) fn copy_and_destroy(session: &mut Session, object: ObjectHandle, template: &Template) -> CallResult<()> {
+    let in_session = template.clone().with(Attribute::flag(CKA_TOKEN, false));
+    let copy = match session.copy_object(object, &in_session) {
+        Ok(copy) => copy,
+        Err(_) => session.copy_object(object, template)?,
+    };
+    session.destroy_object(copy)
 }

@@ -7,7 +7,7 @@ use crate::{
     Error,
     algorithm::KeyType,
     pkcs11::{Attribute, CallMechanism, CallResult, ObjectHandle, Session, SessionKind, Template},
-    refusal::in_session,
+    refusal::copy_and_destroy,
     return_code::ReturnCode,
     template::{self, Extraction, Lifetime, Usage},
 };
@@ -352,7 +352,7 @@ impl Trial {
             session.set_attributes(handle, &freed)
         })?;
         self.attempt(session, format!("{name}: copy it wrappable under any key"), |session| {
-            session.copy_object(handle, &in_session(freed))
+            copy_and_destroy(session, handle, &freed)
         })
     }
 
@@ -386,11 +386,11 @@ impl Trial {
                 session.set_attributes(handle, &template)
             })?;
             self.attempt(session, format!("{name}: copy it {how}"), |session| {
-                session.copy_object(handle, &in_session(template))
+                copy_and_destroy(session, handle, &template)
             })?;
         }
         self.attempt(session, format!("{name}: copy it as it is"), |session| {
-            session.copy_object(handle, &in_session(Template::default()))
+            copy_and_destroy(session, handle, &Template::default())
         })
     }
 }

@@ -110,9 +110,14 @@ impl Production {
             })
         });
         assert_eq!(outcome["outcome"], "CONFIGURATION_INVALID", "{}", gateway.log());
-        let log = gateway.log();
-        let refused = log.lines().rfind(|line| line.contains("nothing was reloaded"));
-        let refused = refused.unwrap_or_else(|| panic!("no reload was refused in:\n{log}"));
+        // The line is read from the gateway's output, which may come after the entry.
+        let refused = block_in_place(|| {
+            wait_until("a word on the refused reload", LONG, || {
+                let log = gateway.log();
+                let line = log.lines().rfind(|line| line.contains("nothing was reloaded"));
+                line.map(str::to_owned)
+            })
+        });
         for word in words {
             assert!(refused.contains(word), "{word:?} is not in: {refused}");
         }
