@@ -38,11 +38,6 @@ impl Host {
         fact("hardening", list(self.unhardened.clone(), "complete"));
         Ok(facts)
     }
-
-    /// The network interfaces that are up, loopback apart.
-    pub fn network(&self) -> io::Result<Vec<String>> {
-        interfaces_up(Path::new("/sys/class/net"))
-    }
 }
 
 /// The operating system's name for itself, and the hash of the file that says so.

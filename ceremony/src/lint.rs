@@ -32,15 +32,20 @@ pub fn lint(script: &Script, environment: &Environment) -> Result<(), Problems> 
         }
     }
     for step in &script.steps {
-        if let Some(token) = step.action.on().filter(|token| environment.token(token).is_none()) {
-            findings.add(
-                format!("step.{}.on", step.id),
-                format!("the environment has no token {token}"),
-            );
+        for token in step.action.tokens() {
+            if environment.token(token).is_none() {
+                findings.add(
+                    format!("step.{}.on", step.id),
+                    format!("the environment has no token {token}"),
+                );
+            }
         }
     }
     for person in &environment.people {
         of_person(&mut findings, script, person);
+    }
+    if script.steps.iter().any(|step| step.action.needs_recipients()) {
+        recipients(&mut findings, script, environment);
     }
     if environment.class == Class::Production
         && script.policy.rehearsal == Need::Required
@@ -49,6 +54,18 @@ pub fn lint(script: &Script, environment: &Environment) -> Result<(), Problems> 
         findings.add("rehearsal", "the script needs a rehearsal: name its bundle");
     }
     findings.finish(|| Some(()))
+}
+
+/// What is meant for a custodian alone must be encrypted to somebody.
+fn recipients(findings: &mut Findings, script: &Script, environment: &Environment) {
+    for person in &environment.people {
+        if person.is_custodian(script) && person.receives.is_none() {
+            findings.add(
+                format!("person \"{}\".receives", person.name),
+                "is missing: custodians get shares, or stand in the record with the recipient of theirs",
+            );
+        }
+    }
 }
 
 fn of_person(findings: &mut Findings, script: &Script, person: &Person) {

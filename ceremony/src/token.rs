@@ -21,6 +21,10 @@ pub struct Token {
     pub module: PathBuf,
     /// Which of its tokens.
     pub selector: TokenSelector,
+    /// The description of the set of shares of the security officer's PIN, from a ceremony before this one; the shares are beside it.
+    pub officer_shares: Option<PathBuf>,
+    /// The same of the user's PIN. Where there is none, the PIN is typed.
+    pub user_shares: Option<PathBuf>,
 }
 
 /// What a token says of itself, and what it lists.
@@ -42,35 +46,49 @@ impl Token {
     }
 }
 
+/// Whether a token is software, by what it says of itself.
+pub(crate) fn is_software(info: &TokenInfo) -> bool {
+    let said = format!("{} {}", info.manufacturer, info.model).to_lowercase();
+    SOFTWARE.iter().any(|name| said.contains(name))
+}
+
+/// What is recorded of a token with which something is done.
+pub(crate) fn identity_facts(info: &TokenInfo) -> BTreeMap<String, String> {
+    let software = if is_software(info) { SOFTWARE_YES } else { SOFTWARE_NO };
+    [
+        ("label", info.label.as_str()),
+        ("serial number", info.serial_number.as_str()),
+        ("manufacturer", info.manufacturer.as_str()),
+        ("model", info.model.as_str()),
+        (SOFTWARE_FACT, software),
+    ]
+    .map(|(name, value)| {
+        (
+            name.to_owned(),
+            value.chars().filter(|c| !c.is_control()).collect::<String>(),
+        )
+    })
+    .into()
+}
+
 impl Description {
     /// What is recorded of it. `software` says whether it is.
     pub fn facts(&self) -> BTreeMap<String, String> {
-        let info = &self.info;
-        let software = if self.is_software() { SOFTWARE_YES } else { SOFTWARE_NO };
-        [
-            ("label", info.label.as_str()),
-            ("serial number", info.serial_number.as_str()),
-            ("manufacturer", info.manufacturer.as_str()),
-            ("model", info.model.as_str()),
-            ("hardware", info.hardware_version.as_str()),
-            ("firmware", info.firmware_version.as_str()),
-            (SOFTWARE_FACT, software),
+        let mut facts = identity_facts(&self.info);
+        for (name, value) in [
+            ("hardware", self.info.hardware_version.as_str()),
+            ("firmware", self.info.firmware_version.as_str()),
             // There is no standard one, and none of a vendor is known here.
             ("attestation by the vendor", "none"),
-        ]
-        .map(|(name, value)| {
-            (
-                name.to_owned(),
-                value.chars().filter(|c| !c.is_control()).collect::<String>(),
-            )
-        })
-        .into()
+        ] {
+            facts.insert(name.to_owned(), value.chars().filter(|c| !c.is_control()).collect());
+        }
+        facts
     }
 
     /// Whether it is software that plays a token.
     pub fn is_software(&self) -> bool {
-        let said = format!("{} {}", self.info.manufacturer, self.info.model).to_lowercase();
-        SOFTWARE.iter().any(|name| said.contains(name))
+        is_software(&self.info)
     }
 }
 

@@ -36,6 +36,13 @@ impl ObjectId {
         Self(Sha256::digest(parts).into())
     }
 
+    /// From its 64 hexadecimal digits in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok()?;
+        (hex::encode(bytes) == text).then_some(Self(bytes))
+    }
+
     /// Its 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -76,6 +76,11 @@ impl OfflineToken {
         self.logged_in(UserType::User, pin, deed)
     }
 
+    /// Tries something as nobody, to see that it is refused.
+    pub fn as_nobody<T>(&mut self, deed: impl FnOnce(&mut Session) -> Result<T, Error>) -> Result<T, Error> {
+        deed(self.session()?)
+    }
+
     /// Changes the security officer's PIN (`C_SetPIN`).
     pub fn change_officer_pin(&mut self, old: &SecretSlice<u8>, new: &SecretSlice<u8>) -> Result<(), Error> {
         self.as_officer(old, |session| Ok(session.set_pin(old, new)?))
@@ -84,6 +89,25 @@ impl OfflineToken {
     /// Sets the user's PIN to another, as the security officer (`C_InitPIN`). What the token holds stays.
     pub fn set_user_pin(&mut self, officer: &SecretSlice<u8>, new: &SecretSlice<u8>) -> Result<(), Error> {
         self.as_officer(officer, |session| Ok(session.init_pin(new)?))
+    }
+
+    /// Initialises the token anew (`C_InitToken`), by the security officer's PIN that it has: everything on it is destroyed, and it
+    /// has a label of its own and no user PIN. Returns what it then says of itself.
+    pub fn wipe(mut self, officer: &SecretSlice<u8>, label: &str) -> Result<TokenInfo, Error> {
+        // A token with an open session cannot be initialised (PKCS#11 3.0 section 5.5.7).
+        self.session = None;
+        self.module.init_token(self.slot, officer, label)?;
+        let selector = TokenSelector {
+            label: Some(label.to_owned()),
+            serial_number: None,
+        };
+        let (_, info) = find_token(&self.module, &selector)?;
+        if info.user_pin_initialised {
+            return Err(Error::Refused(
+                "the token says that it was initialised anew, and still has a user PIN".to_owned(),
+            ));
+        }
+        Ok(info)
     }
 
     /// Closes the session: session objects are gone, and nobody is logged in. Then a new one is opened, not before: a login lasts

@@ -55,7 +55,7 @@ impl Bundle {
     fn drop_unnamed(&self, lines: &[Line]) -> io::Result<()> {
         let named = |name: &str| {
             lines.iter().any(|line| match &line.entry.event {
-                Event::Result { artefacts, .. } => artefacts.contains_key(name),
+                Event::Result { artefacts, .. } | Event::Aborted { artefacts, .. } => artefacts.contains_key(name),
                 _ => false,
             })
         };

@@ -9,8 +9,9 @@
 //! | `report.html`, `report.md` | the transcript for people, made to be printed and signed |
 //! | `MANIFEST` | the hashes of all of them |
 //!
-//! A second copy is on the second medium, line by line from the beginning.
+//! A second copy of the transcript and of the artefacts is on the second medium from the beginning.
 
+mod documents;
 mod finish;
 mod manifest;
 mod verify;
@@ -19,8 +20,9 @@ pub use manifest::{Manifest, ManifestError};
 pub use verify::{Fault, ReportCheck, Verified, verify};
 pub(crate) use verify::{durations, replay};
 
+use crate::name::Name;
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -37,9 +39,9 @@ impl Bundle {
     /// Makes the directories, and puts script and environment into the first. Neither may exist: nothing is overwritten.
     pub fn create(directory: &Path, second_medium: &Path, script: &[u8], environment: &[u8]) -> io::Result<Self> {
         let bundle = Self::at(directory, second_medium)?;
-        let directories = [&bundle.directory, &bundle.directory.join(ARTEFACTS), &bundle.second];
-        for directory in directories {
+        for directory in [&bundle.directory, &bundle.second] {
             make_directory(directory)?;
+            make_directory(&directory.join(ARTEFACTS))?;
         }
         write_new(&bundle.directory.join(SCRIPT), script)?;
         write_new(&bundle.directory.join(ENVIRONMENT), environment)?;
@@ -70,9 +72,32 @@ impl Bundle {
         [self.directory.join(TRANSCRIPT), self.second.join(TRANSCRIPT)]
     }
 
-    /// Keeps a file that a step made, under a name that no other attempt has: nothing is overwritten.
+    /// Keeps a file that a step made on both media, under a name that no other attempt has: nothing is overwritten.
     pub fn keep(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        write_new(&self.directory.join(ARTEFACTS).join(name), content)
+        for directory in [&self.directory, &self.second] {
+            write_new(&directory.join(ARTEFACTS).join(name), content)?;
+        }
+        Ok(())
+    }
+
+    /// The shares that the attempts of a step handed out, and what else they made.
+    pub(crate) fn artefacts_of(&self, step: &Name) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.directory.join(ARTEFACTS))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            // An attempt's number comes after the step's name.
+            let rest = name.strip_prefix(step.as_str()).and_then(|rest| rest.strip_prefix('-'));
+            if rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Where a file that a step made is.
+    pub fn artefact(&self, name: &str) -> PathBuf {
+        self.directory.join(ARTEFACTS).join(name)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     ARTEFACTS, ENVIRONMENT, MANIFEST, Manifest, REPORT_HTML, REPORT_MARKDOWN, SCRIPT, SIGNATURES, TRANSCRIPT,
-    finish::envelopes,
+    documents::documents, finish::envelopes,
 };
 use crate::{
     environment::{Class, Environment},
@@ -88,6 +88,7 @@ pub fn verify(directory: &Path) -> Result<Verified, Fault> {
 
     files(directory, &manifest)?;
     artefacts(&manifest, &lines)?;
+    documents(directory, &script, &environment, &lines)?;
     let signatures = envelopes(&environment, &lines);
     for (name, expected) in &signatures {
         let path = format!("{SIGNATURES}/{name}");
@@ -201,7 +202,7 @@ fn list(directory: &Path, prefix: &str, found: &mut BTreeSet<String>) -> io::Res
 fn artefacts(manifest: &Manifest, lines: &[Line]) -> Result<(), Fault> {
     let mut named = BTreeMap::new();
     for Line { entry, .. } in lines {
-        if let Event::Result { artefacts, .. } = &entry.event {
+        if let Event::Result { artefacts, .. } | Event::Aborted { artefacts, .. } = &entry.event {
             for (name, hash) in artefacts {
                 let path = format!("{ARTEFACTS}/{name}");
                 if manifest.files.get(&path) != Some(hash) {
@@ -238,7 +239,7 @@ fn by_this_version(opened: &Opened, lines: &[Line]) -> bool {
     opened.version == env!("CARGO_PKG_VERSION") && !lines.iter().any(by_another)
 }
 
-fn read(directory: &Path, name: &str) -> Result<Vec<u8>, Fault> {
+pub(super) fn read(directory: &Path, name: &str) -> Result<Vec<u8>, Fault> {
     fs::read(directory.join(name)).map_err(|error| in_file(name, format!("it cannot be read: {error}")))
 }
 
@@ -254,7 +255,7 @@ fn in_file(file: &str, what: impl fmt::Display) -> Fault {
     }
 }
 
-fn at_line(line: u64, what: String) -> Fault {
+pub(super) fn at_line(line: u64, what: String) -> Fault {
     Fault {
         file: TRANSCRIPT.to_owned(),
         line: Some(line),

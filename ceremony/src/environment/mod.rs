@@ -26,6 +26,10 @@ pub struct Environment {
     pub second_medium: PathBuf,
     /// The bundle of the rehearsal, for production.
     pub rehearsal: Option<PathBuf>,
+    /// The file with the provisioning records of the cluster so far.
+    pub record: Option<PathBuf>,
+    /// The backup of the domain, from a ceremony before this one.
+    pub backup: Option<SharedBackup>,
     /// The tokens.
     pub tokens: Vec<Token>,
     /// The people.
@@ -57,6 +61,17 @@ pub struct Person {
     pub key_file: Option<PathBuf>,
     /// The recipient to which what is meant for them alone is encrypted.
     pub receives: Option<AgeRecipient>,
+    /// Where the identity of that recipient usually is: on a medium that they bring.
+    pub identity_file: Option<PathBuf>,
+}
+
+/// A backup of the domain, and the shares of the key under which it is wrapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedBackup {
+    /// The backup.
+    pub file: PathBuf,
+    /// The description of the set; the encrypted shares are beside it.
+    pub shares: PathBuf,
 }
 
 impl Environment {

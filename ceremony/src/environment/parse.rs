@@ -1,6 +1,6 @@
 //! Reads an environment, and says everything that is wrong with it at once.
 
-use super::{Class, Environment, Person};
+use super::{Class, Environment, Person, SharedBackup};
 use crate::{
     key_file::parse_public,
     name::Name,
@@ -80,6 +80,10 @@ pub(super) fn parse(text: &str) -> Result<Environment, Problems> {
             class: raw.class,
             second_medium: raw.second_medium,
             rehearsal: raw.rehearsal,
+            record: raw.record,
+            backup: raw
+                .backup
+                .map(|RawBackup { file, shares }| SharedBackup { file, shares }),
             tokens,
             people: people.into_iter().collect::<Option<_>>()?,
             hash: FileHash::of(text.as_bytes()),
@@ -102,6 +106,8 @@ fn token(findings: &mut Findings, raw: RawToken) -> Token {
             label: raw.label,
             serial_number: raw.serial,
         },
+        officer_shares: raw.officer_shares,
+        user_shares: raw.user_shares,
     }
 }
 
@@ -123,6 +129,7 @@ fn person(findings: &mut Findings, raw: RawPerson) -> Option<Person> {
         key: key?,
         key_file: raw.key_file,
         receives: raw.receives,
+        identity_file: raw.identity_file,
     })
 }
 
@@ -133,6 +140,8 @@ struct Raw {
     class: Class,
     second_medium: PathBuf,
     rehearsal: Option<PathBuf>,
+    record: Option<PathBuf>,
+    backup: Option<RawBackup>,
     #[serde(default)]
     token: Vec<RawToken>,
     #[serde(default)]
@@ -146,6 +155,15 @@ struct RawToken {
     module: PathBuf,
     label: Option<String>,
     serial: Option<String>,
+    officer_shares: Option<PathBuf>,
+    user_shares: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBackup {
+    file: PathBuf,
+    shares: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -156,6 +174,7 @@ struct RawPerson {
     key: String,
     key_file: Option<PathBuf>,
     receives: Option<AgeRecipient>,
+    identity_file: Option<PathBuf>,
 }
 
 const FORMAT: &str = "ceremony-environment/1";

@@ -3,17 +3,19 @@
 //! Every entry goes through [`Progress::apply`]: before it is written, when a ceremony is taken up again, and when its bundle is
 //! verified. What one of them would refuse, no other accepts.
 
+mod deeds;
 mod exceptions;
+mod host;
 mod seats;
 
 use crate::{
     environment::Environment,
     name::Name,
     script::{Action, Need, OnFail, Script, Spoken, Step},
-    token::{SOFTWARE_FACT, SOFTWARE_NO, SOFTWARE_YES, permitted},
     transcript::{Decision, Entry, Event, Head, Opened, Signing, Statement, signed_bytes},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+pub(crate) use deeds::{ALLOWED, EPOCH, FINGERPRINT, NOTHING, PROVED, USES, deed_of};
 use portcullis_provisioning::{Moment, custodian::CustodianName};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -31,6 +33,10 @@ pub struct Progress<'a> {
     exceptions: Vec<Option<Decision>>,
     /// The exception that was recorded about the step that failed last.
     about_failure: Option<u32>,
+    /// The fingerprints of the domains, by their epochs.
+    domains: BTreeMap<u32, String>,
+    /// How often root keys were used, by step.
+    uses: BTreeMap<Name, u32>,
     paused: bool,
     last: Option<Moment>,
 }
@@ -88,6 +94,8 @@ impl<'a> Progress<'a> {
             attempts: BTreeMap::new(),
             exceptions: Vec::new(),
             about_failure: None,
+            domains: BTreeMap::new(),
+            uses: BTreeMap::new(),
             paused: false,
             last: None,
         }
@@ -164,6 +172,9 @@ impl<'a> Progress<'a> {
                 self.within_window(entry.at)?;
                 self.begin(step, *attempt, by)?;
             }
+            Event::Used {
+                step, attempt, number, ..
+            } => self.use_root_key(step, *attempt, *number)?,
             Event::Present { person } => self.answer_roll_call(person, true)?,
             Event::Absent { person } => self.answer_roll_call(person, false)?,
             Event::Result {
@@ -171,6 +182,7 @@ impl<'a> Progress<'a> {
             } => {
                 let place = self.begun(step, *attempt)?;
                 self.check_result(place, facts)?;
+                self.note_result(place, facts);
                 self.stage = self.after(place);
             }
             Event::Failed { step, attempt, .. } => {
@@ -195,9 +207,15 @@ impl<'a> Progress<'a> {
             }
             Event::Postponed { .. } => {
                 self.between_steps("postpone")?;
+                if self.has_touched_a_token() {
+                    return Err(
+                        "something was done with a token: it cannot be postponed any more, but aborted".to_owned(),
+                    );
+                }
                 self.stage = self.ending(Outcome::Postponed);
             }
-            Event::Aborted { residue, .. } => {
+            Event::Aborted { residue, swept, .. } => {
+                self.check_abort(residue, swept)?;
                 self.stage = self.ending(match residue.as_slice() {
                     [] => Outcome::AbortedClean,
                     _ => Outcome::AbortedWithResidue,
@@ -325,14 +343,13 @@ impl<'a> Progress<'a> {
                     Err(format!("what was read aloud is not {what}"))
                 }
             }
-            Action::AttestHsm { on } => {
-                let is_software = match facts.get(SOFTWARE_FACT).map(String::as_str) {
-                    Some(SOFTWARE_YES) => true,
-                    Some(SOFTWARE_NO) => false,
-                    _ => return Err(format!("it is not said whether {on} is software")),
-                };
-                permitted(self.environment.class, self.script, is_software).map_err(|why| format!("{on}: {why}"))
+            Action::AttestHost { offline } => self.host_suffices(*offline, facts),
+            Action::AttestHsm { on } => self.check_software(on, facts),
+            Action::Token { on, deed } => {
+                self.check_uses(&self.script.steps[place], facts)?;
+                self.check_deed(on, deed, facts)
             }
+            Action::Record { .. } => self.check_record(facts),
             _ => Ok(()),
         }
     }

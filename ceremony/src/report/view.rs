@@ -177,9 +177,21 @@ impl View {
             Event::Interrupted { step, attempt } => {
                 incident(format!("Attempt {attempt} of step {step} was interrupted."))
             }
+            Event::Used {
+                step, number, digest, ..
+            } => incident(format!(
+                "Use {number} of the root key in step {step}: it signs the digest {digest}."
+            )),
             Event::Postponed { why } => incident(format!("Postponed: {why}")),
-            Event::Aborted { why, residue } => {
+            Event::Aborted {
+                why, residue, swept, ..
+            } => {
                 incident(format!("Aborted: {why}"));
+                for step in swept {
+                    incident(format!(
+                        "What step {step} made was destroyed, and looked for again: it is gone."
+                    ));
+                }
                 for what in residue {
                     incident(format!("This may remain: {what}"));
                 }

@@ -1,5 +1,6 @@
 //! The vocabulary of steps.
 
+use super::deed::{self, Deed};
 use crate::name::Name;
 use serde::Deserialize;
 use std::fmt;
@@ -50,6 +51,22 @@ pub enum Action {
         /// What.
         what: String,
     },
+    /// Something is done with a token.
+    Token {
+        /// The token.
+        on: Name,
+        /// What.
+        deed: Deed,
+    },
+    /// The provisioning record is made of what the ceremony did, and the custodians sign it.
+    Record {
+        /// What the cluster is called.
+        cluster: String,
+        /// How many custodians activate a root key.
+        activation: u8,
+        /// Members that are none any more.
+        without: Vec<Name>,
+    },
     /// Nothing is done; those named sign what has been recorded so far.
     SignOff,
     /// The last step: everyone who is present signs.
@@ -69,6 +86,10 @@ pub enum Spoken {
 impl Action {
     /// Reads what a step does from its `do`, its `on` and its `with`.
     pub(super) fn parse(name: &str, on: Option<Name>, with: toml::Table) -> Result<Self, String> {
+        if let Some(deed) = Deed::parse(name, &with) {
+            let on = on.ok_or_else(|| format!("{name} needs `on`: the name of a token"))?;
+            return deed.map(|deed| Self::Token { on, deed });
+        }
         if on.is_some() && name != "attest-hsm" {
             return Err(format!(
                 "{} is done on no token: it takes no `on`",
@@ -111,6 +132,21 @@ impl Action {
             "photo" => Self::Photo { what: what(with)? },
             "seal-bag" => Self::SealBag { what: what(with)? },
             "task" => Self::Task { what: what(with)? },
+            "record" => {
+                let Record {
+                    cluster,
+                    activation,
+                    without,
+                } = fields(with)?;
+                if cluster.trim().is_empty() {
+                    return Err("cluster is empty: expected what the cluster is called".to_owned());
+                }
+                Self::Record {
+                    cluster,
+                    activation,
+                    without,
+                }
+            }
             "sign-off" => {
                 nothing(with)?;
                 Self::SignOff
@@ -121,9 +157,10 @@ impl Action {
             }
             other => {
                 return Err(format!(
-                    "no step does \"{}\"; expected one of {}",
+                    "no step does \"{}\"; expected one of {}, {}",
                     other.escape_default(),
-                    NAMES.join(", ")
+                    NAMES.join(", "),
+                    deed::NAMES.join(", ")
                 ));
             }
         })
@@ -141,6 +178,8 @@ impl Action {
             Self::Photo { .. } => "photo",
             Self::SealBag { .. } => "seal-bag",
             Self::Task { .. } => "task",
+            Self::Token { deed, .. } => deed.name(),
+            Self::Record { .. } => "record",
             Self::SignOff => "sign-off",
             Self::Close => "close",
         }
@@ -151,26 +190,49 @@ impl Action {
         match self {
             Self::RollCall | Self::SignOff | Self::Close => 0,
             Self::AttestTime { .. } | Self::ReadAloud { .. } => 2,
+            // Whoever handles the token or leads, and the custodians.
+            Self::Token { .. } | Self::Record { .. } => 3,
             _ => 1,
         }
     }
 
-    /// The token on which it is done.
-    pub fn on(&self) -> Option<&Name> {
+    /// The tokens with which it is done.
+    pub fn tokens(&self) -> Vec<&Name> {
         match self {
-            Self::AttestHsm { on } => Some(on),
+            Self::AttestHsm { on } => vec![on],
+            Self::Token { on, deed } => [Some(on), deed.from()].into_iter().flatten().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is done with a token beside looking at it.
+    pub fn deed(&self) -> Option<&Deed> {
+        match self {
+            Self::Token { deed, .. } => Some(deed),
             _ => None,
         }
     }
 
-    /// Whether it changes what a token holds.
-    pub fn changes_a_token(&self) -> bool {
-        false
+    /// Whether it needs the recipients of the custodians.
+    pub(crate) fn needs_recipients(&self) -> bool {
+        match self {
+            Self::Token { deed, .. } => deed.hands_out_shares() || matches!(deed, Deed::JoinDomain { .. }),
+            Self::Record { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the custodians act in it as those who guard something: it needs a quorum of them.
+    pub(super) fn needs_custodians(&self) -> bool {
+        matches!(self, Self::Token { .. } | Self::Record { .. })
     }
 
     /// Whether people may decide to go on without it.
     pub fn can_be_passed_over(&self) -> bool {
-        !matches!(self, Self::RollCall | Self::Close | Self::ReadAloud { .. })
+        !matches!(
+            self,
+            Self::RollCall | Self::Close | Self::ReadAloud { .. } | Self::Token { .. } | Self::Record { .. }
+        )
     }
 
     /// The texts in it that people wrote.
@@ -179,6 +241,11 @@ impl Action {
             Self::MediaRegister { what } | Self::Photo { what } | Self::SealBag { what } | Self::Task { what } => {
                 Some(what)
             }
+            Self::Record { cluster, .. } => Some(cluster),
+            Self::Token {
+                deed: Deed::GenerateRootKey { label, .. },
+                ..
+            } => Some(label),
             _ => None,
         }
     }
@@ -227,6 +294,15 @@ enum SpokenName {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Record {
+    cluster: String,
+    activation: u8,
+    #[serde(default)]
+    without: Vec<Name>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Nothing {}
 
 #[derive(Deserialize)]
@@ -251,7 +327,7 @@ fn what(with: toml::Table) -> Result<String, String> {
     Ok(what)
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "attest-hsm",
     "roll-call",
     "attest-time",
@@ -261,6 +337,7 @@ const NAMES: [&str; 11] = [
     "photo",
     "seal-bag",
     "task",
+    "record",
     "sign-off",
     "close",
 ];

@@ -4,12 +4,15 @@
 //! command, no condition and no loop.
 
 mod action;
+mod deed;
 mod kind;
+mod order;
 mod parse;
 mod plan;
 mod secrets;
 
 pub use action::{Action, Spoken};
+pub use deed::{Activation, Deed, RestoredAs, RootKeyType, TransportHash, UserPin};
 pub use kind::Kind;
 pub(crate) use secrets::looks_secret;
 

@@ -2,7 +2,7 @@
 
 use super::{
     Action, CUSTODIANS, FileHash, Kind, Need, OnFail, Permission, Policy, Quorum, Role, RoleKind, Script, Step, Window,
-    looks_secret,
+    looks_secret, order::order,
 };
 use crate::{
     name::Name,
@@ -220,6 +220,7 @@ impl Seats<'_> {
             );
         }
         self.actors(findings, &place, &action, &raw.by);
+        self.guards(findings, &place, &action, &raw.by, &raw.sign_off);
         if matches!(action, Action::SignOff) && raw.sign_off.is_empty() {
             findings.add(format!("{place}.sign_off"), "nobody signs: name who does");
         }
@@ -264,6 +265,45 @@ impl Seats<'_> {
                     format!("nobody has the seat {seat}: no role and no custodian is named so"),
                 );
             }
+        }
+    }
+
+    /// What is done with a token is done by somebody with a quorum of the custodians, and somebody else signs it off.
+    fn guards(&self, findings: &mut Findings, place: &str, action: &Action, by: &[Name], sign_off: &[Name]) {
+        if !action.needs_custodians() {
+            return;
+        }
+        let of_quorum = |seat: &&Name| seat.as_str() == CUSTODIANS;
+        let leads = by
+            .first()
+            .is_some_and(|seat| self.roles.iter().any(|role| role.id == *seat));
+        if !leads || by.len() != 2 || !by.iter().skip(1).any(|seat| of_quorum(&seat)) {
+            findings.add(
+                format!("{place}.by"),
+                format!(
+                    "{} is done by the holder of a role and the custodians: expected such as [\"operator\", \"{CUSTODIANS}\"]",
+                    action.name()
+                ),
+            );
+        }
+        let watches = |seat: &Name| {
+            self.roles
+                .iter()
+                .any(|role| role.id == *seat && matches!(role.kind, RoleKind::Witness | RoleKind::Auditor))
+        };
+        if !sign_off.iter().any(watches) {
+            findings.add(
+                format!("{place}.sign_off"),
+                "no witness signs it off: name one, who saw what was done",
+            );
+        }
+        if let (Action::Record { activation, .. }, Some(quorum)) = (action, self.quorum)
+            && !(2..=quorum.of.len()).contains(&usize::from(*activation))
+        {
+            findings.add(
+                format!("{place}.with.activation"),
+                format!("{activation}, expected 2 to {}", quorum.of.len()),
+            );
         }
     }
 
@@ -314,44 +354,6 @@ fn on_fail(text: Option<&str>) -> Result<OnFail, String> {
                 other.escape_default()
             )),
         },
-    }
-}
-
-/// What stands where, for the whole script.
-fn order(findings: &mut Findings, kind: Kind, steps: &[&Step]) {
-    let mut seen = BTreeSet::new();
-    for step in steps {
-        if !seen.insert(&step.id) {
-            findings.add(format!("step.{}", step.id), "the id is there twice");
-        }
-    }
-    if steps.first().is_none_or(|step| step.action != Action::RollCall) {
-        findings.add(
-            "step",
-            "the first step is no roll-call: nobody would be known to be there",
-        );
-    }
-    if steps.last().is_none_or(|step| step.action != Action::Close) {
-        findings.add("step", "the last step is no close");
-    }
-    for once in [Action::RollCall, Action::Close] {
-        if steps.iter().filter(|step| step.action == once).count() > 1 {
-            findings.add("step", format!("{} is there more than once", once.name()));
-        }
-    }
-    let mut names = steps.iter().map(|step| step.action.name());
-    if let Some(missing) = kind
-        .required()
-        .iter()
-        .find(|required| !names.any(|name| name == **required))
-    {
-        findings.add(
-            "step",
-            format!(
-                "a ceremony of kind {kind} has the steps {}, in this order: {missing} is missing or too early",
-                kind.required().join(", ")
-            ),
-        );
     }
 }
 

@@ -103,6 +103,19 @@ pub(super) fn step_in_words(step: &Step) -> String {
         Action::Photo { what } => format!("{by} takes a picture and gives its file: {what}"),
         Action::SealBag { what } => format!("{by} seals a bag and types its number: {what}"),
         Action::Task { what } => format!("{by}: {what}"),
+        Action::Token { on, deed } => deed.in_words(on, &by),
+        Action::Record {
+            cluster,
+            activation,
+            without,
+        } => format!(
+            "{by}: the provisioning record of cluster {cluster} is made of what this ceremony did{}, and every custodian who acts \
+             signs it; {activation} of the custodians activate a root key.",
+            match without.as_slice() {
+                [] => String::new(),
+                names => format!(", without {}", list(names)),
+            }
+        ),
         Action::SignOff => "Those named sign everything that was recorded so far.".to_owned(),
         Action::Close => "Everyone who is present signs the whole transcript.".to_owned(),
     }

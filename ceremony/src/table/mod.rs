@@ -1,12 +1,13 @@
 //! The table around which people sit: leads them through the script, and writes down what happens.
 //!
-//! - `steps`: what each step asks and does.
+//! - `steps`: what each step asks and does. `deeds`: what is done with tokens.
 //! - `signing`: signatures, by keys that people bring.
 //! - `wishes`: exceptions, pauses, and the ends that nobody planned.
 //!
 //! It has no memory of its own. What comes next is always asked of [`Progress`], so a ceremony that was killed at any moment goes
 //! on where its transcript ends.
 
+mod deeds;
 mod signing;
 mod steps;
 mod wishes;
@@ -56,6 +57,8 @@ pub enum End {
 enum Detour {
     /// Somebody wants something else.
     Wish(Wish),
+    /// The step fails, for this reason.
+    Failed(String),
     /// Nobody answers any more.
     Gone,
     /// The program cannot go on.
@@ -165,24 +168,22 @@ impl<'a, F: Front, C: Clock> Table<'a, F, C> {
                     Some(person) => self.sign(person, &statement),
                     None => Ok(()),
                 },
-                Stage::MustAbort => self
-                    .abort("a decision, or a step that had to succeed")
-                    .map_err(Detour::Failure),
+                Stage::MustAbort => self.abort("a decision, or a step that had to succeed"),
                 Stage::Ended(outcome) => {
                     self.finish()?;
                     return Ok(End::Over(outcome));
                 }
             };
-            match went {
-                Ok(()) => {}
-                Err(Detour::Gone) => return Ok(End::Paused),
-                Err(Detour::Failure(failure)) => return Err(failure),
+            let ended = match went {
+                Ok(()) => None,
                 Err(Detour::Wish(wish)) => match self.follow(wish) {
-                    Ok(Some(end)) => return Ok(end),
-                    Ok(None) | Err(Detour::Wish(_)) => {}
-                    Err(Detour::Gone) => return Ok(End::Paused),
-                    Err(Detour::Failure(failure)) => return Err(failure),
+                    Ok(end) => end,
+                    Err(detour) => self.left_by(detour)?,
                 },
+                Err(detour) => self.left_by(detour)?,
+            };
+            if let Some(end) = ended {
+                return Ok(end);
             }
         }
     }
@@ -192,10 +193,27 @@ impl<'a, F: Front, C: Clock> Table<'a, F, C> {
         if let Stage::Begun(place) = *self.progress.stage() {
             self.interrupted(place)?;
         }
-        if !matches!(self.progress.stage(), Stage::Ended(_)) && !self.progress.is_ending() {
-            self.abort(why)?;
+        while !matches!(self.progress.stage(), Stage::Ended(_)) && !self.progress.is_ending() {
+            if let Err(detour) = self.abort(why)
+                && let Some(end) = self.left_by(detour)?
+            {
+                return Ok(end);
+            }
         }
         self.hold()
+    }
+
+    /// Whether the program ends because something was left before its end.
+    fn left_by(&mut self, detour: Detour) -> Result<Option<End>, Failure> {
+        match detour {
+            Detour::Gone => Ok(Some(End::Paused)),
+            Detour::Failure(failure) => Err(failure),
+            Detour::Wish(_) => Ok(None),
+            Detour::Failed(what) => {
+                self.say(&what)?;
+                Ok(None)
+            }
+        }
     }
 
     fn welcome(&mut self) -> Result<(), Failure> {
@@ -232,7 +250,7 @@ impl<'a, F: Front, C: Clock> Table<'a, F, C> {
                 })?;
                 Ok(())
             }
-            Ok(StepEnd::Failed(what)) => {
+            Ok(StepEnd::Failed(what)) | Err(Detour::Failed(what)) => {
                 self.say(&format!("This step failed: {what}"))?;
                 self.append(Event::Failed {
                     step: step.id.clone(),
@@ -262,7 +280,7 @@ impl<'a, F: Front, C: Clock> Table<'a, F, C> {
         self.front.scene(&scene).map_err(Failure::Front)
     }
 
-    /// None of the steps that there are leaves anything behind.
+    /// What it had made on a token is destroyed by the next attempt, or by an abort.
     fn interrupted(&mut self, place: usize) -> Result<(), Failure> {
         let step = self.script.steps[place].id.clone();
         let attempt = self.progress.attempts(&step);

@@ -19,7 +19,8 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
     pub(super) fn sign(&mut self, name: &CustodianName, statement: &Statement) -> Result<(), Detour> {
         let known = self.environment.person(name);
         let person = known.ok_or_else(|| Failure::Environment(format!("nobody is called {name}")))?;
-        let key = self.bring_key(person, statement)?;
+        let id = format!("sign/{}/{}", question_part(statement), person.name);
+        let key = self.bring_key(person, &id, &format!("\"{statement}\""))?;
         let opened = self.progress.opened();
         let ceremony = opened
             .ok_or_else(|| Failure::Environment("the ceremony was never opened".to_owned()))?
@@ -44,15 +45,14 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
     }
 
     /// Asks for a private key until it is this person's.
-    fn bring_key(&mut self, person: &Person, statement: &Statement) -> Result<SigningKey, Detour> {
-        let id = format!("sign/{}/{}", question_part(statement), person.name);
+    pub(super) fn bring_key(&mut self, person: &Person, id: &str, what: &str) -> Result<SigningKey, Detour> {
         let usual = match &person.key_file {
             Some(path) => format!("Enter for {}, or the path of your private key", path.display()),
             None => "the path of your private key".to_owned(),
         };
         loop {
-            let prompt = format!("Sign \"{statement}\". Put in your medium and type {usual}");
-            let typed = self.ask(&id, person.name.as_str(), &prompt, &[])?;
+            let prompt = format!("Sign {what}. Put in your medium and type {usual}");
+            let typed = self.ask(id, person.name.as_str(), &prompt, &[])?;
             let path = match (&person.key_file, typed.as_str()) {
                 (Some(path), "") => path.clone(),
                 (None, "") => {

@@ -62,6 +62,12 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
                 })
             }
             Action::Photo { what } => self.photo(step, &first, what),
+            Action::Token { on, deed } => self.perform_deed(step, by, on, deed),
+            Action::Record {
+                cluster,
+                activation,
+                without,
+            } => self.make_record(step, cluster, *activation, without),
             Action::SignOff | Action::Close => Ok(StepEnd::done([])),
         }
     }
@@ -129,20 +135,16 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
     }
 
     fn attest_host(&mut self, offline: bool) -> Result<StepEnd, Detour> {
-        let read = Failure::file("read what the system says of itself");
-        let (facts, up) = match (self.host.facts(), self.host.network()) {
-            (Ok(facts), Ok(up)) => (facts, up),
-            (Err(error), _) | (_, Err(error)) => return Err(read(error).into()),
-        };
-        if offline && !up.is_empty() {
-            return Ok(StepEnd::Failed(format!(
-                "network interfaces are up: {}; expected none but loopback",
-                up.join(", ")
-            )));
-        }
-        Ok(StepEnd::Done {
-            facts,
-            artefacts: BTreeMap::new(),
+        let facts = self
+            .host
+            .facts()
+            .map_err(Failure::file("read what the system says of itself"))?;
+        Ok(match self.progress.host_suffices(offline, &facts) {
+            Err(why) => StepEnd::Failed(why),
+            Ok(()) => StepEnd::Done {
+                facts,
+                artefacts: BTreeMap::new(),
+            },
         })
     }
 
@@ -241,7 +243,7 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
 
     /// What a file of the attempt that was begun is called. Every attempt has names of its own: a step that is repeated leaves what
     /// the attempts before it made, of which the transcript speaks.
-    fn artefact(&self, step: &Step, extension: &str) -> String {
+    pub(super) fn artefact(&self, step: &Step, extension: &str) -> String {
         format!("{}-{}.{extension}", step.id, self.progress.attempts(&step.id))
     }
 }

@@ -3,7 +3,6 @@
 use super::{Detour, End, Table};
 use crate::{
     clock::Clock,
-    failure::Failure,
     front::Front,
     progress::Stage,
     transcript::{Decision, Event, Statement},
@@ -45,6 +44,10 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
                 self.append(Event::Paused { why })?;
                 Ok(Some(End::Paused))
             }
+            Wish::Postpone if self.progress.has_touched_a_token() => {
+                self.say("Something was done with a token: it cannot be postponed any more. Pause it, or abort it.")?;
+                Ok(None)
+            }
             Wish::Postpone => {
                 let why = self.ask_text("postpone/why", "everyone", "Why is it postponed?")?;
                 self.append(Event::Postponed { why })?;
@@ -58,12 +61,16 @@ impl<F: Front, C: Clock> Table<'_, F, C> {
         }
     }
 
-    /// Ends it without its purpose. No step that there is leaves anything on a token.
-    pub(super) fn abort(&mut self, why: &str) -> Result<(), Failure> {
+    /// Ends it without its purpose. What its steps made is destroyed first; what cannot be is named.
+    pub(super) fn abort(&mut self, why: &str) -> Result<(), Detour> {
+        let swept = self.sweep()?;
         self.append(Event::Aborted {
             why: why.to_owned(),
-            residue: Vec::new(),
-        })
+            residue: swept.residue,
+            swept: swept.steps,
+            artefacts: swept.artefacts,
+        })?;
+        Ok(())
     }
 
     /// A step failed, and people must decide.

@@ -60,6 +60,17 @@ pub enum Event {
         /// Who.
         person: CustodianName,
     },
+    /// A root key is about to sign.
+    Used {
+        /// In which step.
+        step: Name,
+        /// The how many-th time the step is done.
+        attempt: u32,
+        /// The how many-th use, over all attempts of the step.
+        number: u32,
+        /// What it signs: the digest, in hexadecimal.
+        digest: String,
+    },
     /// A step was done.
     Result {
         /// Which.
@@ -71,7 +82,7 @@ pub enum Event {
         /// Files that it made, by their names in the bundle's `artefacts`.
         artefacts: BTreeMap<String, FileHash>,
     },
-    /// A step failed, and changed nothing.
+    /// A step failed. What it had made on a token is destroyed again, now or when the next attempt or an abort looks for it.
     Failed {
         /// Which.
         step: Name,
@@ -80,7 +91,8 @@ pub enum Event {
         /// Why.
         what: String,
     },
-    /// The program ended in the middle of a step; what the step had begun is nowhere.
+    /// The program ended in the middle of a step, or people left it. What it had made on a token is known by its `CKA_ID`: the next
+    /// attempt, or an abort, destroys it.
     Interrupted {
         /// Which.
         step: Name,
@@ -121,7 +133,7 @@ pub enum Event {
         /// Why.
         why: String,
     },
-    /// The ceremony ends without its purpose, before anything was changed.
+    /// The ceremony ends without its purpose, before anything was done with a token.
     Postponed {
         /// Why.
         why: String,
@@ -132,6 +144,12 @@ pub enum Event {
         why: String,
         /// What may remain of what it made. Nothing is the rule.
         residue: Vec<String>,
+        /// The steps whose objects were destroyed and looked for again, in vain.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        swept: Vec<Name>,
+        /// Files in the bundle's `artefacts` by which people can deal with what remains.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        artefacts: BTreeMap<String, FileHash>,
     },
     /// Every step was done.
     Closed {},

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a failed test")]
 
+mod cluster;
+mod deeds;
 mod ends;
 mod keys;
 mod mutation;

@@ -44,6 +44,8 @@ fn after_its_window_a_ceremony_can_only_be_ended() {
     let aborted = Event::Aborted {
         why: "its time is over".to_owned(),
         residue: Vec::new(),
+        swept: Vec::new(),
+        artefacts: std::collections::BTreeMap::new(),
     };
     progress.apply(&late(aborted)).unwrap();
     assert!(progress.is_ending(), "{}", progress.expected());

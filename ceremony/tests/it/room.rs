@@ -1,8 +1,10 @@
 //! A room: a directory with a script, people and their keys, and a program that answers for all of them.
 
+use age::{secrecy::ExposeSecret, x25519::Identity};
 use portcullis_provisioning::signing_key::{SigningKey, SigningKeyKind};
 use serde_json::Value;
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Write},
@@ -14,6 +16,7 @@ use time::{OffsetDateTime, macros::format_description};
 
 pub(crate) const INSPECTION: &str = include_str!("../../scripts/inspection.toml");
 
+/// Those whom the inspection needs.
 pub(crate) const PEOPLE: [(&str, &str); 8] = [
     ("Administrator", "admin"),
     ("Witness", "witness"),
@@ -28,6 +31,14 @@ pub(crate) const PEOPLE: [(&str, &str); 8] = [
 pub(crate) struct Room {
     directory: TempDir,
     media: TempDir,
+    // What was said last to be read aloud.
+    heard: RefCell<String>,
+}
+
+/// What is in a room, to be put into others.
+pub(crate) struct Snapshot {
+    directory: (String, BTreeMap<PathBuf, Vec<u8>>),
+    media: (String, BTreeMap<PathBuf, Vec<u8>>),
 }
 
 /// What is done at a question.
@@ -60,17 +71,15 @@ impl Room {
 
     /// With a script, and an environment of this class.
     pub(crate) fn with(class: &str, script: &str) -> Self {
-        let room = Self {
-            directory: tempfile::tempdir().unwrap(),
-            // Another file system than the first, as production wants it.
-            media: tempfile::tempdir_in("/dev/shm").unwrap(),
-        };
-        let mut environment = format!(
-            "format = \"ceremony-environment/1\"\nclass = \"{class}\"\nsecond_medium = \"{}\"\n",
-            room.media.path().display()
-        );
-        for (name, seat) in PEOPLE {
-            let kind = if seat == "c2" {
+        Self::for_people(class, script, &PEOPLE)
+    }
+
+    /// With these people.
+    pub(crate) fn for_people(class: &str, script: &str, people: &[(&str, &str)]) -> Self {
+        let room = Self::empty();
+        let mut environment = String::new();
+        for (name, seat) in people {
+            let kind = if *seat == "c2" {
                 SigningKeyKind::EcdsaP256
             } else {
                 SigningKeyKind::Ed25519
@@ -78,15 +87,58 @@ impl Room {
             let (key, pem) = SigningKey::generate(kind).unwrap();
             let path = room.path(&format!("{seat}.key"));
             fs::write(&path, pem.as_str()).unwrap();
+            let identity = Identity::generate();
+            let identity_file = room.path(&format!("{seat}.identity"));
+            let secret = identity.to_string();
+            fs::write(&identity_file, format!("# for {name}\n{}\n", secret.expose_secret())).unwrap();
             environment += &format!(
-                "\n[[person]]\nname = \"{name}\"\nseats = [\"{seat}\"]\nkey = \"{}\"\nkey_file = \"{}\"\n",
+                "\n[[person]]\nname = \"{name}\"\nseats = [\"{seat}\"]\nkey = \"{}\"\nkey_file = \"{}\"\nreceives = \"{}\"\n\
+                 identity_file = \"{}\"\n",
                 String::from(key.public().clone()),
-                path.display()
+                path.display(),
+                identity.to_public(),
+                identity_file.display()
             );
         }
-        fs::write(room.path("env.toml"), environment).unwrap();
-        fs::write(room.path("script.toml"), script).unwrap();
+        fs::write(room.path("people"), environment).unwrap();
+        room.prepare(class, script, "", "");
         room
+    }
+
+    fn empty() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            // Another file system than the first, as production wants it.
+            media: tempfile::tempdir_in("/dev/shm").unwrap(),
+            heard: RefCell::default(),
+        }
+    }
+
+    /// Lays another script on the table. `settings` and `tokens` stand in the environment before and after the people.
+    pub(crate) fn prepare(&self, class: &str, script: &str, settings: &str, tokens: &str) {
+        let people = fs::read_to_string(self.path("people")).unwrap();
+        let environment = format!(
+            "format = \"ceremony-environment/1\"\nclass = \"{class}\"\nsecond_medium = \"{}\"\n{settings}{people}{tokens}",
+            self.media.path().display()
+        );
+        fs::write(self.path("env.toml"), environment).unwrap();
+        fs::write(self.path("script.toml"), script).unwrap();
+    }
+
+    /// Puts the bundle away under another name, on both media.
+    pub(crate) fn archive(&self, name: &str) -> PathBuf {
+        fs::rename(self.bundle(), self.path(name)).unwrap();
+        fs::rename(self.second_bundle(), self.media.path().join(name)).unwrap();
+        self.path(name)
+    }
+
+    /// What is in it. It is closed.
+    pub(crate) fn into_snapshot(self) -> Snapshot {
+        let take = |directory: &TempDir| (directory.path().display().to_string(), tree(directory.path()));
+        Snapshot {
+            directory: take(&self.directory),
+            media: take(&self.media),
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -194,6 +246,9 @@ impl Room {
             ran.said += &line;
             ran.said.push('\n');
             let message: Value = serde_json::from_str(&line).expect("a line of JSON");
+            if let Some(words) = message["say"].as_str().and_then(|said| said.strip_prefix("    ")) {
+                *self.heard.borrow_mut() = words.to_owned();
+            }
             let Some(id) = message["ask"].as_str() else {
                 continue;
             };
@@ -228,7 +283,10 @@ impl Room {
             "clock" => now(),
             "bag" => "B-0001".to_owned(),
             "label" => "STICK-7".to_owned(),
-            "begin" | "sign" => String::new(),
+            "heard" => self.heard.borrow().clone(),
+            "pin" | "new-pin" => MEMBER_PIN.to_owned(),
+            "sweep" => "destroy".to_owned(),
+            "begin" | "sign" | "identity" => String::new(),
             _ => panic!("nobody was told what to say to {id}"),
         }
     }
@@ -244,6 +302,36 @@ impl Room {
             .map(str::trim)
             .collect();
         words.join(" ")
+    }
+}
+
+impl Snapshot {
+    /// Another room with the same in it.
+    pub(crate) fn room(&self) -> Room {
+        let room = Room::empty();
+        let here = [&room.directory, &room.media].map(|directory| directory.path().display().to_string());
+        for ((_, files), directory) in [&self.directory, &self.media]
+            .into_iter()
+            .zip([&room.directory, &room.media])
+        {
+            for (name, content) in files {
+                let path = directory.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                let is_ours = ["env.toml", "people", "softhsm2.conf"]
+                    .iter()
+                    .any(|one| name == Path::new(one));
+                if is_ours {
+                    let text = String::from_utf8(content.clone()).unwrap();
+                    let text = text
+                        .replace(&self.directory.0, &here[0])
+                        .replace(&self.media.0, &here[1]);
+                    fs::write(path, text).unwrap();
+                } else {
+                    fs::write(path, content).unwrap();
+                }
+            }
+        }
+        room
     }
 }
 
@@ -264,6 +352,9 @@ impl Ran {
     }
 }
 
+/// What the operator chose for members.
+pub(crate) const MEMBER_PIN: &str = "a-member-s-pin-4711";
+
 pub(crate) fn usual(_: &str) -> Reply {
     Reply::Usual
 }
@@ -278,7 +369,19 @@ pub(crate) fn now() -> String {
 }
 
 pub(crate) fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_portcullis-ceremony"))
+    // Tests of another package find it beside themselves.
+    let beside = || {
+        let test = std::env::current_exe().unwrap();
+        let mut directories = test
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .map(|directory| directory.join("portcullis-ceremony"));
+        directories
+            .find(|path| path.is_file())
+            .expect("portcullis-ceremony is not built; run: cargo build --workspace")
+    };
+    Command::new(option_env!("CARGO_BIN_EXE_portcullis-ceremony").map_or_else(beside, PathBuf::from))
 }
 
 pub(crate) fn run(arguments: &[&str]) -> Output {

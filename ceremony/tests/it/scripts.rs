@@ -174,3 +174,50 @@ fn the_plan_says_every_step_and_both_hashes() {
     assert!(plan.contains("Hash of the environment: "));
     assert!(plan.contains("Custodian 4: c4, key "));
 }
+
+/// What is done with tokens has rules of its own.
+#[test]
+fn deeds_need_custodians_a_witness_and_their_kind_of_ceremony() {
+    const DESTROY: &str = include_str!("../../scripts/key-destroy.toml");
+    const GENERATE: &str = include_str!("../../scripts/domain-key-generate.toml");
+    let by = "by = [\"operator\", \"custodians\"]\nwith = { epoch = 1 }\nsign_off = [\"witness\", \"custodians\"]";
+    for (script, from, to, expected) in [
+        (
+            GENERATE,
+            by,
+            "by = [\"operator\"]\nwith = { epoch = 1 }\nsign_off = [\"witness\"]",
+            "the custodians: expected such as",
+        ),
+        (
+            GENERATE,
+            by,
+            "by = [\"operator\", \"custodians\"]\nwith = { epoch = 1 }\nsign_off = [\"c1\"]",
+            "no witness signs it off",
+        ),
+        (
+            GENERATE,
+            "with = { epoch = 1 }",
+            "with = { epoch = 0 }",
+            "a domain's epochs begin with 1",
+        ),
+        (
+            GENERATE,
+            "do = \"domain.generate\"",
+            "do = \"domain.destroy\"",
+            "does not belong into a ceremony of kind domain-key-generate",
+        ),
+        (GENERATE, "activation = 3", "activation = 1", "expected 2 to 5"),
+        (GENERATE, "do = \"domain.back-up\"", "do = \"task\"", "takes no `on`"),
+        (
+            DESTROY,
+            "by = [\"admin\"]\nwith = { what = \"Look together in the list of keys: nothing that is still needed is of this epoch.\" }\nsign_off = \
+             [\"witness\", \"custodians\"]",
+            "by = [\"admin\"]\nwith = { what = \"Look.\" }\nsign_off = [\"witness\"]",
+            "nothing before it is signed off by the custodians",
+        ),
+    ] {
+        assert!(script.contains(from), "{from}");
+        let problems = Script::parse(&script.replace(from, to)).expect_err(expected);
+        assert!(problems.to_string().contains(expected), "{expected} in {problems}");
+    }
+}

@@ -20,6 +20,7 @@
 mod backup;
 mod canary;
 mod clone;
+mod destroy;
 mod forbidden;
 mod origin_token;
 mod resident;
@@ -27,6 +28,7 @@ mod resident;
 pub use backup::{BackupKey, DomainBackup, RestoreAs};
 pub use canary::Canary;
 pub use clone::{OaepHash, Origin, Transport, TransportFacts, WrappedDomain};
+pub use destroy::destroy_epoch;
 pub use forbidden::{Attempt, Verdict, try_forbidden, try_forbidden_on_origin};
 pub use origin_token::{OriginDomain, TrustedKey};
 pub use resident::create_resident;

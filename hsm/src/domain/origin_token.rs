@@ -137,7 +137,7 @@ impl OriginDomain {
 
 impl DomainKey {
     /// The `CKA_LABEL` of the key on the origin token: another than on a member, so that neither is taken for the other.
-    fn origin_label(self, epoch: u32) -> String {
+    pub(super) fn origin_label(self, epoch: u32) -> String {
         format!("portcullis-origin-{epoch}-{}", self.name())
     }
 

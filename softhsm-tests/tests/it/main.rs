@@ -6,6 +6,7 @@ mod audit;
 mod audit_of_changes;
 mod bench;
 mod canaries;
+mod ceremonies;
 mod client;
 mod command_line;
 mod configuration;
