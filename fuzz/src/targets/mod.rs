@@ -9,9 +9,11 @@
 //! - `requests`: requests, as callers send them.
 //! - `pkcs11`: what callers of the PKCS#11 module give it, and its configuration.
 //! - `configuration`: the configuration, policies and PINs.
+//! - `ceremonies`: scripts, environments, keys, transcripts and manifests of ceremonies.
 
 mod audit;
 mod backup;
+mod ceremonies;
 mod certificates;
 mod ciphertexts;
 mod configuration;
@@ -55,6 +57,11 @@ pub const TARGETS: &[Target] = &[
     pkcs11::TEMPLATES,
     pkcs11::MECHANISMS,
     pkcs11::SETTINGS,
+    ceremonies::SCRIPTS,
+    ceremonies::ENVIRONMENTS,
+    ceremonies::TRANSCRIPTS,
+    ceremonies::MANIFESTS,
+    ceremonies::KEYS,
     requests::MESSAGES,
     requests::REQUESTS,
 ];
