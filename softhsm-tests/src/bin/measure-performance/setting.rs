@@ -33,8 +33,8 @@ impl Default for Effort {
         Self {
             members: 3,
             workers: 1,
-            time: "1s",
-            warm_up: "250ms",
+            time: "400ms",
+            warm_up: "100ms",
             repeats: 5,
             keys: &[1_000, 10_000, 100_000],
             picture: "performance.svg".into(),
