@@ -156,7 +156,7 @@ impl Line {
     fn encrypted_with(&self) -> Option<&str> {
         let action = Action::ALL.iter().find(|action| action.name() == self.action)?;
         match action {
-            Action::Encrypt if self.mechanism == Mechanism::AesGcm.name() => Some(&self.resource),
+            Action::Encrypt if is_counted(&self.mechanism) => Some(&self.resource),
             Action::GenerateDataKey | Action::GenerateSealedDataKey => Some(&self.resource),
             Action::ReEncryptFrom => {
                 let to = self.also.iter().find(|also| also.action == Action::ReEncryptTo.name());
@@ -165,6 +165,13 @@ impl Line {
             _ => None,
         }
     }
+}
+
+/// Whether encryptions by a mechanism are counted in the store.
+fn is_counted(mechanism: &str) -> bool {
+    [Mechanism::AesGcm, Mechanism::AesGcmCallerIv]
+        .iter()
+        .any(|counted| counted.name() == mechanism)
 }
 
 impl<'a> Telling<'a> {

@@ -1,7 +1,10 @@
 //! How often versions are used, and where AES-GCM stops.
 
 use super::version;
-use portcullis_client::{Client, Code, v1::RotateKeyRequest};
+use portcullis_client::{
+    Client, Code,
+    v1::{EncryptRequest, KeyOperation, KeyType, Mechanism, RotateKeyRequest},
+};
 use portcullis_softhsm_tests::{
     Adversary, Database, Gateway, KeySpec, TestCluster, create_key, create_ring, decrypt, encrypt, refusal, sign,
 };
@@ -68,6 +71,29 @@ fn pretend(cluster: &TestCluster, key: &str, encryptions: u64) {
         rusqlite::params![uid, encryptions as i64, tag],
     );
     assert_eq!(changed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_stops_encrypting_under_its_callers_nonces_too() {
+    const CALLERS: KeySpec = KeySpec::wrapped(KeyType::Aes256, &[(KeyOperation::Encrypt, Mechanism::AesGcmCallerIv)]);
+    let cluster = TestCluster::new();
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    create_ring(&client, "ring").await;
+    let name = create_key(&client, "ring", "key", CALLERS).await.name;
+    drop(client);
+    gateway.stop();
+    pretend(&cluster, "key", (1 << 32) - 1);
+    let gateway = Gateway::start(&cluster);
+    let client = gateway.unix_client().await;
+    let request = |nonce: u8| EncryptRequest {
+        name: name.clone(),
+        plaintext: b"plaintext".as_slice().into(),
+        initialization_vector: vec![nonce; 12].into(),
+        ..Default::default()
+    };
+    client.crypto().encrypt(request(1)).await.expect("the last one");
+    refusal(client.crypto().encrypt(request(2)).await).is(Code::ResourceExhausted, "KEY_USAGE_LIMIT");
 }
 
 #[tokio::test(flavor = "multi_thread")]
