@@ -563,7 +563,10 @@ fn commands() -> Vec<String> {
             .expect("a usage");
         let words: Vec<&str> = usage
             .split_whitespace()
-            .take_while(|word| word.chars().all(|one| one.is_ascii_lowercase() || one == '-'))
+            .take_while(|word| {
+                word.chars()
+                    .all(|one| one.is_ascii_lowercase() || one.is_ascii_digit() || one == '-')
+            })
             .collect();
         let is_group = usage.contains("<COMMAND>");
         let is_elsewhere = words.first().is_some_and(|first| ELSEWHERE.contains(first));
@@ -585,6 +588,7 @@ const ELSEWHERE: &[&str] = &[
     "decrypt",
     "encrypt",
     "man",
+    "pkcs11",
     "policy",
     "reencrypt",
 ];
