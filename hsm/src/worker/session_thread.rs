@@ -48,6 +48,8 @@ pub(super) fn work(member: &Arc<Member>, session: Session, jobs: &Jobs, replies:
         if !waiting.as_ref().is_some_and(|turn| is_alike(&job.body, &turn.job.body)) {
             held.send();
         }
+        // Not kept while the thread waits for the next one: it may hold a plaintext.
+        drop(job);
         next = waiting.or_else(|| jobs.next());
     }
 }
