@@ -30,7 +30,7 @@ struct Candidate {
 
 impl Core {
     /// Chooses a worker for an operation: of two members, the one with less to do for its weight and speed. The first of them is
-    /// one at random, or, where some have nothing to do, mostly the one of these that worked last: what it works with is still
+    /// one at random, or, for the use of a key where some have nothing to do, mostly the one of these that worked last: what it works with is still
     /// in the caches of its processor, and a signature takes half as long.
     ///
     /// Members that were tried are chosen again only when no other is left. A member whose breaker is half open gets one operation
@@ -108,7 +108,7 @@ impl Core {
                 retry_after: retry_after(),
             });
         }
-        Ok(self.choose(&free, attempts))
+        Ok(self.choose(&free, lane, attempts))
     }
 
     /// The members that are ready, of those that an operation may run on.
@@ -164,7 +164,7 @@ impl Core {
         })
     }
 
-    fn choose(&mut self, free: &[Candidate], attempts: &Attempts) -> Candidate {
+    fn choose(&mut self, free: &[Candidate], lane: Lane, attempts: &Attempts) -> Candidate {
         // An operation that has failed somewhere is not tried on a member that is on trial.
         let first = attempts.tried().next().is_none();
         let on_trial = |one: &&Candidate| first && self.members[one.member].breaker.state() == BreakerState::HalfOpen;
@@ -177,7 +177,9 @@ impl Core {
             .filter(|one| !attempts.has_tried(MemberIndex(one.member)))
             .collect();
         let candidates: &[Candidate] = if fresh.is_empty() { free } else { &fresh };
-        let idle = candidates.iter().enumerate().filter(|(_, one)| one.is_idle);
+        // Resident keys are to be spread, however few are made at a time.
+        let may_stay = |one: &Candidate| one.is_idle && lane == Lane::Uses;
+        let idle = candidates.iter().enumerate().filter(|(_, one)| may_stay(one));
         let warm = idle
             .max_by_key(|(_, one)| self.members[one.member].last_given)
             .map(|(at, _)| at);

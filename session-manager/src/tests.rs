@@ -1098,6 +1098,20 @@ fn what_comes_one_after_another_stays_with_the_member_that_is_warm_and_the_other
 }
 
 #[test]
+fn what_makes_resident_keys_is_spread_over_the_members() {
+    let (mut core, now) = core(3, 10);
+    start_all(&mut core, now, domain());
+    let mut chosen = [0; 3];
+    for _ in 0..300 {
+        let member = core.suggest(now, &Needs::default(), Lane::Changes).expect("a member");
+        chosen[member.0] += 1;
+        let grant = admit(&mut core, now).expect("a grant");
+        conclude(&mut core, now, grant, Outcome::Served);
+    }
+    assert!(chosen.iter().all(|count| *count > 50), "{chosen:?}");
+}
+
+#[test]
 fn a_member_that_is_slow_does_not_keep_work_for_being_warm() {
     let (mut core, mut now) = core(3, 10);
     start_all(&mut core, now, domain());
