@@ -30,8 +30,10 @@ pub(super) async fn busy_gateway() -> (TestCluster, Gateway, Client) {
     // What workers know of their keys comes with their next probes.
     tokio::task::block_in_place(|| {
         wait_until("the workers' counts", SHORT, || {
-            let hits = Scrape::of(&socket).sum("portcullis_loaded_keys_lookups_total", &[("portcullis_result", "hit")]);
-            hits.filter(|hits| *hits > 0.0)
+            let scrape = Scrape::of(&socket);
+            let lookups = |result| scrape.sum("portcullis_loaded_keys_lookups_total", &[("portcullis_result", result)]);
+            // Each of the two keys was loaded by one member or another.
+            (lookups("hit") > Some(0.0) && lookups("miss") >= Some(2.0)).then_some(())
         })
     });
     (cluster, gateway, client)
